@@ -1,0 +1,58 @@
+"""Bit-packed XNOR/popcount inference of binary neural networks on CPUs.
+
+    import bitinfer
+
+    session = bitinfer.load("lenet5.bin")
+    session.run(x)                          # x: (H, W, C) or (N, H, W, C)
+    session.classify("digit.png", top_k=3)
+
+Names are imported on first use: ``import bitinfer`` itself loads neither NumPy nor the C extension.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bitinfer._version import __version__
+
+if TYPE_CHECKING:
+    from bitinfer.bits import BitTensor, pack, unpack
+    from bitinfer.functional import bconv2d, bdense
+    from bitinfer.session import Prediction, Session, load
+
+_HOMES = {
+    "BitTensor": "bits",
+    "pack": "bits",
+    "unpack": "bits",
+    "bconv2d": "functional",
+    "bdense": "functional",
+    "Prediction": "session",
+    "Session": "session",
+    "load": "session",
+}
+
+__all__ = [
+    "BitTensor",
+    "Prediction",
+    "Session",
+    "__version__",
+    "bconv2d",
+    "bdense",
+    "load",
+    "pack",
+    "unpack",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bitinfer' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"bitinfer.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

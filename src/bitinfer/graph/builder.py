@@ -1,0 +1,292 @@
+"""Builds a graph and its tensors together: what importers, zoo and training write networks with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bitinfer import bits
+from bitinfer.graph import nodes
+from bitinfer.graph.nodes import Graph, Padding, Pair
+from bitinfer.graph.shapes import infer
+
+PairLike = int | Pair
+PaddingLike = int | Pair | Padding
+
+
+def as_pair(value: PairLike) -> Pair:
+    """Return (vertical, horizontal) from one number for both or from a pair."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def as_padding(value: PaddingLike) -> Padding:
+    """Return (top, bottom, left, right) from one number, (vertical, horizontal), or all four."""
+    if isinstance(value, int):
+        return (value, value, value, value)
+    if len(value) == 2:
+        return (value[0], value[0], value[1], value[1])
+    return value
+
+
+class GraphBuilder:
+    """Appends nodes one by one; every method returns the name of the value that it makes.
+
+    Weights are plain arrays: float weights are stored as float32, binary weights are packed by
+    their signs (bits.py).  Names are made from the operation and a counter unless given.
+
+        b = GraphBuilder("tiny", input_shape=(28, 28, 1))
+        x = b.conv2d(b.input, weight, bias)
+        x = b.bconv2d(b.sign(x), binary_weight, alpha=alpha, padding=1)
+        graph, tensors = b.build(x)
+    """
+
+    def __init__(self, name: str, input_shape: Sequence[int], input_name: str = "input") -> None:
+        self.name = name
+        self.input = input_name
+        self.tensors: dict[str, NDArray[Any]] = {}
+        self._input = nodes.Input(name=input_name, shape=tuple(int(v) for v in input_shape))
+        self._nodes: list[nodes.Node] = []
+
+    def build(self, *outputs: str) -> tuple[Graph, dict[str, NDArray[Any]]]:
+        """Return the checked graph and its tensors.
+
+        Raises:
+            GraphError, ShapeError: the parts do not fit together (shapes.infer).
+        """
+        graph = Graph(self.name, self._input, tuple(self._nodes), outputs)
+        infer(graph, self.tensors)
+        return graph, self.tensors
+
+    def conv2d(
+        self,
+        x: str,
+        weight: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        stride: PairLike = 1,
+        padding: PaddingLike = 0,
+        dilation: PairLike = 1,
+        groups: int = 1,
+        name: str | None = None,
+    ) -> str:
+        """Float convolution; weight (Cout, kh, kw, Cin / groups), bias (Cout,)."""
+        name = self._name("conv2d", name)
+        return self._add(
+            nodes.Conv2d(
+                name=name,
+                input=x,
+                weight=self._floats(f"{name}.weight", weight),
+                bias=self._optional(f"{name}.bias", bias),
+                stride=as_pair(stride),
+                padding=as_padding(padding),
+                dilation=as_pair(dilation),
+                groups=groups,
+            )
+        )
+
+    def dense(
+        self, x: str, weight: ArrayLike, bias: ArrayLike | None = None, *, name: str | None = None
+    ) -> str:
+        """Float dense layer; weight (Cout, Cin), bias (Cout,)."""
+        name = self._name("dense", name)
+        return self._add(
+            nodes.Dense(
+                name=name,
+                input=x,
+                weight=self._floats(f"{name}.weight", weight),
+                bias=self._optional(f"{name}.bias", bias),
+            )
+        )
+
+    def bconv2d(
+        self,
+        x: str,
+        weight: NDArray[Any],
+        *,
+        alpha: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        beta: str | None = None,
+        stride: PairLike = 1,
+        padding: PaddingLike = 0,
+        dilation: PairLike = 1,
+        groups: int = 1,
+        pad_value: Literal[-1, 0, 1] = 0,
+        name: str | None = None,
+    ) -> str:
+        """Binary convolution of a sign value; weight (Cout, kh, kw, Cin / groups) by its signs."""
+        name = self._name("bconv2d", name)
+        return self._add(
+            nodes.BinaryConv2d(
+                name=name,
+                input=x,
+                weight=self._signs(f"{name}.weight", weight),
+                alpha=self._optional(f"{name}.alpha", alpha),
+                bias=self._optional(f"{name}.bias", bias),
+                beta=beta,
+                stride=as_pair(stride),
+                padding=as_padding(padding),
+                dilation=as_pair(dilation),
+                groups=groups,
+                pad_value=pad_value,
+            )
+        )
+
+    def bdense(
+        self,
+        x: str,
+        weight: NDArray[Any],
+        *,
+        alpha: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        beta: str | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Binary dense layer of a sign vector; weight (Cout, Cin) by its signs."""
+        name = self._name("bdense", name)
+        return self._add(
+            nodes.BinaryDense(
+                name=name,
+                input=x,
+                weight=self._signs(f"{name}.weight", weight),
+                alpha=self._optional(f"{name}.alpha", alpha),
+                bias=self._optional(f"{name}.bias", bias),
+                beta=beta,
+            )
+        )
+
+    def beta_map(
+        self,
+        x: str,
+        *,
+        kernel: PairLike = 1,
+        stride: PairLike = 1,
+        padding: PaddingLike = 0,
+        dilation: PairLike = 1,
+        groups: int = 1,
+        name: str | None = None,
+    ) -> str:
+        """XNOR-Net's activation scale, from the float value that is binarised."""
+        return self._add(
+            nodes.BetaMap(
+                name=self._name("beta_map", name),
+                input=x,
+                kernel=as_pair(kernel),
+                stride=as_pair(stride),
+                padding=as_padding(padding),
+                dilation=as_pair(dilation),
+                groups=groups,
+            )
+        )
+
+    def batch_norm(
+        self,
+        x: str,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        gamma: ArrayLike | None = None,
+        beta: ArrayLike | None = None,
+        *,
+        epsilon: float = 1e-5,
+        name: str | None = None,
+    ) -> str:
+        """BatchNorm at inference; every parameter (C,)."""
+        name = self._name("batch_norm", name)
+        return self._add(
+            nodes.BatchNorm(
+                name=name,
+                input=x,
+                mean=self._floats(f"{name}.mean", mean),
+                variance=self._floats(f"{name}.variance", variance),
+                gamma=self._optional(f"{name}.gamma", gamma),
+                beta=self._optional(f"{name}.beta", beta),
+                epsilon=float(epsilon),
+            )
+        )
+
+    def sign(self, x: str, *, name: str | None = None) -> str:
+        """Float to sign: -1 where x < 0, else +1."""
+        return self._add(nodes.Sign(name=self._name("sign", name), input=x))
+
+    def relu(self, x: str, *, name: str | None = None) -> str:
+        """Maximum of x and 0."""
+        return self._add(nodes.Relu(name=self._name("relu", name), input=x))
+
+    def max_pool2d(
+        self,
+        x: str,
+        kernel: PairLike,
+        stride: PairLike | None = None,
+        *,
+        padding: PaddingLike = 0,
+        name: str | None = None,
+    ) -> str:
+        """Maximum over a window; ``stride`` is the kernel unless given."""
+        return self._add(
+            nodes.MaxPool2d(
+                name=self._name("max_pool2d", name),
+                input=x,
+                kernel=as_pair(kernel),
+                stride=as_pair(kernel if stride is None else stride),
+                padding=as_padding(padding),
+            )
+        )
+
+    def avg_pool2d(
+        self,
+        x: str,
+        kernel: PairLike,
+        stride: PairLike | None = None,
+        *,
+        padding: PaddingLike = 0,
+        count_include_pad: bool = True,
+        name: str | None = None,
+    ) -> str:
+        """Mean over a window; ``stride`` is the kernel unless given."""
+        return self._add(
+            nodes.AvgPool2d(
+                name=self._name("avg_pool2d", name),
+                input=x,
+                kernel=as_pair(kernel),
+                stride=as_pair(kernel if stride is None else stride),
+                padding=as_padding(padding),
+                count_include_pad=count_include_pad,
+            )
+        )
+
+    def flatten(
+        self,
+        x: str,
+        order: Literal["channels_first", "channels_last"],
+        *,
+        name: str | None = None,
+    ) -> str:
+        """(H, W, C) -> (H * W * C,) in the order of the framework that trained the network."""
+        return self._add(nodes.Flatten(name=self._name("flatten", name), input=x, order=order))
+
+    def softmax(self, x: str, *, name: str | None = None) -> str:
+        """Softmax of a vector."""
+        return self._add(nodes.Softmax(name=self._name("softmax", name), input=x))
+
+    def _name(self, operation: str, name: str | None) -> str:
+        if name is not None:
+            return name
+        taken = sum(n.__struct_config__.tag == operation for n in self._nodes)
+        return f"{operation}_{taken}"
+
+    def _add(self, node: nodes.Node) -> str:
+        self._nodes.append(node)
+        return node.name
+
+    def _floats(self, name: str, value: ArrayLike) -> str:
+        self.tensors[name] = np.ascontiguousarray(value, dtype=np.float32)
+        return name
+
+    def _optional(self, name: str, value: ArrayLike | None) -> str | None:
+        return None if value is None else self._floats(name, value)
+
+    def _signs(self, name: str, value: NDArray[Any]) -> str:
+        self.tensors[name] = bits.pack(value).words
+        return name

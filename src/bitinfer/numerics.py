@@ -1,0 +1,82 @@
+"""Float32 arithmetic that passes and backends share, so that all of them round alike.
+
+Every function states its operations in order; each is rounded to float32 on its own (no fused
+multiply-add).  Composed of monotone steps, a per-channel chain is therefore monotone as a whole.
+
+    binary layer   y = float32(dot) * alpha                  (alpha absent: 1)
+                   y = y * beta_map                          (where there is one)
+                   y = y + bias                              (where there is one)
+    BatchNorm      y = x * scale + shift
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bitinfer.bits import Floats
+
+
+def batch_norm_affine(
+    mean: Floats,
+    variance: Floats,
+    gamma: Floats | None,
+    beta: Floats | None,
+    epsilon: float,
+) -> tuple[Floats, Floats]:
+    """Return ``scale`` and ``shift`` (C,) of a BatchNorm at inference: ``y = x * scale + shift``.
+
+    scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale; computed in float64 and
+    rounded once (Ioffe and Szegedy 2015, Algorithm 2).
+    """
+    wide = np.float64
+    scale = 1.0 / np.sqrt(variance.astype(wide) + epsilon)
+    if gamma is not None:
+        scale = gamma.astype(wide) * scale
+    shift = -mean.astype(wide) * scale
+    if beta is not None:
+        shift = beta.astype(wide) + shift
+    return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def affine(x: Floats, scale: Floats, shift: Floats) -> Floats:
+    """Return ``x * scale + shift`` along the last axis, rounded after each operation."""
+    y = x * scale
+    y += shift
+    return y
+
+
+def scale_dot(
+    dot: Floats, alpha: Floats | None, bias: Floats | None, beta_map: Floats | None
+) -> Floats:
+    """Return the float output of a binary layer from its integer results.
+
+    Shapes:  dot (..., Cout), alpha and bias (Cout,), beta_map broadcastable to dot.
+    """
+    y = dot.astype(np.float32)
+    if alpha is not None:
+        y *= alpha
+    if beta_map is not None:
+        y *= beta_map
+    if bias is not None:
+        y += bias
+    return y
+
+
+def softmax(x: Floats) -> Floats:
+    """Return the softmax over the last axis; the exponentials are summed in float64."""
+    shifted = (x - np.max(x, axis=-1, keepdims=True)).astype(np.float64)
+    e = np.exp(shifted)
+    return np.asarray(e / np.sum(e, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def normalization_table(scale: float, mean: Sequence[float], std: Sequence[float]) -> Floats:
+    """Return the float32 value of every pixel byte: ``(p * scale - mean[c]) / std[c]``.
+
+    Shapes:  mean, std of length C  ->  (256, C).  Computed in float64, rounded once.
+    """
+    p = np.arange(256, dtype=np.float64)[:, None]
+    m = np.asarray(mean, dtype=np.float64)
+    s = np.asarray(std, dtype=np.float64)
+    return ((p * scale - m) / s).astype(np.float32)
