@@ -1,0 +1,77 @@
+/* bitinfer.h -- the C interface.  The part between the cdef marks is what cffi reads.
+ *
+ * A network is a list of steps over an arena.  bi_execute() walks the list; it allocates nothing,
+ * takes no lock and touches no Python object, so the caller may run it without the GIL, and from
+ * many threads at once as long as each call has its own arena and its own outputs.
+ *
+ * The steps come from the binder, which checked every size.  Nothing here checks them again.
+ */
+#ifndef BITINFER_H
+#define BITINFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cdef-begin */
+
+/* Where a value lies: an offset in the arena if >= 0, else external number -1 - place. */
+typedef int64_t bi_place;
+
+/* One step.  Every operation's contract (kernels/<operation>/<operation>.h) says which of these
+ * fields it reads.  Maps are NHWC without N: pixel (y, x) of a float map starts at float
+ * (y * in_w + x) * in_c, of a bit map at word (y * in_w + x) * words(in_c). */
+typedef struct bi_step {
+    int32_t kernel;                /* index in the kernel list */
+    int32_t rows;                  /* units of work: the kernel runs on a range of them */
+    bi_place source, beta, target, scratch;
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t pad_top, pad_left;     /* bottom and right follow from out_h and out_w */
+    int32_t dilation_h, dilation_w;
+    int32_t groups;
+    int32_t pad_value;             /* what a padded tap of a binary convolution holds: -1, 0, +1 */
+    int32_t flags;                 /* BI_FLAG_* */
+    const void *weight;            /* as the kernel's pack_weight() left it */
+    const float *alpha;            /* (out_c), or NULL for 1; affine: the scale */
+    const float *bias;             /* (out_c), or NULL for none; affine: the shift */
+    int32_t has_beta;
+} bi_step;
+
+#define BI_FLAG_BITS 1              /* the map holds packed signs */
+#define BI_FLAG_COUNT_PADDING 2     /* average pool: the divisor is the whole window */
+#define BI_FLAG_CHANNELS_FIRST 4    /* flatten: index (c * H + y) * W + x */
+
+/* Run the steps for each of `samples` samples.  External i of sample n starts at
+ * externals[i] + n * stride_bytes[i]. */
+void bi_execute(const bi_step *steps, int32_t n_steps, unsigned char *arena,
+                void *const *externals, const int64_t *stride_bytes, int64_t samples);
+
+/* The kernel list, best first within an operation; see kernels/kernels.inc. */
+int32_t bi_kernel_count(void);
+const char *bi_kernel_operation(int32_t kernel);
+const char *bi_kernel_isa(int32_t kernel);
+int32_t bi_kernel_runs_here(int32_t kernel);
+
+/* The first kernel of an operation that this CPU runs and whose instruction set is no later than
+ * `isa` (NULL: any) in the order of bi_isa_name(); -1 if the operation or the name is unknown. */
+int32_t bi_kernel_find(const char *operation, const char *isa);
+
+/* Instruction sets, from the poorest to the richest; NULL past the end. */
+const char *bi_isa_name(int32_t index);
+int32_t bi_isa_runs_here(int32_t index);
+
+/* Bytes of the re-laid weight, the re-laying itself (canonical: kernels' contracts), and bytes of
+ * scratch in the arena.  A size of 0 means that the kernel takes the canonical weight, or needs
+ * no scratch. */
+size_t bi_weight_bytes(const bi_step *step);
+void bi_pack_weight(const bi_step *step, const void *canonical, void *packed);
+size_t bi_scratch_bytes(const bi_step *step);
+
+/* Compiler that built this library, for reports. */
+const char *bi_compiler(void);
+
+/* cdef-end */
+
+#endif

@@ -1,0 +1,50 @@
+/* bconv2d.c -- what all versions of the binary convolution share. */
+#include "bconv2d.h"
+
+#include <string.h>
+
+size_t bi_bconv2d_scratch_bytes(const bi_step *s)
+{
+    if (!bi_bconv2d_realigns(s))
+        return 0;
+    return (size_t)s->in_h * (size_t)s->in_w * bi_bconv2d_shape_of(s).pixel_words * 8;
+}
+
+/* Copy `length` bits from bit `first` of `from` to bit 0 of `to`; the rest of the last word is 0. */
+static void copy_bits(const uint64_t *from, size_t first, int32_t length, uint64_t *to)
+{
+    size_t word = first / 64;
+    unsigned shift = (unsigned)(first % 64);
+    for (int32_t done = 0; done < length; done += 64, word++) {
+        int32_t left = length - done < 64 ? length - done : 64;
+        uint64_t bits = from[word] >> shift;
+        if (shift != 0 && (int32_t)(64 - shift) < left)
+            bits |= from[word + 1] << (64 - shift);
+        *to++ = left < 64 ? bits & ((UINT64_C(1) << left) - 1) : bits;
+    }
+}
+
+void bi_bconv2d_stage(const bi_step *s, const bi_pointers *at)
+{
+    if (!bi_bconv2d_realigns(s))
+        return;
+    bi_bconv2d_shape shape = bi_bconv2d_shape_of(s);
+    const uint64_t *source = at->source;
+    uint64_t *aligned = at->scratch;
+    size_t pixels = (size_t)s->in_h * (size_t)s->in_w;
+    for (size_t p = 0; p < pixels; p++, source += bi_words(s->in_c))
+        for (int32_t g = 0; g < s->groups; g++, aligned += shape.words)
+            copy_bits(source, (size_t)g * (size_t)shape.channels, shape.channels, aligned);
+}
+
+void bi_bconv2d_pack_tap_sums(const bi_step *s, const uint64_t *canonical, int32_t *tap_sums)
+{
+    bi_bconv2d_shape shape = bi_bconv2d_shape_of(s);
+    size_t count = (size_t)s->out_c * (size_t)shape.taps;
+    for (size_t i = 0; i < count; i++, canonical += shape.words) {
+        int32_t negative = 0;
+        for (size_t k = 0; k < shape.words; k++)
+            negative += __builtin_popcountll(canonical[k]);
+        tap_sums[i] = shape.channels - 2 * negative;
+    }
+}

@@ -1,0 +1,6 @@
+/* bdense_portable.c -- bdense_scalar.inc for any CPU. */
+
+#define BI_TARGET BI_TARGET_portable
+#define BI_NAME(operation) bi_##operation##_portable
+#include "bdense_scalar.inc"
+

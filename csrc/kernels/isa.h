@@ -1,0 +1,29 @@
+/* isa.h -- the only file that names CPU features: what the compiler may emit (TARGET) and what the
+ * CPU must have (RUNS) stand next to each other and list the same features.
+ *
+ * BI_ISAS lists the instruction sets from the poorest to the richest.  No global -march: a kernel
+ * file puts BI_TARGET_<isa> before its functions.
+ */
+#ifndef BITINFER_ISA_H
+#define BITINFER_ISA_H
+
+#if defined(__x86_64__)
+#define BI_ISAS(X) X(portable) X(popcnt) X(avx2)
+
+#define BI_TARGET_portable
+#define BI_RUNS_portable() 1
+
+#define BI_TARGET_popcnt __attribute__((target("popcnt")))
+#define BI_RUNS_popcnt() __builtin_cpu_supports("popcnt")
+
+#define BI_TARGET_avx2 __attribute__((target("popcnt,avx2")))
+#define BI_RUNS_avx2() (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("avx2"))
+
+#else
+#define BI_ISAS(X) X(portable)
+
+#define BI_TARGET_portable
+#define BI_RUNS_portable() 1
+#endif
+
+#endif

@@ -1,0 +1,42 @@
+/* kernel.h -- what a kernel is: one routine for one operation and one instruction set.
+ *
+ * A kernel never allocates, locks, logs or starts threads.  Its run() computes the rows
+ * [begin, end) of the step, so that several threads can share a step; stage(), if there is one,
+ * fills the scratch once before any row runs.
+ */
+#ifndef BITINFER_KERNEL_H
+#define BITINFER_KERNEL_H
+
+#include "../bitinfer.h"
+
+/* The places of a step, resolved for one sample. */
+typedef struct bi_pointers {
+    const void *source;
+    const float *beta;    /* NULL where the step has no beta map */
+    void *target;
+    void *scratch;
+} bi_pointers;
+
+typedef struct bi_kernel {
+    size_t (*weight_bytes)(const bi_step *step);                                    /* or NULL */
+    void (*pack_weight)(const bi_step *step, const void *canonical, void *packed);  /* or NULL */
+    size_t (*scratch_bytes)(const bi_step *step);                                   /* or NULL */
+    void (*stage)(const bi_step *step, const bi_pointers *at);                      /* or NULL */
+    void (*run)(const bi_step *step, const bi_pointers *at, int32_t begin, int32_t end);
+} bi_kernel;
+
+/* Words that hold `length` signs (src/bitinfer/bits.py is the bit convention). */
+static inline size_t bi_words(int32_t length) { return ((size_t)length + 63) / 64; }
+
+/* The taps of a window that fall inside the map, along one axis: from *first up to *end. */
+static inline void bi_valid_taps(int32_t out, int32_t stride, int32_t pad, int32_t dilation,
+                                 int32_t taps, int32_t extent, int32_t *first, int32_t *end)
+{
+    int32_t origin = out * stride - pad;
+    int32_t low = origin >= 0 ? 0 : (-origin + dilation - 1) / dilation;
+    int32_t high = origin >= extent ? 0 : (extent - origin + dilation - 1) / dilation;
+    *end = high < taps ? high : taps;
+    *first = low < *end ? low : *end;
+}
+
+#endif

@@ -1,0 +1,124 @@
+"""Backends: what executes a plan.  Three of them, one plan; which one is never a secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from bitinfer.backends.base import Backend, Executor
+from bitinfer.errors import BackendError
+
+NAMES = ("native", "numba", "reference")
+"""In the order in which ``auto`` tries them."""
+
+ENVIRONMENT_VARIABLE = "BITINFER_KERNELS"
+"""Forces what ``auto`` means, such as ``native:avx2`` or ``reference``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Whether a backend can be used here; ``reason`` says why not."""
+
+    name: str
+    available: bool
+    reason: str = ""
+    detail: str = ""
+
+
+def select(spec: str = "auto") -> Backend:
+    """Return the backend that ``spec`` names.
+
+    ``spec`` is ``auto`` (what BITINFER_KERNELS says, else the first that is available), a name of
+    :data:`NAMES`, or ``native:<instruction set>``, which caps the kernels' instruction set.
+
+    Raises:
+        BackendError: the name is unknown, or the backend is not available here.
+    """
+    if spec == "auto":
+        forced = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+        if forced and forced != "auto":
+            try:
+                return select(forced)
+            except BackendError as error:
+                raise BackendError(f"{ENVIRONMENT_VARIABLE}={forced}: {error}") from None
+        for name in NAMES:
+            try:
+                return _create(name, None)
+            except ImportError:
+                continue
+    name, _, isa = spec.partition(":")
+    if name not in NAMES or (isa and name != "native") or spec.endswith(":"):
+        raise BackendError(
+            f"unknown backend {spec!r}; choose auto, {', '.join(NAMES)}, or native:<kernel> "
+            "(see 'bitinfer info')"
+        )
+    try:
+        return _create(name, isa or None)
+    except ImportError as error:
+        raise BackendError(f"backend {name!r} is not available: {_why_not(name, error)}") from error
+
+
+def status() -> list[Status]:
+    """Return every backend, and why it is not available where it is not."""
+    result = []
+    for name in NAMES:
+        try:
+            backend = _create(name, None)
+        except ImportError as error:
+            result.append(Status(name, available=False, reason=_why_not(name, error)))
+            continue
+        result.append(Status(name, available=True, detail=_detail(backend)))
+    return result
+
+
+def kernels(spec: str = "auto") -> dict[str, str]:
+    """Return which kernel serves each operation on the backend that ``spec`` names."""
+    return select(spec).kernels()
+
+
+def cpu_features() -> dict[str, bool]:
+    """Return which of the instruction sets that the native kernels know this CPU has.
+
+    Empty where there is no native backend.
+    """
+    try:
+        from bitinfer.backends.native import instruction_sets
+
+        return instruction_sets()
+    except ImportError:
+        return {}
+
+
+def _create(name: str, isa: str | None) -> Backend:
+    if name == "native":
+        from bitinfer.backends.native import NativeBackend
+
+        return NativeBackend(isa)
+    if name == "numba":
+        from bitinfer.backends.numba import NumbaBackend
+
+        return NumbaBackend()
+    from bitinfer.backends.reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+def _why_not(name: str, error: ImportError) -> str:
+    if name == "native":
+        return (
+            f"the C extension cannot be loaded ({error}); install a C compiler and the Python "
+            "headers, then install bitinfer again"
+        )
+    return f"{error}; pip install 'bitinfer[{name}]'"
+
+
+def _detail(backend: Backend) -> str:
+    if backend.name == "native":
+        from bitinfer.backends.native import load_library
+
+        native = load_library()
+        return str(native.ffi.string(native.lib.bi_compiler()).decode())
+    return ""
+
+
+__all__ = ["NAMES", "Backend", "Executor", "Status", "cpu_features", "kernels", "select", "status"]

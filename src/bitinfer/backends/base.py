@@ -1,0 +1,122 @@
+"""What a backend offers, and what the Python backends share."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitinfer.plan.memory import ALIGNMENT, Request, place
+from bitinfer.plan.steps import Buffer, Plan, Step
+
+Array = NDArray[Any]
+StepFunction = Callable[[Array, Array | None, Array], None]
+"""Runs one step of one sample: (source, beta map or None, target), arrays as stored."""
+
+_T = TypeVar("_T")
+_DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8}
+
+
+class Executor(Protocol):
+    """A plan bound to a backend."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of scratch memory that one call takes."""
+
+    def run(self, x: Array, outputs: Sequence[Array]) -> None:
+        """Run ``len(x)`` samples.  Many threads may call this at once.
+
+        ``x`` (N, ...) of the plan's input; ``outputs`` (N, ...) in the plan's order, overwritten;
+        all C-contiguous.
+        """
+
+
+class Backend(Protocol):
+    """Executes plans.  ``name`` says which one; ``label`` names its kernels too."""
+
+    @property
+    def name(self) -> str:
+        """``native``, ``numba`` or ``reference``."""
+
+    @property
+    def label(self) -> str:
+        """Name and kernel, such as ``native:avx2``."""
+
+    def kernels(self) -> dict[str, str]:
+        """Return which kernel serves each operation."""
+
+    def bind(self, plan: Plan) -> Executor:
+        """Choose kernels, re-lay weights, fix the arena."""
+
+
+class FreeList(Generic[_T]):
+    """Things that one call needs to itself: reused, and made only when all are in use."""
+
+    def __init__(self, make: Callable[[], _T]) -> None:
+        self._make = make
+        self._free: list[_T] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[_T]:
+        """Lend one for the length of the ``with`` block."""
+        with self._lock:
+            thing = self._free.pop() if self._free else None
+        if thing is None:
+            thing = self._make()
+        try:
+            yield thing
+        finally:
+            with self._lock:
+                self._free.append(thing)
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """Return ``size`` uninitialised bytes that begin on a cache line."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+class InterpretedExecutor:
+    """Runs a plan step by step from Python, through one function per step."""
+
+    def __init__(self, plan: Plan, bind_step: Callable[[Step, Plan], StepFunction]) -> None:
+        self._plan = plan
+        self._functions = [bind_step(step, plan) for step in plan.steps]
+        spans = plan.lifetimes()
+        self._inner = list(spans)
+        requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in self._inner]
+        self._offsets, self.arena_bytes = place(requests)
+        self._arenas = FreeList(self._new_arena)
+
+    def run(self, x: Array, outputs: Sequence[Array]) -> None:
+        """See :meth:`Executor.run`."""
+        plan = self._plan
+        with self._arenas.take() as inner:
+            values = dict(inner)
+            for sample in range(len(x)):
+                values[plan.input] = x[sample]
+                for buffer, output in zip(plan.outputs, outputs, strict=True):
+                    values[buffer] = output[sample, ...]
+                for step, function in zip(plan.steps, self._functions, strict=True):
+                    beta = values[step.sources[1]] if len(step.sources) > 1 else None
+                    function(values[step.source], beta, values[step.target])
+
+    def _new_arena(self) -> dict[int, Array]:
+        arena = aligned_bytes(self.arena_bytes)
+        return {
+            number: _view(arena, offset, self._plan.buffers[number])
+            for number, offset in zip(self._inner, self._offsets, strict=True)
+        }
+
+
+def _view(arena: NDArray[np.uint8], offset: int, buffer: Buffer) -> Array:
+    size = math.prod(buffer.stored_shape) * np.dtype(_DTYPES[buffer.kind]).itemsize
+    return arena[offset : offset + size].view(_DTYPES[buffer.kind]).reshape(buffer.stored_shape)

@@ -1,0 +1,34 @@
+"""The Numba backend: for machines without a compiled extension.
+
+Loops are compiled at first use and cached where the cache can be written.  ``nogil`` lets other
+threads run; ``parallel`` is never used, since its thread pools do not survive a fork.
+"""
+
+from __future__ import annotations
+
+from bitinfer.backends.base import Executor, InterpretedExecutor
+from bitinfer.plan.steps import OPERATIONS, Plan
+
+
+class NumbaBackend:
+    """The backend ``numba``.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+
+    name = "numba"
+    label = "numba"
+
+    def __init__(self) -> None:
+        import numba  # noqa: F401 - says at once whether it is there
+
+    def kernels(self) -> dict[str, str]:
+        """Return which kernel serves each operation: compiled loops, for all."""
+        return dict.fromkeys(OPERATIONS.values(), "numba")
+
+    def bind(self, plan: Plan) -> Executor:
+        """Return an executor of ``plan``."""
+        from bitinfer.backends.numba.binding import bind_step
+
+        return InterpretedExecutor(plan, bind_step)

@@ -1,0 +1,176 @@
+"""Plain NumPy, always there: signs are unpacked to -1.0 and +1.0 and multiplied as floats.
+
+The sums of a binary layer are integers below 2^24, so float32 holds them exactly in any order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from bitinfer import bits, numerics
+from bitinfer.backends.base import Array, Executor, InterpretedExecutor, StepFunction
+from bitinfer.plan import steps
+from bitinfer.plan.steps import OPERATIONS, Plan, Step, Window
+
+
+class ReferenceBackend:
+    """The backend ``reference``."""
+
+    name = "reference"
+    label = "reference"
+
+    def kernels(self) -> dict[str, str]:
+        """Return which kernel serves each operation: NumPy, for all."""
+        return dict.fromkeys(OPERATIONS.values(), "numpy")
+
+    def bind(self, plan: Plan) -> Executor:
+        """Return an executor of ``plan``."""
+        return InterpretedExecutor(plan, _bind_step)
+
+
+def _bind_step(step: Step, plan: Plan) -> StepFunction:
+    """Return the function that runs ``step``; constants are unpacked here, once."""
+    channels = plan.buffers[step.source].shape[-1]
+    match step:
+        case steps.BinaryConv2d():
+            return _binary_conv2d(step, channels)
+        case steps.BinaryDense():
+            return _binary_dense(step, channels)
+        case steps.Conv2d():
+            return _conv2d(step)
+        case steps.MaxPool2d():
+            return _max_pool2d(step, is_bits=plan.buffers[step.source].kind == "bits")
+        case steps.Flatten():
+            return _flatten(step, plan)
+        case _:
+            return _elementwise(step)
+
+
+def _windows(x: Array, window: Window, fill: float) -> Array:
+    """Return every window of a map as a view: (Hout, Wout, C, kh, kw)."""
+    top, bottom, left, right = window.padding
+    padded = np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=x.dtype.type(fill))
+    (kh, kw), (dh, dw) = window.kernel, window.dilation
+    reach = (dh * (kh - 1) + 1, dw * (kw - 1) + 1)
+    views = sliding_window_view(padded, reach, axis=(0, 1))
+    return views[:: window.stride[0], :: window.stride[1], :, ::dh, ::dw]
+
+
+def _convolve(x: Array, weight: Array, window: Window, fill: float) -> Array:
+    """Convolve a map (H, W, C) with weight (Cout, kh, kw, C / groups)."""
+    views = _windows(x, window, fill)
+    height, width, channels = views.shape[:3]
+    per_group, outputs = channels // window.groups, weight.shape[0] // window.groups
+    parts = []
+    for g in range(window.groups):
+        columns = views[:, :, g * per_group : (g + 1) * per_group]
+        columns = columns.transpose(0, 1, 3, 4, 2).reshape(height * width, -1)
+        matrix = weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1)
+        parts.append((columns @ matrix.T).reshape(height, width, outputs))
+    return np.concatenate(parts, axis=-1)
+
+
+def _binary_conv2d(step: steps.BinaryConv2d, channels: int) -> StepFunction:
+    weight = bits.unpack(step.weight, channels // step.window.groups)
+    outputs = weight.shape[0] // step.window.groups
+
+    def run(source: Array, beta: Array | None, target: Array) -> None:
+        signs = bits.unpack(source, channels)
+        dot = _convolve(signs, weight, step.window, step.pad_value)
+        scale = None if beta is None else np.repeat(beta, outputs, axis=-1)
+        target[...] = numerics.scale_dot(dot, step.alpha, step.bias, scale)
+
+    return run
+
+
+def _binary_dense(step: steps.BinaryDense, channels: int) -> StepFunction:
+    weight = bits.unpack(step.weight, channels)
+
+    def run(source: Array, beta: Array | None, target: Array) -> None:
+        dot = weight @ bits.unpack(source, channels)
+        target[...] = numerics.scale_dot(dot, step.alpha, step.bias, beta)
+
+    return run
+
+
+def _conv2d(step: steps.Conv2d) -> StepFunction:
+    def run(source: Array, beta: Array | None, target: Array) -> None:
+        target[...] = _convolve(source, step.weight, step.window, 0.0)
+        if step.bias is not None:
+            target += step.bias
+
+    return run
+
+
+def _max_pool2d(step: steps.MaxPool2d, *, is_bits: bool) -> StepFunction:
+    def run(source: Array, beta: Array | None, target: Array) -> None:
+        if is_bits:
+            views = _windows(source, step.window, np.iinfo(np.uint64).max)
+            target[...] = np.bitwise_and.reduce(views, axis=(3, 4))
+        else:
+            target[...] = np.max(_windows(source, step.window, -np.inf), axis=(3, 4))
+
+    return run
+
+
+def _flatten(step: steps.Flatten, plan: Plan) -> StepFunction:
+    buffer = plan.buffers[step.source]
+
+    def run(source: Array, beta: Array | None, target: Array) -> None:
+        is_bits = buffer.kind == "bits"
+        x = bits.unpack(source, buffer.shape[-1]) if is_bits else source
+        if step.channels_first and x.ndim == 3:
+            x = x.transpose(2, 0, 1)
+        flat = x.reshape(-1)
+        target[...] = bits.pack(flat).words if is_bits else flat
+
+    return run
+
+
+def _beta_map(step: steps.BetaMap, source: Array) -> Array:
+    groups = step.window.groups
+    magnitude = np.abs(source).reshape(*source.shape[:-1], groups, -1)
+    mean: Array = np.mean(magnitude, axis=-1)
+    if source.ndim == 1:
+        return mean
+    kh, kw = step.window.kernel
+    boxes: Array = np.sum(_windows(mean, step.window, 0.0), axis=(3, 4))
+    return boxes / np.float32(kh * kw)
+
+
+def _avg_pool2d(step: steps.AvgPool2d, source: Array) -> Array:
+    sums: Array = np.sum(_windows(source, step.window, 0.0), axis=(3, 4))
+    if step.count_include_pad:
+        return sums / np.float32(step.window.kernel[0] * step.window.kernel[1])
+    ones = np.ones((*source.shape[:2], 1), np.float32)
+    inside: Array = np.sum(_windows(ones, step.window, 0.0), axis=(3, 4))
+    return sums / inside
+
+
+def _elementwise(step: Step) -> StepFunction:
+    def run(source: Array, beta: Array | None, target: Array) -> None:
+        match step:
+            case steps.Normalize():
+                channel = np.arange(source.shape[-1])
+                target[...] = step.table[source, channel]
+            case steps.PackSigns():
+                target[...] = bits.pack(source).words
+            case steps.BetaMap():
+                target[...] = _beta_map(step, source)
+            case steps.Dense():
+                target[...] = step.weight @ source
+                if step.bias is not None:
+                    target += step.bias
+            case steps.Affine():
+                target[...] = numerics.affine(source, step.scale, step.shift)
+            case steps.Relu():
+                target[...] = np.where(source > 0, source, np.float32(0))
+            case steps.AvgPool2d():
+                target[...] = _avg_pool2d(step, source)
+            case steps.Softmax():
+                target[...] = numerics.softmax(source)
+            case _:
+                raise AssertionError(f"no reference for {type(step).__name__}")
+
+    return run
