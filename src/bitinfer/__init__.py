@@ -11,10 +11,10 @@ Names are imported on first use: ``import bitinfer`` itself loads neither NumPy 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from bitinfer._version import __version__
 
+# Known to type checkers by its name; importing typing would make `bitinfer --version` slower.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bitinfer.bits import BitTensor, pack, unpack
     from bitinfer.functional import bconv2d, bdense
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'bitinfer' has no attribute {name!r}")
     from importlib import import_module

@@ -10,6 +10,7 @@
             DataError     a data set
         BackendError      a backend or kernel is absent here         (RuntimeError)
         OutputError       a result cannot be written                 (OSError)
+        UsageError        options of a command that do not fit       (ValueError)
 
 A message says where, what came, what was wanted, and what to do, on one line.
 """
@@ -51,6 +52,10 @@ class DataError(InputError):
 
 class BackendError(BitInferError, RuntimeError):
     """A backend or kernel is unknown, or not available on this machine."""
+
+
+class UsageError(BitInferError, ValueError):
+    """Options of a command do not fit together, or do not fit what they are used on."""
 
 
 class OutputError(BitInferError, OSError):

@@ -6,6 +6,8 @@ threads run; ``parallel`` is never used, since its thread pools do not survive a
 
 from __future__ import annotations
 
+import numpy as np
+
 from bitinfer.backends.base import Executor, InterpretedExecutor
 from bitinfer.plan.steps import OPERATIONS, Plan
 
@@ -28,7 +30,13 @@ class NumbaBackend:
         return dict.fromkeys(OPERATIONS.values(), "numba")
 
     def bind(self, plan: Plan) -> Executor:
-        """Return an executor of ``plan``."""
+        """Return an executor of ``plan``; the loops it needs are compiled or loaded now."""
         from bitinfer.backends.numba.binding import bind_step
 
-        return InterpretedExecutor(plan, bind_step)
+        executor = InterpretedExecutor(plan, bind_step)
+        shapes = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
+        x, *outputs = (
+            np.zeros((1, *b.shape), np.uint8 if b.kind == "pixels" else np.float32) for b in shapes
+        )
+        executor.run(x, outputs)
+        return executor

@@ -1,0 +1,145 @@
+"""The frame around the commands: finds one, parses its arguments, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from importlib import import_module
+from typing import Any, NoReturn
+
+from bitinfer import errors
+from bitinfer._version import __version__
+from bitinfer.cli._terminal import printable, report
+
+COMMANDS = ("run", "convert", "inspect", "eval", "train", "info")
+
+EPILOG = """exit codes:
+  0    done
+  1    internal error, or the output cannot be written
+  2    wrong usage, or a backend that is not available here
+  3    the model or checkpoint is rejected
+  4    the input cannot be read (of several inputs: none of them)
+  5    some of several inputs cannot be read; the others are done
+  130  interrupted
+  141  whoever read the output has stopped, as 'head' does
+
+'bitinfer COMMAND --help' says more; every command takes --traceback, which shows where an error
+comes from.
+"""
+
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (errors.BackendError, 2),
+    (errors.UsageError, 2),
+    (errors.ModelFileError, 3),
+    (errors.CheckpointError, 3),
+    (errors.GraphError, 3),
+    (errors.ShapeError, 3),
+    (errors.InputError, 4),
+    (errors.OutputError, 1),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments on one line, without the usage before it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        _, _, command = self.prog.partition(" ")
+        where = f"{command}: " if command else ""
+        report(f"{where}{message}; see '{self.prog} --help'")
+        self.exit(2)
+
+
+def run_command(argv: list[str]) -> int:
+    """Run the command that ``argv`` names and return its exit code.
+
+    Raises only KeyboardInterrupt, and BrokenPipeError when nobody reads the output any more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a label must not end the run
+    try:
+        with warnings.catch_warnings():
+            # What Pillow thinks of a file's metadata does not help who wants to know what is in it.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return _parse_and_run(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if "--traceback" in argv:
+            import traceback
+
+            traceback.print_exc()
+        report(_describe(error))
+        return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def _parse_and_run(argv: list[str]) -> int:
+    position = next((i for i, a in enumerate(argv) if not a.startswith("-")), len(argv))
+    before, after = argv[:position], argv[position + 1 :]
+    parser = _Parser(
+        prog="bitinfer",
+        description="Run binary neural networks on CPUs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bitinfer {__version__}")
+    _add_traceback(parser)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
+    if position == len(argv):
+        if "-h" in argv or "--help" in argv:
+            for name in COMMANDS:
+                _module(name).add_parser(commands)
+        parser.parse_args(before)
+        parser.error(f"a command is missing: {', '.join(COMMANDS)}")
+    name = argv[position]
+    if name not in COMMANDS:
+        parser.error(_unknown(name))
+    module = _module(name)  # the only one: another's fault or slowness is not this one's
+    module.add_parser(commands)
+    parser.parse_args(before)
+    own = commands.choices[name]
+    _add_traceback(own)
+    # Options may stand between inputs; names that begin with a dash may follow a '--'.
+    args = own.parse_args(after) if "--" in after else own.parse_intermixed_args(after)
+    code: int = module.run(args)
+    return code
+
+
+def _module(name: str) -> Any:
+    return import_module(f"bitinfer.cli.{name}")
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, errors.BitInferError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or "cannot write the output"
+        return f"{where}: {error.strerror}"
+    return (
+        f"internal error: {type(error).__name__}: {error}; "
+        "please report it with what --traceback shows"
+    )
+
+
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
+    # Who reads it is run_command, which has to know even where parsing fails.
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error comes from"
+    )
+
+
+def _unknown(command: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"the commands are {', '.join(COMMANDS)}"
+    return f"unknown command '{printable(command)}'; {hint}"

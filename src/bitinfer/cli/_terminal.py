@@ -1,0 +1,116 @@
+"""What people see: safe text, colour where a terminal wants it, progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+Span = tuple[str, str]
+"""Text, and its style in rich's words."""
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Escape control characters: file names and labels must not steer the terminal.
+
+    Longer text than ``limit`` characters is cut.
+    """
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return safe if limit is None or len(safe) <= limit else f"{safe[: limit - 3]}..."
+
+
+def report(message: str) -> None:
+    """Print an error on stderr, on one line."""
+    _to_stderr(f"bitinfer: error: {printable(message)}")
+
+
+def note(message: str) -> None:
+    """Print a remark on stderr, on one line."""
+    _to_stderr(f"bitinfer: {printable(message)}")
+
+
+def show(lines: Sequence[Sequence[Span]]) -> None:
+    """Print lines of result on stdout, in colour if it is a terminal that takes colour."""
+    if _wants_colour(sys.stdout):
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(highlight=False, soft_wrap=True)
+        for line in lines:
+            console.print(Text.assemble(*line))
+    else:
+        print("\n".join("".join(text for text, _ in line).rstrip() for line in lines))
+    sys.stdout.flush()
+
+
+def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
+    """Lay out rows in columns, the columns in ``right`` aligned to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+@contextlib.contextmanager
+def progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
+    """Yield what is called with the number done and a remark: a bar in a terminal, else lines."""
+    if quiet:
+        yield lambda done, remark: None
+    elif _wants_colour(sys.stderr):
+        with _bar(total) as show_bar:
+            yield show_bar
+    else:
+        last = time.monotonic()
+
+        def print_line(done: int, remark: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if done == total or now - last >= _SECONDS_BETWEEN_LINES:
+                last = now
+                note(f"{done} of {total}, {remark}")
+
+        yield print_line
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, remark: bar.update(task, completed=done, description=remark)
+
+
+def _wants_colour(stream: TextIO | None) -> bool:
+    return (
+        stream is not None
+        and stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,148 @@
+"""``bitinfer convert``: makes a model file from a checkpoint of another framework."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitinfer.cli._common import add_quiet, file_sha256, positive
+from bitinfer.cli._terminal import note, printable, table
+
+if TYPE_CHECKING:
+    from bitinfer.importers.xnor_net_pytorch import ConversionReport
+
+ARCHITECTURES = ("xnor-lenet5", "xnor-nin", "xnor-alexnet")
+"""Those of the zoo that checkpoints can be read for; here by name, to import nothing."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command and its arguments."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="make a model file from a checkpoint",
+        description="Make a model file from a checkpoint (.pth.tar) of XNOR-Net-PyTorch. "
+        "Nothing in the checkpoint is executed. Labels and preprocessing become part of the "
+        "model; each architecture has its own, which the options replace.",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file to convert")
+    parser.add_argument(
+        "--arch", required=True, choices=ARCHITECTURES, help="the network in the checkpoint"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
+    )
+    parser.add_argument(
+        "--swap-hw",
+        action="store_true",
+        help="exchange height and width, for a network trained on transposed pictures",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="names of the classes, one per line"
+    )
+    parser.add_argument(
+        "--mean",
+        type=_numbers,
+        metavar="A[,B,C]",
+        help="x = (pixel * scale - mean) / std, per channel or one for all",
+    )
+    parser.add_argument("--std", type=_divisors, metavar="A[,B,C]", help="see --mean")
+    parser.add_argument("--scale", type=_number, metavar="X", help="see --mean (default: 1/255)")
+    parser.add_argument(
+        "--resize", type=_size, metavar="N|HxW", help="size of the picture, or of its shorter side"
+    )
+    parser.add_argument("--crop", type=_pair, metavar="HxW", help="centre that the network sees")
+    add_quiet(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say on stderr what became of every layer; returns the exit code."""
+    from bitinfer import modelfile
+    from bitinfer.errors import OutputError, ShapeError, UsageError
+    from bitinfer.importers import xnor_net_pytorch
+
+    modelfile.check_writable(args.output)
+    if args.output.exists() and args.checkpoint.exists() and args.output.samefile(args.checkpoint):
+        raise OutputError(f"cannot write {args.output}: it is the checkpoint itself")
+    labels = None if args.labels is None else xnor_net_pytorch.read_labels(args.labels)
+    try:
+        model, report = xnor_net_pytorch.convert(
+            args.checkpoint,
+            args.arch,
+            swap_hw=args.swap_hw,
+            labels=labels,
+            mean=args.mean,
+            std=args.std,
+            scale=args.scale,
+            resize=args.resize,
+            crop=args.crop,
+        )
+        modelfile.save(model, args.output)
+    except ShapeError as error:  # what the checkpoint holds would be a CheckpointError
+        raise UsageError(f"the options do not fit {args.arch}: {error}") from error
+    if not args.quiet:
+        for line in _describe(report):
+            print(printable(line), file=sys.stderr)
+        written = args.output.stat().st_size
+        note(
+            f"wrote {args.output}: {written:,} bytes, "
+            f"{report.float_bytes / written:.1f} times smaller than float32 "
+            f"({report.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
+        )
+    return 0
+
+
+def _describe(report: ConversionReport) -> list[str]:
+    """Lay out what became of every layer, each with its remarks below it."""
+    rows = [("layer", "operation", "shape", "parameters", "became", "why")]
+    for layer in report.layers:
+        shape = "x".join(map(str, layer.shape))
+        became = "binary" if layer.is_binary else "float"
+        count = f"{layer.parameters:,}"
+        rows.append((layer.name, layer.operation, shape, count, became, layer.reason))
+    head, *lines = table(rows, right=frozenset({3}))
+    result = [head]
+    for layer, line in zip(report.layers, lines, strict=True):
+        result.append(line)
+        result += [f"  note: {remark}" for remark in layer.remarks]
+    weights = report.binary_weights
+    result.append(
+        f"{report.parameters:,} parameters, {weights:,} of them bits "
+        f"({100 * weights / report.parameters:.1f} %)"
+    )
+    return result
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a finite number")
+    return value
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(_number(part) for part in text.split(","))
+
+
+def _divisors(text: str) -> tuple[float, ...]:
+    values = _numbers(text)
+    if 0 in values:
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' holds 0, which is divided by")
+    return values
+
+
+def _size(text: str) -> tuple[int, int] | int:
+    return _pair(text) if "x" in text else positive(text)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    parts = text.split("x")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not HEIGHTxWIDTH")
+    return positive(parts[0]), positive(parts[1])

@@ -1,0 +1,108 @@
+"""``bitinfer info``: what this installation and this CPU offer."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from pathlib import Path
+from typing import Any
+
+from bitinfer._version import __version__
+from bitinfer.cli import _common
+from bitinfer.cli._terminal import printable, show, table
+
+_FLAGS = ("popcnt", "sse4_2", "avx", "asimd", "sve")
+"""How the names of the CPU features begin that matter to kernels."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command and its arguments."""
+    parser = subparsers.add_parser(
+        "info",
+        help="show versions, CPU, backends and kernels",
+        description="Show the version, the CPU, which backends are present and why others are "
+        "not, and which kernel each operation gets.",
+    )
+    _common.add_backend(parser)
+    _common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is there."""
+    import numpy as np
+
+    from bitinfer import backends
+
+    document = {
+        "schema_version": _common.SCHEMA_VERSION,
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": {"model": _cpu_model(), "features": _features(backends.cpu_features())},
+        "backends": [
+            {"name": s.name, "available": s.available, "reason": s.reason, "detail": s.detail}
+            for s in backends.status()
+        ],
+        "backend": backends.select(args.backend).label,
+        "kernels": backends.kernels(args.backend),
+    }
+    if args.json:
+        _common.print_json(document)
+    else:
+        show([[(line, "")] for line in _as_text(document)])
+    return 0
+
+
+def _features(known: dict[str, bool]) -> dict[str, bool]:
+    """Return what the native backend found; without one, what the kernel of Linux says."""
+    if known:
+        return known
+    flags = _cpuinfo("flags", "Features").split()
+    return {name: True for name in flags if name.startswith(_FLAGS)}
+
+
+def _cpu_model() -> str:
+    return (
+        _cpuinfo("model name", "Hardware", "Model")
+        or platform.processor()
+        or platform.machine()
+        or "unknown"
+    )
+
+
+def _cpuinfo(*keys: str) -> str:
+    """Return the first value of the first of these keys that /proc/cpuinfo has, or nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    pairs = [(key.strip(), value.strip()) for key, _, value in (e.partition(":") for e in lines)]
+    return next((v for key in keys for name, v in pairs if name == key and v), "")
+
+
+def _as_text(document: dict[str, Any]) -> list[str]:
+    features = document["cpu"]["features"]
+    present = " ".join(name for name, there in features.items() if there)
+    absent = " ".join(name for name, there in features.items() if not there)
+    lines = [
+        f"bitinfer  {document['version']}",
+        f"python    {document['python']}, numpy {document['numpy']}, {document['platform']}",
+        f"cpu       {printable(document['cpu']['model'])}",
+        f"features  {present or 'none that kernels use'}",
+    ]
+    if absent:
+        lines.append(f"          without {absent}")
+    lines += ["", "backends"]
+    rows = [
+        (
+            f"  {b['name']}",
+            "present" if b["available"] else "absent",
+            printable(b["detail"] if b["available"] else b["reason"]),
+        )
+        for b in document["backends"]
+    ]
+    lines += table(rows)
+    lines += ["", f"kernels of {document['backend']}"]
+    lines += table([(f"  {op}", kernel) for op, kernel in document["kernels"].items()] or [("",)])
+    return lines

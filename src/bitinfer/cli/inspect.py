@@ -1,0 +1,185 @@
+"""``bitinfer inspect``: shows what a model file holds.  Runs nothing and needs no kernel."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitinfer.cli import _common
+from bitinfer.cli._terminal import printable, show, table
+
+if TYPE_CHECKING:
+    from bitinfer.graph import Node
+    from bitinfer.modelfile import Model, Preprocessing, Provenance
+
+_LABELS_SHOWN = 10
+_NAME = 40
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command and its arguments."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="show what a model file holds",
+        description="Show the layers, size, preprocessing, labels, origin and checksum of a model "
+        "file. The file is checked as for running; nothing is run.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file")
+    _common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description of a model file."""
+    from bitinfer import modelfile
+
+    model = modelfile.load(args.model)
+    document = _describe(args.model, model)
+    if args.json:
+        _common.print_json(document)
+    else:
+        show([[(line, "")] for line in _as_text(document, model)])
+    return 0
+
+
+def _describe(path: str, model: Model) -> dict[str, Any]:
+    import msgspec
+
+    from bitinfer.modelfile import FORMAT_VERSION
+
+    graph = model.graph
+    layers = [_describe_layer(node, model) for node in graph.nodes]
+    parameters = sum(layer["parameters"] for layer in layers)
+    operations = sum(layer["operations"] for layer in layers)
+    binary = sum(layer["operations"] for layer in layers if layer["weight_bits"] == 1)
+    return {
+        "schema_version": _common.SCHEMA_VERSION,
+        "path": path,
+        "sha256": _common.file_sha256(path),
+        "checksum": model.sha256,
+        "format_version": FORMAT_VERSION,
+        "name": graph.name,
+        "input": {"name": graph.input.name, "shape": graph.input.shape},
+        "outputs": [{"name": n, "shape": model.values[n].shape} for n in graph.outputs],
+        "layers": layers,
+        "parameters": parameters,
+        "operations": operations,
+        "binary_operations": binary,
+        "file_bytes": Path(path).stat().st_size,
+        "float32_bytes": 4 * parameters,
+        "preprocessing": msgspec.to_builtins(model.preprocessing),
+        "labels": list(model.labels),
+        "provenance": msgspec.to_builtins(model.provenance),
+    }
+
+
+def _describe_layer(node: Node, model: Model) -> dict[str, Any]:
+    from bitinfer.graph import operations
+    from bitinfer.graph.nodes import BinaryConv2d, BinaryDense, node_tensors
+
+    value = model.values[node.name]
+    names = node_tensors(node)
+    parameters = sum(model.tensors[name].size for name in names)
+    is_binary = False
+    if isinstance(node, BinaryConv2d | BinaryDense):
+        is_binary = True
+        # Packed weights are counted in signs, not in words.
+        weight = model.tensors[node.weight]
+        groups = node.groups if isinstance(node, BinaryConv2d) else 1
+        signs = math.prod(weight.shape[:-1]) * model.values[node.input].shape[-1] // groups
+        parameters += signs - weight.size
+    return {
+        "name": node.name,
+        "op": node.__struct_config__.tag,
+        "output_shape": value.shape,
+        "kind": value.kind,
+        "weight_bits": (1 if is_binary else 32) if names else None,
+        "parameters": parameters,
+        "operations": operations(node, model.values, model.tensors),
+    }
+
+
+def _as_text(document: dict[str, Any], model: Model) -> list[str]:
+    shape = _shape(document["input"]["shape"])
+    outputs = ", ".join(
+        f"{printable(o['name'], _NAME)} {_shape(o['shape'])}" for o in document["outputs"]
+    )
+    lines = [
+        f"file           {printable(document['path'])}, format {document['format_version']}",
+        f"sha256         {document['sha256']}",
+        f"checksum       {document['checksum']} (matches)",
+        f"network        {printable(document['name'])}",
+        f"input          {printable(document['input']['name'], _NAME)} {shape}",
+        f"output         {outputs}",
+        "",
+    ]
+    rows = [("layer", "operation", "output", "kind", "bits", "parameters", "operations")]
+    rows += [
+        (
+            printable(layer["name"], _NAME),
+            layer["op"],
+            _shape(layer["output_shape"]),
+            layer["kind"],
+            str(layer["weight_bits"] or "-"),
+            f"{layer['parameters']:,}",
+            f"{layer['operations']:,}",
+        )
+        for layer in document["layers"]
+    ]
+    total, file_bytes = document["operations"], document["file_bytes"]
+    rows.append(("total", "", "", "", "", f"{document['parameters']:,}", f"{total:,}"))
+    lines += table(rows, right=frozenset((4, 5, 6)))
+    float_bytes = document["float32_bytes"]
+    smaller = f", {float_bytes / file_bytes:.1f} times as much" if float_bytes else ""
+    lines += [
+        "",
+        f"size           {file_bytes:,} bytes; the parameters in float32: {float_bytes:,}{smaller}",
+        f"binary         {100 * document['binary_operations'] / total:.1f} % of the operations",
+        f"preprocessing  {_preprocessing(model.preprocessing)}",
+        f"labels         {_labels(model.labels)}",
+    ]
+    return lines + _provenance(model.provenance)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _preprocessing(p: Preprocessing | None) -> str:
+    if p is None:
+        return "none: takes arrays, not pictures"
+    steps: list[str] = [p.color]
+    if isinstance(p.resize, int):
+        steps.append(f"shorter side to {p.resize} ({p.interpolation})")
+    elif p.resize is not None:
+        steps.append(f"resize to {p.resize[1]}x{p.resize[0]} ({p.interpolation})")
+    if p.crop is not None:
+        steps.append(f"centre crop {p.crop[1]}x{p.crop[0]}")
+    mean = ", ".join(f"{v:.6g}" for v in p.mean)
+    std = ", ".join(f"{v:.6g}" for v in p.std)
+    steps.append(f"(pixel * {p.scale:.6g} - [{mean}]) / [{std}]")
+    return "; ".join(steps)
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    if not labels:
+        return "none: classes are shown by number"
+    shown = ", ".join(printable(label, _NAME) for label in labels[:_LABELS_SHOWN])
+    more = ", ..." if len(labels) > _LABELS_SHOWN else ""
+    return f"{len(labels)}: {shown}{more}"
+
+
+def _provenance(provenance: Provenance | None) -> list[str]:
+    if provenance is None:
+        return ["origin         unknown"]
+    lines = [f"origin         {printable(provenance.importer)}"]
+    if provenance.source:
+        lines.append(f"  source       {printable(provenance.source)}")
+    if provenance.source_sha256:
+        lines.append(f"  sha256       {printable(provenance.source_sha256)}")
+    if provenance.versions:
+        versions = ", ".join(f"{k} {v}" for k, v in sorted(provenance.versions.items()))
+        lines.append(f"  versions     {printable(versions)}")
+    lines += [f"  note         {printable(text)}" for text in provenance.notes]
+    return lines

@@ -1,0 +1,112 @@
+"""``bitinfer inspect``: what it shows, and that it needs no kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from helpers import binary_model, colour_model, save
+
+Call = Callable[..., Any]
+
+
+def test_layers_are_counted_in_signs_and_multiplications(tmp_path: Path, call: Call) -> None:
+    path = save(binary_model(), tmp_path / "m.bin")
+    document = json.loads(call("inspect", "--json", path).out)
+    layers = {layer["name"]: layer for layer in document["layers"]}
+    assert layers["body"] == {
+        "name": "body",
+        "op": "bconv2d",
+        "output_shape": [8, 8, 70],
+        "kind": "float",
+        "weight_bits": 1,
+        "parameters": 70 * 3 * 3 * 20 + 70,
+        "operations": 8 * 8 * 70 * 3 * 3 * 20,
+    }
+    assert layers["head"]["parameters"] == 10 * 1120
+    assert layers["sign_0"]["kind"] == "sign"
+    assert layers["sign_0"]["weight_bits"] is None
+    assert layers["conv2d_0"]["weight_bits"] == 32
+    parameters = 20 * 9 + 40 + 70 * 180 + 70 + 11200
+    assert document["parameters"] == parameters
+    assert document["float32_bytes"] == 4 * parameters
+    assert document["binary_operations"] == 8 * 8 * 70 * 180 + 11200
+
+
+def test_document_describes_the_whole_file(tmp_path: Path, call: Call) -> None:
+    path = save(binary_model(), tmp_path / "m.bin")
+    result = call("inspect", "--json", path)
+    assert (result.code, result.err) == (0, "")
+    document = json.loads(result.out)
+    assert document["schema_version"] == 1
+    assert document["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert document["checksum"] != document["sha256"]
+    assert document["file_bytes"] == path.stat().st_size
+    assert document["input"] == {"name": "input", "shape": [8, 8, 1]}
+    assert document["outputs"] == [{"name": "head", "shape": [10]}]
+    assert document["preprocessing"]["color"] == "grey"
+    assert document["labels"] == []
+    assert document["provenance"]["importer"] == "tests"
+
+
+def test_text_shows_layers_size_preprocessing_labels_and_checksum(
+    tmp_path: Path, call: Call
+) -> None:
+    result = call("inspect", save(binary_model(), tmp_path / "m.bin"))
+    assert (result.code, result.err) == (0, "")
+    for text in (
+        "8x8x70",
+        "bconv2d",
+        "12,670",
+        "806,400",
+        "times as much",
+        "% of the operations",
+        "grey; (pixel * ",
+        "none: classes are shown by number",
+        "(matches)",
+        "origin         tests",
+        r"note         a\nb",
+    ):
+        assert text in result.out
+    result = call("inspect", save(colour_model(), tmp_path / "c.bin"))
+    assert "3: red, green, blue" in result.out
+    assert "resize to 8x8 (bilinear)" in result.out
+    assert "origin         unknown" in result.out
+
+
+def test_model_without_preprocessing_can_be_inspected(tmp_path: Path, call: Call) -> None:
+    path = save(colour_model(preprocessing=None), tmp_path / "m.bin")
+    assert "none: takes arrays" in call("inspect", path).out
+    assert json.loads(call("inspect", "--json", path).out)["preprocessing"] is None
+
+
+def test_names_in_the_file_cannot_steer_the_terminal(tmp_path: Path, call: Call) -> None:
+    model = colour_model(labels=("\x1b[2J", "b", "c"))
+    result = call("inspect", save(model, tmp_path / "m.bin"))
+    assert "\x1b" not in result.out
+
+
+def test_rejected_file_is_exit_code_3(tmp_path: Path, call: Call) -> None:
+    path = save(colour_model(), tmp_path / "m.bin")
+    path.write_bytes(path.read_bytes()[:-3])
+    result = call("inspect", "--json", path)
+    assert (result.code, result.out) == (3, "")
+    assert result.err.count("\n") == 1
+
+
+def test_no_kernel_is_imported(tmp_path: Path) -> None:
+    path = save(binary_model(), tmp_path / "m.bin")
+    script = (
+        "import sys; from bitinfer.cli import main; code = main(['inspect', sys.argv[1]]); "
+        "names = {'bitinfer.backends', 'bitinfer.session', '_cffi_backend', 'numba', 'PIL'}; "
+        "sys.exit(code or ', '.join(names & set(sys.modules)) or 0)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, timeout=60, check=False
+    )
+    assert process.returncode == 0, process.stderr.decode()

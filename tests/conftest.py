@@ -1,0 +1,110 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+from bitinfer import backends
+from bitinfer.backends import Backend
+from harness import known_backends
+
+ROOT = Path(__file__).parents[1]
+"""The checkout."""
+
+hypothesis.settings.register_profile(
+    "short", max_examples=60, deadline=None, derandomize=True, database=None, print_blob=True
+)
+hypothesis.settings.register_profile(
+    "long",
+    max_examples=5_000,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bitinfer")
+    group.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+    group.addoption(
+        "--seed", type=int, default=0, help="seed of the random arrays in tests (default: 0)"
+    )
+    group.addoption(
+        "--expect-backends",
+        metavar="NAME,...",
+        help="fail at once unless exactly these backends can be tested here, such as "
+        "native:portable,native:popcnt,native:avx2,numba,reference",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+    expected = config.getoption("--expect-backends")
+    here = [name for name, reason in known_backends() if not reason]
+    if expected is not None and sorted(expected.split(",")) != sorted(here):
+        raise pytest.UsageError(f"--expect-backends={expected}: here are {','.join(here)}")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [
+        f"bitinfer: backends {', '.join(name for name, why in known_backends() if not why)}; "
+        f"seed {config.getoption('--seed')}",
+        *(f"bitinfer: no {name}: {why}" for name, why in known_backends() if why),
+    ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with pytest --long"))
+
+
+def backend_params(prefix: str = "") -> list[object]:
+    """Return the parameters of a fixture over the backends whose names start with ``prefix``."""
+    return [
+        pytest.param(name, marks=[pytest.mark.skip(reason=f"{name}: {reason}")] if reason else [])
+        for name, reason in known_backends()
+        if name.startswith(prefix)
+    ]
+
+
+@pytest.fixture(params=backend_params())
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """Every backend and native instruction set, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(backend_name: str) -> Backend:
+    """The backend of ``backend_name``."""
+    return backends.select(backend_name)
+
+
+@pytest.fixture(params=backend_params("native"))
+def native_name(request: pytest.FixtureRequest) -> str:
+    """Every native instruction set, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers, the same in every run of the same test with the same ``--seed``."""
+    seed = request.config.getoption("--seed")
+    print(f"rng: repeat with pytest --seed={seed} '{request.node.nodeid}'")  # shown on failure
+    return np.random.default_rng([seed, zlib.crc32(request.node.nodeid.encode())])
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of weights and data sets beside the checkout."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no folder 'shared' beside the checkout: no trained weights, no data sets")
+    return folder
