@@ -101,6 +101,8 @@ def _as_array(x: Signs) -> NDArray[Any]:
 def _run(b: GraphBuilder, output: str, x: NDArray[Any], rank: int, backend: str) -> Floats:
     graph, tensors = b.build(output)
     plan = lower(graph, tensors)
+    if x.dtype.kind not in "biuf":
+        raise ShapeError(f"{b.name}: x is {x.dtype}, wanted real numbers")
     batch = np.ascontiguousarray(x.reshape(-1, *x.shape[-rank:]), dtype=np.float32)
     shape = plan.buffers[plan.outputs[0]].shape
     result = np.empty((len(batch), *shape), np.float32)

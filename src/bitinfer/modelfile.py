@@ -36,6 +36,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from bitinfer import numerics
 from bitinfer.errors import GraphError, ModelFileError, OutputError, ShapeError
 from bitinfer.graph.nodes import Graph, Record
 from bitinfer.graph.shapes import Value, infer
@@ -44,6 +45,8 @@ FORMAT_VERSION = 1
 
 MAX_FILE_BYTES = 1 << 31
 MAX_HEADER_BYTES = 1 << 24
+MAX_HEADER_VALUES = 1 << 20
+"""Commas and brackets in the header: a parsed value takes up to 40 times the bytes of its text."""
 MAX_TENSORS = 1 << 16
 MAX_RANK = 8
 MAX_LABELS = 1 << 16
@@ -153,8 +156,10 @@ def load(path: str | os.PathLike[str]) -> Model:
         ModelFileError: the file cannot be read, or is not an intact model file of a known version.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - accepts any path-like, as open does
-            status = os.fstat(file.fileno())
+        # Without O_NONBLOCK, a named pipe that nobody writes to would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ModelFileError(f"{os.fspath(path)}: not a regular file")
             if status.st_size > MAX_FILE_BYTES:
@@ -162,9 +167,13 @@ def load(path: str | os.PathLike[str]) -> Model:
                     f"{os.fspath(path)}: {status.st_size} bytes, "
                     f"model files have at most {MAX_FILE_BYTES}"
                 )
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(status.st_size)
     except OSError as error:
         raise ModelFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the path
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{_excerpt(path)}: {error}") from error
     try:
         return from_bytes(data)
     except ModelFileError as error:
@@ -178,13 +187,15 @@ def from_bytes(data: bytes) -> Model:
         ModelFileError: the bytes are not an intact model file of a known version.
     """
     digest = _check_digest(data)
-    header_bytes = int.from_bytes(data[:8], "little")
-    outer = _parse_json(data[8 : 8 + header_bytes], "header")
+    header_bytes = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    if sum(header_bytes.count(c) for c in (b",", b"[", b"{")) > MAX_HEADER_VALUES:
+        raise ModelFileError(f"the header holds over {MAX_HEADER_VALUES} values")
+    outer = _parse_json(header_bytes, "header")
     text = outer["__metadata__"].get("bitinfer") if isinstance(outer, dict) else None
     if outer["__metadata__"].keys() != {"bitinfer"} or not isinstance(text, str):
         raise ModelFileError("the metadata does not consist of one text named 'bitinfer'")
     _check_tensor_table(outer)
-    fields = _parse_json(text.encode(), "metadata")
+    fields = _parse_json(_as_utf8(text), "metadata")
     version = fields.get("format_version") if isinstance(fields, dict) else None
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ModelFileError(
@@ -200,6 +211,7 @@ def from_bytes(data: bytes) -> Model:
         raise ModelFileError(f"tensors: {_excerpt(error)}") from error
     except RecursionError as error:
         raise ModelFileError("the metadata is nested too deeply") from error
+    _check_text(header)
     model = Model(
         graph=header.graph,
         tensors=tensors,
@@ -211,7 +223,7 @@ def from_bytes(data: bytes) -> Model:
     try:
         _check_model(model)
     except (GraphError, ShapeError) as error:
-        raise ModelFileError(str(error)) from error
+        raise ModelFileError(_excerpt(error, 300)) from error
     return model
 
 
@@ -239,20 +251,25 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(name)  # noqa: PTH108
             raise
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise _cannot_write(target, error) from error
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise OutputError now if :func:`write_atomically` could not write to ``path`` later."""
     target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"cannot write {target}: it is a directory")
     try:
+        if target.is_dir():
+            raise IsADirectoryError(21, "is a directory")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise _cannot_write(target, error) from error
+
+
+def _cannot_write(target: Path, error: OSError | ValueError) -> OutputError:
+    reason = error.strerror if isinstance(error, OSError) else None  # ValueError: NUL in the path
+    return OutputError(f"cannot write {target}: {reason or error}")
 
 
 def _check_digest(data: bytes) -> str:
@@ -260,7 +277,7 @@ def _check_digest(data: bytes) -> str:
         raise ModelFileError(f"{len(data)} bytes: truncated, or not a bitinfer model file")
     if int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES:
         raise ModelFileError(f"the header is longer than {MAX_HEADER_BYTES} bytes")
-    if not data[8:].startswith(_PREFIX):
+    if not data.startswith(_PREFIX, 8):
         raise ModelFileError(
             "not a bitinfer model file; other formats become one with 'bitinfer convert'"
         )
@@ -273,16 +290,27 @@ def _check_digest(data: bytes) -> str:
     return digest.hexdigest()
 
 
+def _as_utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelFileError("metadata: not Unicode text") from error
+
+
 def _check_tensor_table(outer: dict[str, Any]) -> None:
-    """Check what safetensors leaves open: which types, how many tensors, of which rank."""
+    """Check what safetensors leaves open: which types, how many tensors, of which rank, no more."""
     if len(outer) > MAX_TENSORS:
         raise ModelFileError(f"{len(outer)} tensors, at most {MAX_TENSORS} are allowed")
     for name, entry in outer.items():
         if name == "__metadata__":
             continue
-        if not isinstance(entry, dict) or entry.get("dtype") not in ("F32", "U64"):
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ModelFileError(
+                f"tensor {_excerpt(name)}: wanted dtype, shape and data_offsets alone"
+            )
+        if entry["dtype"] not in ("F32", "U64"):
             raise ModelFileError(f"tensor {_excerpt(name)}: the type is neither F32 nor U64")
-        shape = entry.get("shape")
+        shape = entry["shape"]
         if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK:
             raise ModelFileError(f"tensor {_excerpt(name)}: the shape has not 1 to {MAX_RANK} axes")
 
@@ -346,6 +374,8 @@ def _check_preprocessing(p: Preprocessing, shape: tuple[int, ...]) -> None:
         abs(v) >= 1e-12 for v in p.std
     ):
         raise ShapeError("preprocessing: scale, mean and std must be finite, std not 0")
+    if not np.isfinite(numerics.normalization_table(p.scale, p.mean, p.std)).all():
+        raise ShapeError("preprocessing: some normalised pixel is too large for float32")
     resize = (p.resize, p.resize) if isinstance(p.resize, int) else (p.resize or ())
     if not all(1 <= v <= 1 << 14 for v in (*resize, *(p.crop or ()))):
         raise ShapeError("preprocessing: resize and crop must be within 1 to 16384 pixels")
@@ -354,8 +384,16 @@ def _check_preprocessing(p: Preprocessing, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"preprocessing makes {fixed} pixels, the input wants {shape[:2]}")
 
 
-def _excerpt(value: object) -> str:
-    """Return foreign text on one line, without control characters, cut to 120 characters."""
+def _check_text(header: _Header) -> None:
+    """Refuse text with lone surrogates, which JSON can spell but nothing can print."""
+    try:
+        msgspec.json.encode(header)
+    except UnicodeEncodeError as error:
+        raise ModelFileError("metadata: a name or label is not Unicode text") from error
+
+
+def _excerpt(value: object, limit: int = 120) -> str:
+    """Return foreign text on one line, without control characters, cut to ``limit``."""
     text = str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text[:400])
-    return text if len(text) <= 120 else text[:117] + "..."
+    text = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 3] + "..."

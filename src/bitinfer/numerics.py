@@ -28,7 +28,7 @@ def batch_norm_affine(
     """Return ``scale`` and ``shift`` (C,) of a BatchNorm at inference: ``y = x * scale + shift``.
 
     scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale; computed in float64 and
-    rounded once (Ioffe and Szegedy 2015, Algorithm 2).
+    rounded once (Ioffe and Szegedy 2015, Algorithm 2).  Infinite where float32 is too small.
     """
     wide = np.float64
     scale = 1.0 / np.sqrt(variance.astype(wide) + epsilon)
@@ -37,7 +37,8 @@ def batch_norm_affine(
     shift = -mean.astype(wide) * scale
     if beta is not None:
         shift = beta.astype(wide) + shift
-    return scale.astype(np.float32), shift.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return scale.astype(np.float32), shift.astype(np.float32)
 
 
 def affine(x: Floats, scale: Floats, shift: Floats) -> Floats:
@@ -66,7 +67,8 @@ def scale_dot(
 
 def softmax(x: Floats) -> Floats:
     """Return the softmax over the last axis; the exponentials are summed in float64."""
-    shifted = (x - np.max(x, axis=-1, keepdims=True)).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinity among x gives NaN
+        shifted = (x - np.max(x, axis=-1, keepdims=True)).astype(np.float64)
     e = np.exp(shifted)
     return np.asarray(e / np.sum(e, axis=-1, keepdims=True), dtype=np.float32)
 
@@ -74,9 +76,11 @@ def softmax(x: Floats) -> Floats:
 def normalization_table(scale: float, mean: Sequence[float], std: Sequence[float]) -> Floats:
     """Return the float32 value of every pixel byte: ``(p * scale - mean[c]) / std[c]``.
 
-    Shapes:  mean, std of length C  ->  (256, C).  Computed in float64, rounded once.
+    Shapes:  mean, std of length C  ->  (256, C).  Computed in float64, rounded once; infinite or
+             NaN where float32 is too small.
     """
     p = np.arange(256, dtype=np.float64)[:, None]
     m = np.asarray(mean, dtype=np.float64)
     s = np.asarray(std, dtype=np.float64)
-    return ((p * scale - m) / s).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return ((p * scale - m) / s).astype(np.float32)

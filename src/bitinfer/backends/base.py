@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -56,25 +55,27 @@ class Backend(Protocol):
 
 
 class FreeList(Generic[_T]):
-    """Things that one call needs to itself: reused, and made only when all are in use."""
+    """Things that one call needs to itself: reused, and made only when all are in use.
+
+    Lists pop and append atomically.  A lock would be taken for ever in a child that was forked
+    while another thread held it.
+    """
 
     def __init__(self, make: Callable[[], _T]) -> None:
         self._make = make
         self._free: list[_T] = []
-        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def take(self) -> Iterator[_T]:
         """Lend one for the length of the ``with`` block."""
-        with self._lock:
-            thing = self._free.pop() if self._free else None
-        if thing is None:
+        try:
+            thing = self._free.pop()
+        except IndexError:
             thing = self._make()
         try:
             yield thing
         finally:
-            with self._lock:
-                self._free.append(thing)
+            self._free.append(thing)
 
 
 def aligned_bytes(size: int) -> NDArray[np.uint8]:
@@ -99,7 +100,8 @@ class InterpretedExecutor:
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """See :meth:`Executor.run`."""
         plan = self._plan
-        with self._arenas.take() as inner:
+        # As in C: infinity and NaN are results, not warnings.
+        with self._arenas.take() as inner, np.errstate(all="ignore"):
             values = dict(inner)
             for sample in range(len(x)):
                 values[plan.input] = x[sample]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, Literal
 
 import numpy as np
@@ -19,16 +20,19 @@ PaddingLike = int | Pair | Padding
 
 def as_pair(value: PairLike) -> Pair:
     """Return (vertical, horizontal) from one number for both or from a pair."""
-    return (value, value) if isinstance(value, int) else value
+    vertical, horizontal = value if isinstance(value, tuple | list) else (value, value)
+    return (index(vertical), index(horizontal))
 
 
 def as_padding(value: PaddingLike) -> Padding:
     """Return (top, bottom, left, right) from one number, (vertical, horizontal), or all four."""
-    if isinstance(value, int):
-        return (value, value, value, value)
-    if len(value) == 2:
-        return (value[0], value[0], value[1], value[1])
-    return value
+    if not isinstance(value, tuple | list):
+        return (index(value),) * 4
+    sides = [index(v) for v in value]
+    if len(sides) == 2:
+        return (sides[0], sides[0], sides[1], sides[1])
+    top, bottom, left, right = sides
+    return (top, bottom, left, right)
 
 
 class GraphBuilder:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer import numerics
 from bitinfer.bits import has_stray_bits, words_for
 from bitinfer.errors import GraphError, ShapeError
 from bitinfer.graph.nodes import (
@@ -46,7 +47,9 @@ MAX_EXTENT = 1 << 14
 MAX_CHANNELS = 1 << 20
 """Largest number of channels, or length of a vector."""
 MAX_VALUE_BYTES = 1 << 28
-"""Largest value of one sample, as float32."""
+"""Largest value of one sample, as float32; also the largest padded map."""
+MAX_TOTAL_BYTES = 1 << 31
+"""All values of one sample together, as float32: all may live at once."""
 MAX_REDUCTION = 1 << 24
 """Largest K of a binary layer: integers up to here are exact in float32."""
 MAX_OPERATIONS = 1 << 38
@@ -75,8 +78,10 @@ def infer(graph: Graph, tensors: Tensors) -> dict[str, Value]:
         raise ShapeError(
             f"input {graph.input.name!r}: shape {graph.input.shape}, wanted (H, W, C) or (C,)"
         )
+    if not graph.input.name:
+        raise GraphError("graph: the input has an empty name")
     values = {graph.input.name: Value("float", graph.input.shape)}
-    _check_value(graph.input.name, values[graph.input.name])
+    total_bytes = _check_value(graph.input.name, values[graph.input.name])
     used: set[str] = set()
     total = 0
     for node in graph.nodes:
@@ -90,7 +95,11 @@ def infer(graph: Graph, tensors: Tensors) -> dict[str, Value]:
                 raise GraphError(f"node {node.name!r}: there is no tensor {name!r}")
             used.add(name)
         value = _infer_node(node, values, tensors)
-        _check_value(node.name, value)
+        total_bytes += _check_value(node.name, value)
+        if total_bytes > MAX_TOTAL_BYTES:
+            raise ShapeError(
+                f"node {node.name!r}: all values together take over {MAX_TOTAL_BYTES} bytes"
+            )
         values[node.name] = value
         total += operations(node, values, tensors)
         if total > MAX_OPERATIONS:
@@ -213,7 +222,10 @@ def _infer_conv(
         _check_floats(tensors, node.weight, (cout, kh, kw, per_group))
     _check_floats(tensors, node.bias, (cout,))
     out = window_output((height, width), (kh, kw), node.stride, node.padding, node.dilation)
+    _check_padded(source.shape, node.padding)
     if isinstance(node, BinaryConv2d):
+        if node.pad_value not in (-1, 0, 1):
+            raise ShapeError(f"pad_value is {node.pad_value}, wanted -1, 0 or 1")
         _check_beta(node.beta, values, (*out, node.groups))
     return Value("float", (*out, cout))
 
@@ -248,6 +260,7 @@ def _infer_beta_map(node: BetaMap, source: Value) -> Value:
         return Value("float", (1,))
     height, width, _ = source.shape
     out = window_output((height, width), node.kernel, node.stride, node.padding, node.dilation)
+    _check_padded(source.shape, node.padding)
     return Value("float", (*out, node.groups))
 
 
@@ -257,6 +270,7 @@ def _infer_pool(node: MaxPool2d | AvgPool2d, source: Value) -> Value:
     _want_rank(source, 3)
     height, width, channels = source.shape
     out = window_output((height, width), node.kernel, node.stride, node.padding)
+    _check_padded(source.shape, node.padding)
     for index, pad in enumerate(node.padding):
         if pad >= node.kernel[index // 2]:
             raise ShapeError(
@@ -274,17 +288,36 @@ def _check_batch_norm(node: BatchNorm, channels: int, tensors: Tensors) -> None:
     smallest = float(np.min(tensors[node.variance])) + node.epsilon
     if not smallest >= 1e-30:
         raise ShapeError(f"variance + epsilon is {smallest} in some channel, wanted above 1e-30")
+    affine = numerics.batch_norm_affine(
+        tensors[node.mean],
+        tensors[node.variance],
+        None if node.gamma is None else tensors[node.gamma],
+        None if node.beta is None else tensors[node.beta],
+        node.epsilon,
+    )
+    if not all(np.isfinite(part).all() for part in affine):
+        raise ShapeError("the scale or shift of some channel is too large for float32")
 
 
-def _check_value(name: str, value: Value) -> None:
+def _check_value(name: str, value: Value) -> int:
+    """Return the bytes of a value, as float32."""
     *extents, channels = value.shape
     if not 1 <= channels <= MAX_CHANNELS or not all(1 <= e <= MAX_EXTENT for e in extents):
         raise ShapeError(
             f"value {name!r}: shape {value.shape} has an axis of 0, above {MAX_EXTENT} pixels "
             f"or above {MAX_CHANNELS} channels"
         )
-    if 4 * math.prod(value.shape) > MAX_VALUE_BYTES:
+    size = 4 * math.prod(value.shape)
+    if size > MAX_VALUE_BYTES:
         raise ShapeError(f"value {name!r}: shape {value.shape} takes over {MAX_VALUE_BYTES} bytes")
+    return size
+
+
+def _check_padded(shape: tuple[int, ...], padding: Padding) -> None:
+    """Refuse a padded map that is too large to be made, as some backends do."""
+    height, width = shape[0] + padding[0] + padding[1], shape[1] + padding[2] + padding[3]
+    if 4 * height * width * shape[-1] > MAX_VALUE_BYTES:
+        raise ShapeError(f"the padded map takes over {MAX_VALUE_BYTES} bytes")
 
 
 def _check_bits(name: str, weight: NDArray[Any], leading: tuple[int, ...], length: int) -> None:

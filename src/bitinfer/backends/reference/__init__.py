@@ -13,6 +13,10 @@ from bitinfer.backends.base import Array, Executor, InterpretedExecutor, StepFun
 from bitinfer.plan import steps
 from bitinfer.plan.steps import OPERATIONS, Plan, Step, Window
 
+_COLUMN_FLOATS = 1 << 24
+"""Windows are copied out in chunks of about this many floats: a map has many times its own size
+in windows."""
+
 
 class ReferenceBackend:
     """The backend ``reference``."""
@@ -62,13 +66,22 @@ def _convolve(x: Array, weight: Array, window: Window, fill: float) -> Array:
     views = _windows(x, window, fill)
     height, width, channels = views.shape[:3]
     per_group, outputs = channels // window.groups, weight.shape[0] // window.groups
-    parts = []
+    result = np.empty((height, width, weight.shape[0]), np.float32)
+    reduction = weight[0].size
+    rows = max(1, _COLUMN_FLOATS // (width * reduction))
+    pixels = max(1, min(width, _COLUMN_FLOATS // reduction))
     for g in range(window.groups):
-        columns = views[:, :, g * per_group : (g + 1) * per_group]
-        columns = columns.transpose(0, 1, 3, 4, 2).reshape(height * width, -1)
-        matrix = weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1)
-        parts.append((columns @ matrix.T).reshape(height, width, outputs))
-    return np.concatenate(parts, axis=-1)
+        inputs = views[:, :, g * per_group : (g + 1) * per_group].transpose(0, 1, 3, 4, 2)
+        part = slice(g * outputs, (g + 1) * outputs)
+        matrix = weight[part].reshape(outputs, reduction)
+        for y in range(0, height, rows):
+            for x0 in range(0, width, pixels):
+                chunk = inputs[y : y + rows, x0 : x0 + pixels]
+                columns = chunk.reshape(-1, reduction)
+                result[y : y + rows, x0 : x0 + pixels, part] = (columns @ matrix.T).reshape(
+                    *chunk.shape[:2], outputs
+                )
+    return result
 
 
 def _binary_conv2d(step: steps.BinaryConv2d, channels: int) -> StepFunction:
