@@ -18,7 +18,7 @@ StepFunction = Callable[[Array, Array | None, Array], None]
 """Runs one step of one sample: (source, beta map or None, target), arrays as stored."""
 
 _T = TypeVar("_T")
-_DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8}
+DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8}
 
 
 class Executor(Protocol):
@@ -120,5 +120,5 @@ class InterpretedExecutor:
 
 
 def _view(arena: NDArray[np.uint8], offset: int, buffer: Buffer) -> Array:
-    size = math.prod(buffer.stored_shape) * np.dtype(_DTYPES[buffer.kind]).itemsize
-    return arena[offset : offset + size].view(_DTYPES[buffer.kind]).reshape(buffer.stored_shape)
+    size = math.prod(buffer.stored_shape) * np.dtype(DTYPES[buffer.kind]).itemsize
+    return arena[offset : offset + size].view(DTYPES[buffer.kind]).reshape(buffer.stored_shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitinfer.backends.base import Executor, InterpretedExecutor
+from bitinfer.backends.base import DTYPES, Executor, InterpretedExecutor
 from bitinfer.plan.steps import OPERATIONS, Plan
 
 
@@ -34,9 +34,7 @@ class NumbaBackend:
         from bitinfer.backends.numba.binding import bind_step
 
         executor = InterpretedExecutor(plan, bind_step)
-        shapes = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
-        x, *outputs = (
-            np.zeros((1, *b.shape), np.uint8 if b.kind == "pixels" else np.float32) for b in shapes
-        )
+        outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
+        x, *outputs = (np.zeros((1, *b.stored_shape), DTYPES[b.kind]) for b in outer)
         executor.run(x, outputs)
         return executor
