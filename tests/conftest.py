@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 
@@ -9,9 +10,14 @@ import hypothesis
 import numpy as np
 import pytest
 
+import mutants
 from bitinfer import backends
 from bitinfer.backends import Backend
 from harness import known_backends
+
+if LIBRARY := os.environ.get("BITINFER_TEST_LIBRARY"):
+    # A library built from csrc/ by other means takes the place of the extension (mutants.py).
+    mutants.install(Path(LIBRARY))
 
 ROOT = Path(__file__).parents[1]
 """The checkout."""
@@ -69,10 +75,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def backend_params(prefix: str = "") -> list[object]:
     """Return the parameters of a fixture over the backends whose names start with ``prefix``."""
     return [
-        pytest.param(name, marks=[pytest.mark.skip(reason=f"{name}: {reason}")] if reason else [])
+        pytest.param(
+            name, marks=[pytest.mark.skip(reason=_first_clause(name, reason))] * bool(reason)
+        )
         for name, reason in known_backends()
         if name.startswith(prefix)
     ]
+
+
+def _first_clause(name: str, reason: str) -> str:
+    return f"{name}: {reason.partition(';')[0]}"
 
 
 @pytest.fixture(params=backend_params())

@@ -185,10 +185,10 @@ def test_bytes_that_are_no_picture_are_an_image_error(data: bytes) -> None:
 def test_bomb_is_rejected_before_a_pixel_is_decoded() -> None:
     data = bomb_png()
     assert len(data) < 20_000
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ImageError, match="11700x11700 pixels, at most 25000000"):
         vision.decode(data)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_largest_allowed_size_is_of_pixels_not_of_sides() -> None:

@@ -1,0 +1,79 @@
+"""graph/builder.py: names, defaults, and what it makes of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import oracle
+from bitinfer.errors import GraphError, ShapeError
+from bitinfer.graph import GraphBuilder, nodes
+from bitinfer.graph.builder import as_padding, as_pair
+
+
+def test_one_number_stands_for_both_axes_and_all_sides() -> None:
+    assert as_pair(3) == (3, 3)
+    assert as_pair((1, 2)) == (1, 2)
+    assert as_padding(1) == (1, 1, 1, 1)
+    assert as_padding((1, 2)) == (1, 1, 2, 2)
+    assert as_padding((1, 2, 3, 4)) == (1, 2, 3, 4)
+
+
+def test_numpy_integers_are_integers() -> None:
+    assert as_pair(np.int64(3)) == (3, 3)
+    assert as_padding(np.int32(1)) == (1, 1, 1, 1)
+    assert all(type(v) is int for v in as_pair((np.int64(1), np.int64(2))))
+    assert all(type(v) is int for v in as_padding((np.int64(1), np.int64(2))))
+
+
+def test_fractions_are_no_pixels() -> None:
+    with pytest.raises(TypeError):
+        as_pair(1.5)
+    with pytest.raises(TypeError):
+        as_padding((1, 2.0))
+
+
+def test_names_are_the_operation_and_a_counter() -> None:
+    b = GraphBuilder("g", (4,))
+    assert [b.relu(b.input), b.sign("relu_0"), b.relu("relu_0")] == ["relu_0", "sign_0", "relu_1"]
+    assert b.relu("relu_1", name="last") == "last"
+    graph, tensors = b.build("last")
+    assert [node.name for node in graph.nodes] == ["relu_0", "sign_0", "relu_1", "last"]
+    assert graph.outputs == ("last",)
+    assert graph.input == nodes.Input("input", (4,))
+    assert tensors == {}
+
+
+def test_binary_weights_are_packed_and_float_weights_are_float32(rng: np.random.Generator) -> None:
+    weight = rng.standard_normal((6, 3, 2, 35))
+    b = GraphBuilder("g", (5, 5, 70))
+    x = b.bconv2d(b.sign(b.input), weight, alpha=[1] * 6, groups=2, name="layer")
+    b.conv2d(x, rng.standard_normal((2, 1, 1, 6)), [0, 1], name="last")
+    _, tensors = b.build("last")
+    assert np.array_equal(tensors["layer.weight"], oracle.bits_of(weight))
+    assert tensors["layer.alpha"].dtype == np.float32
+    assert tensors["last.weight"].dtype == tensors["last.bias"].dtype == np.float32
+
+
+def test_pools_step_by_their_kernel_unless_told() -> None:
+    b = GraphBuilder("g", (6, 6, 1))
+    b.avg_pool2d(b.max_pool2d(b.input, (2, 3)), 1, 2)
+    graph, _ = b.build("avg_pool2d_0")
+    assert [(node.kernel, node.stride) for node in graph.nodes] == [
+        ((2, 3), (2, 3)),
+        ((1, 1), (2, 2)),
+    ]
+
+
+def test_a_graph_that_does_not_fit_is_not_built() -> None:
+    b = GraphBuilder("g", (4, 4, 3))
+    b.conv2d(b.input, np.ones((2, 3, 3, 4)))
+    with pytest.raises(ShapeError, match="conv2d_0"):
+        b.build("conv2d_0")
+
+
+def test_a_name_given_twice_is_refused() -> None:
+    b = GraphBuilder("g", (4,))
+    b.relu(b.relu(b.input, name="relu_1"))
+    with pytest.raises(GraphError, match="'relu_1'"):
+        b.build("relu_1")

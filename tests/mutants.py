@@ -1,0 +1,246 @@
+"""Deliberate mistakes in csrc/, one each, which the tests must find; and how to build with one.
+
+A mutant is the C sources with one text replaced.  It is compiled into a shared library, which takes
+the place of the extension in a test run with BITINFER_TEST_LIBRARY=PATH.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+CSRC = Path(__file__).parents[1] / "csrc"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """``old``, which stands in ``file`` exactly once, becomes ``new``; ``isa`` is what it needs."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    isa: str = "portable"
+
+
+MUTANTS = (
+    Mutant(
+        "bytes are emptied a word too late",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "WORDS_PER_BYTE_COUNT = 31",
+        "WORDS_PER_BYTE_COUNT = 32",
+        "avx2",
+    ),
+    Mutant(
+        "bytes are not emptied within a run of words",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "if (c->room == 0)\n            empty_bytes(c);",
+        "if (c->room == 0)\n            c->room = WORDS_PER_BYTE_COUNT;",
+        "avx2",
+    ),
+    Mutant(
+        "the weight begins at the first tap of the row, even outside the map",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "(size_t)(ky * s->kernel_w + t.kx_first) * shape.words * BLOCK;",
+        "(size_t)(ky * s->kernel_w) * shape.words * BLOCK;",
+        "avx2",
+    ),
+    Mutant(
+        "pad_value is ignored",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "dot[i] += bi_bconv2d_padding_sum(s, tap_sums, &t, o + i);",
+        "dot[i] += 0;",
+        "avx2",
+    ),
+    Mutant(
+        "zero padding counts as half of the padded signs",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "int32_t valid = (t.ky_end - t.ky_first) * width * shape.channels;",
+        "int32_t valid = s->kernel_h * s->kernel_w * shape.channels;",
+        "avx2",
+    ),
+    Mutant(
+        "dilated taps are read as neighbours",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "s->dilation_w == 1 && s->groups == 1",
+        "s->groups == 1",
+        "avx2",
+    ),
+    Mutant(
+        "a full block of outputs is stored where fewer are left",
+        "kernels/bconv2d/bconv2d_avx2.c",
+        "shape.outputs - inner < BLOCK ? shape.outputs - inner : BLOCK",
+        "BLOCK",
+        "avx2",
+    ),
+    Mutant(
+        "the last word is skipped",
+        "kernels/bconv2d/bconv2d_scalar.inc",
+        "for (size_t k = 0; k < words; k++)",
+        "for (size_t k = 0; k + 1 < words; k++)",
+    ),
+    Mutant(
+        "every group reads the first group's channels",
+        "kernels/bconv2d/bconv2d_scalar.inc",
+        "(size_t)group * shape.words;",
+        "0;",
+    ),
+    Mutant(
+        "the dot product counts bits, not channels",
+        "kernels/bconv2d/bconv2d_scalar.inc",
+        "* width * shape.channels;",
+        "* width * (int32_t)shape.words * 64;",
+    ),
+    Mutant(
+        "the last sign of an aligned group is lost",
+        "kernels/bconv2d/bconv2d.c",
+        "(UINT64_C(1) << left) - 1",
+        "(UINT64_C(1) << (left - 1)) - 1",
+    ),
+    Mutant(
+        "bits from the next word are lost when a group is aligned",
+        "kernels/bconv2d/bconv2d.c",
+        "bits |= from[word + 1] << (64 - shift);",
+        "bits |= 0;",
+    ),
+    Mutant(
+        "sums of taps count the bits of whole words",
+        "kernels/bconv2d/bconv2d.c",
+        "tap_sums[i] = shape.channels - 2 * negative;",
+        "tap_sums[i] = (int32_t)shape.words * 64 - 2 * negative;",
+    ),
+    Mutant(
+        "taps right of the map are not padded",
+        "kernels/bconv2d/bconv2d.h",
+        "kx < t->kx_first || kx >= t->kx_end",
+        "kx < t->kx_first",
+    ),
+    Mutant(
+        "the beta map of the first group scales all",
+        "kernels/bconv2d/bconv2d.h",
+        "pixel * (size_t)s->groups + (size_t)group",
+        "pixel * (size_t)s->groups",
+    ),
+    Mutant(
+        "the first tap within a dilated window is off by one",
+        "kernels/kernel.h",
+        "(-origin + dilation - 1) / dilation",
+        "-origin / dilation",
+    ),
+    Mutant(
+        "the last tap within a dilated window is off by one",
+        "kernels/kernel.h",
+        "(extent - origin + dilation - 1) / dilation",
+        "(extent - origin) / dilation",
+    ),
+    Mutant(
+        "the last word of a row is skipped",
+        "kernels/bdense/bdense_avx2.c",
+        "for (; k < words; k++)",
+        "for (; k + 1 < words; k++)",
+        "avx2",
+    ),
+    Mutant(
+        "beta scales after the bias",
+        "kernels/bdense/bdense.h",
+        "y += s->bias[o];",
+        "y += s->bias[o] * (at->beta != NULL ? at->beta[0] : 1);",
+    ),
+    Mutant(
+        "the sign bit decides: -0.0 is negative",
+        "kernels/pack_signs/pack_signs_avx2.c",
+        "_mm256_movemask_ps(negative)",
+        "_mm256_movemask_ps(_mm256_or_ps(negative, _mm256_loadu_ps(x)))",
+        "avx2",
+    ),
+    Mutant(
+        "signs past the last eight are lost",
+        "kernels/pack_signs/pack_signs_avx2.c",
+        "if (i < count)",
+        "if (i < count && 0)",
+        "avx2",
+    ),
+    Mutant("NaN is negative", "kernels/pack_signs/pack_signs.h", "(x[i] < 0)", "(!(x[i] >= 0))"),
+    Mutant(
+        "groups share the first group's inputs",
+        "kernels/conv2d/conv2d_body.inc",
+        "(const float *)at->source + group * channels;",
+        "(const float *)at->source;",
+    ),
+    Mutant(
+        "the beta map divides by the taps within the map",
+        "kernels/beta_map/beta_map_portable.c",
+        "target[g] /= (float)(s->kernel_h * s->kernel_w);",
+        "target[g] /= (float)((ky_end > 0 ? ky_end : 1) * (kx_end > kx_first ? kx_end : 1));",
+    ),
+    Mutant(
+        "the maximum of signs is the OR of their bits",
+        "kernels/pool/pool_portable.c",
+        "target[k] &= source[k];",
+        "target[k] |= source[k];",
+    ),
+    Mutant(
+        "the border rule of average pools is ignored",
+        "kernels/pool/pool_portable.c",
+        "s->flags & BI_FLAG_COUNT_PADDING ? whole : inside",
+        "s->flags & BI_FLAG_COUNT_PADDING ? whole : whole",
+    ),
+    Mutant(
+        "flattening takes channels for pixels",
+        "kernels/elementwise/elementwise_portable.c",
+        "size_t p = channels_first ? i % pixels : i / channels;",
+        "size_t p = channels_first ? i % channels : i / channels;",
+    ),
+    Mutant(
+        "every sample of a batch is the first",
+        "execute.c",
+        "in->sample * in->stride_bytes[external]",
+        "0 * in->stride_bytes[external]",
+    ),
+    Mutant(
+        "rows begin at the top whatever part is asked for",
+        "kernels/pack_signs/pack_signs_portable.c",
+        "size_t first = (size_t)begin * (size_t)s->in_w,",
+        "size_t first = 0 * (size_t)begin * (size_t)s->in_w,",
+    ),
+)
+
+
+def compiler() -> str | None:
+    """Return the C compiler, or None."""
+    return shutil.which("gcc") or shutil.which("cc")
+
+
+def build(folder: Path, mutant: Mutant | None) -> tuple[Path, Path]:
+    """Compile the sources, changed if there is a mutant; return the library and the C test."""
+    sources, program = folder / "csrc", CSRC.parent / "tests" / "c" / "check_kernels.c"
+    shutil.copytree(CSRC, sources)
+    if mutant is not None:
+        path = sources / mutant.file
+        text = path.read_text()
+        assert text.count(mutant.old) == 1, f"{mutant.file}: {mutant.old!r} is not there once"
+        path.write_text(text.replace(mutant.old, mutant.new))
+    library, test = folder / "library.so", folder / "check_kernels"
+    files = [str(path) for path in sorted(sources.rglob("*.c"))]
+    flags = [str(compiler()), "-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", f"-I{sources}"]
+    subprocess.run([*flags, "-shared", *files, "-lm", "-o", str(library)], check=True)
+    subprocess.run([*flags, str(program), str(library), "-lm", "-o", str(test)], check=True)
+    return library, test
+
+
+def install(library: Path) -> None:
+    """Put a library in the place of the extension; before anything has used that."""
+    from cffi import FFI
+
+    header = (CSRC / "bitinfer.h").read_text()
+    declarations = re.search(r"/\* cdef-begin \*/(.*)/\* cdef-end \*/", header, re.DOTALL)
+    assert declarations is not None
+    ffi = FFI()
+    ffi.cdef(declarations[1])
+    extension = SimpleNamespace(ffi=ffi, lib=ffi.dlopen(str(library)))
+    sys.modules["bitinfer.backends.native._native"] = extension  # type: ignore[assignment]

@@ -1,0 +1,216 @@
+"""The right answers, in float64, for one sample.
+
+Imports nothing of bitinfer and works unlike any of its backends: signs are numbers, windows are
+whole maps shifted and added up tap by tap, pools and flattening are loops over every element.
+float64 holds the integers exactly, and it holds the exact product of two float32 numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]
+
+
+def signs(x: Array) -> Array:
+    """-1 where x < 0; +1 for everything else, -0.0 and NaN among it."""
+    return np.array([-1.0 if v < 0 else 1.0 for v in x.ravel().tolist()]).reshape(x.shape)
+
+
+def bits_of(x: Array) -> Array:
+    """Words of the signs along the last axis, bit by bit: sign i is bit i % 64 of word i // 64."""
+    length = x.shape[-1]
+    words = np.zeros((*x.shape[:-1], (length + 63) // 64), np.uint64)
+    for index in np.ndindex(x.shape):
+        if x[index] < 0:
+            i = index[-1]
+            words[(*index[:-1], i // 64)] |= np.uint64(1 << (i % 64))
+    return words
+
+
+def signs_of(words: Array, length: int) -> Array:
+    """The signs that words stand for, as -1.0 and +1.0: the inverse of :func:`bits_of`."""
+    bits = (words[..., None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    return 1.0 - 2.0 * bits.reshape(*words.shape[:-1], -1)[..., :length].astype(np.float64)
+
+
+def window_shape(
+    extent: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> Pair:
+    """(Hout, Wout), by counting the positions at which the window fits."""
+    result = []
+    for axis in (0, 1):
+        padded = extent[axis] + padding[2 * axis] + padding[2 * axis + 1]
+        starts = range(0, padded, stride[axis])
+        result.append(sum(s + dilation[axis] * (kernel[axis] - 1) < padded for s in starts))
+    return result[0], result[1]
+
+
+def shifted_maps(
+    x: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, fill: float
+) -> itertools.chain[tuple[int, int, Array]]:
+    """(ky, kx, what the tap (ky, kx) of every window sees: (Hout, Wout, C)), tap after tap."""
+    height, width, channels = x.shape
+    top, bottom, left, right = padding
+    canvas = np.full((height + top + bottom, width + left + right, channels), fill, np.float64)
+    canvas[top : top + height, left : left + width] = x
+    out_h, out_w = window_shape((height, width), kernel, stride, padding, dilation)
+
+    def tap(ky: int, kx: int) -> Array:
+        y, z = ky * dilation[0], kx * dilation[1]
+        rows = slice(y, y + (out_h - 1) * stride[0] + 1, stride[0])
+        return canvas[rows, z : z + (out_w - 1) * stride[1] + 1 : stride[1]]
+
+    taps = itertools.product(range(kernel[0]), range(kernel[1]))
+    return itertools.chain((ky, kx, tap(ky, kx)) for ky, kx in taps)
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    *,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    pad_value: float = 0.0,
+) -> Array:
+    """Convolve x (H, W, C) with weight (Cout, kh, kw, C / groups): of signs, an exact integer."""
+    cout, kh, kw, per_group = weight.shape
+    w = weight.astype(np.float64).reshape(groups, cout // groups, kh, kw, per_group)
+    result: Any = 0.0
+    for ky, kx, seen in shifted_maps(x, (kh, kw), stride, padding, dilation, pad_value):
+        grouped = seen.reshape(*seen.shape[:2], groups, per_group)
+        result = result + np.einsum("hwgc,goc->hwgo", grouped, w[:, :, ky, kx])
+    return result.reshape(*result.shape[:2], cout)
+
+
+def dense(x: Array, weight: Array) -> Array:
+    """Product of weight (Cout, Cin) with a vector."""
+    return np.sum(weight.astype(np.float64) * x.astype(np.float64)[None, :], axis=1)
+
+
+def scale(
+    dot: Array, alpha: Array | None, beta_map: Array | None, bias: Array | None, groups: int = 1
+) -> Array:
+    """``dot * alpha * beta + bias``, each step rounded to float32, exactly as IEEE 754 rounds.
+
+    float64 holds products of float32 numbers exactly, and rounding their sums twice does no harm
+    since 53 >= 2 * 24 + 2 (Figueroa 1995, "When is double rounding innocuous?").
+    """
+    y = _round(dot.astype(np.float64))
+    if alpha is not None:
+        y = _round(y * alpha.astype(np.float64))
+    if beta_map is not None:
+        per_output = np.repeat(beta_map.astype(np.float64), dot.shape[-1] // groups, axis=-1)
+        y = _round(y * per_output)
+    if bias is not None:
+        y = _round(y + bias.astype(np.float64))
+    return y.astype(np.float32)
+
+
+def beta_map(
+    x: Array,
+    kernel: Pair = (1, 1),
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """XNOR-Net's K: A = mean of |x| over the channels, then K = A * (box of 1 / (kh kw))."""
+    if x.ndim == 1:
+        return np.array([math.fsum(abs(v) for v in x.tolist()) / len(x)])
+    means = [np.mean(np.abs(part.astype(np.float64)), axis=-1) for part in np.split(x, groups, -1)]
+    area = np.stack(means, axis=-1)
+    taps = shifted_maps(area, kernel, stride, padding, dilation, 0.0)
+    return sum((seen for _, _, seen in taps), np.float64(0)) / (kernel[0] * kernel[1])
+
+
+def pool2d(
+    x: Array,
+    kind: str,
+    kernel: Pair,
+    stride: Pair,
+    padding: Padding = (0, 0, 0, 0),
+    *,
+    count_include_pad: bool = True,
+) -> Array:
+    """Maximum or mean over windows, pixel by pixel; ``kind`` is "max" or "mean"."""
+    height, width, channels = x.shape
+    out_h, out_w = window_shape((height, width), kernel, stride, padding)
+    result = np.empty((out_h, out_w, channels))
+    for oy, ox, c in np.ndindex(out_h, out_w, channels):
+        y, z = oy * stride[0] - padding[0], ox * stride[1] - padding[2]
+        inside = [
+            float(x[i, j, c])
+            for i in range(y, y + kernel[0])
+            for j in range(z, z + kernel[1])
+            if 0 <= i < height and 0 <= j < width
+        ]
+        if kind == "max":
+            result[oy, ox, c] = math.nan if any(map(math.isnan, inside)) else max(inside)
+        else:
+            taps = kernel[0] * kernel[1] if count_include_pad else len(inside)
+            result[oy, ox, c] = math.fsum(inside) / taps
+    return result
+
+
+def flatten(x: Array, order: str) -> Array:
+    """(H, W, C) to a vector, index by index; a vector stays as it is."""
+    if x.ndim == 1:
+        return x
+    height, width, channels = x.shape
+    result = np.empty(x.size, x.dtype)
+    for y, z, c in np.ndindex(height, width, channels):
+        if order == "channels_first":
+            result[(c * height + y) * width + z] = x[y, z, c]
+        else:
+            result[(y * width + z) * channels + c] = x[y, z, c]
+    return result
+
+
+def batch_norm(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+) -> Array:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta."""
+    y = (x.astype(np.float64) - mean) / np.sqrt(variance.astype(np.float64) + epsilon)
+    if gamma is not None:
+        y = y * gamma
+    return y if beta is None else y + beta
+
+
+def relu(x: Array) -> Array:
+    """Maximum of x and 0; 0 for NaN."""
+    return np.array([v if v > 0 else 0.0 for v in x.ravel().tolist()]).reshape(x.shape)
+
+
+def softmax(x: Array) -> Array:
+    """Softmax of a vector."""
+    top = max(x.tolist())
+    e = [math.exp(v - top) for v in x.tolist()]
+    return np.array([v / math.fsum(e) for v in e])
+
+
+def normalize(pixels: Array, scale: float, mean: Any, std: Any) -> Array:
+    """(pixel * scale - mean) / std per channel."""
+    result = np.empty(pixels.shape)
+    for index in np.ndindex(pixels.shape):
+        c = index[-1]
+        result[index] = (int(pixels[index]) * scale - mean[c]) / std[c]
+    return result
+
+
+def _round(x: Array) -> Array:
+    return x.astype(np.float32).astype(np.float64)

@@ -1,0 +1,60 @@
+"""The tests themselves: each of the mistakes in mutants.py makes them fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mutants
+from bitinfer.backends import cpu_features
+from mutants import MUTANTS, Mutant
+
+TESTS = Path(__file__).parent
+KERNEL_TESTS = [
+    str(TESTS / "backends" / f"test_{name}.py")
+    for name in ("signs", "binary_dense", "float_layers", "binary_conv", "networks", "executors")
+]
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(mutants.compiler() is None, reason="there is no C compiler"),
+    pytest.mark.skipif(not mutants.CSRC.is_dir(), reason="there are no C sources beside the tests"),
+]
+
+
+def run_kernel_tests(library: Path) -> subprocess.CompletedProcess[str]:
+    """Run the tests of native kernels on a library, up to the first failure."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+            *("-x", "-q", "-k", "native or drawn", *KERNEL_TESTS),
+        ],
+        env={**os.environ, "BITINFER_TEST_LIBRARY": str(library)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_library_without_a_mistake_passes(tmp_path: Path) -> None:
+    library, program = mutants.build(tmp_path, None)
+    tested = run_kernel_tests(library)
+    assert tested.returncode == 0, tested.stdout
+    assert " passed" in tested.stdout
+    subprocess.run([program], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what.replace(" ", "-"))
+def test_a_mistake_in_a_kernel_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    if not cpu_features().get(mutant.isa, mutant.isa == "portable"):
+        pytest.skip(f"this CPU has no {mutant.isa}")
+    library, program = mutants.build(tmp_path, mutant)
+    tested = run_kernel_tests(library)
+    found_by_pytest = tested.returncode not in (0, 5) and "usage:" not in tested.stderr
+    found_by_c = subprocess.run([program], capture_output=True).returncode != 0
+    assert found_by_c
+    # Python always asks for all rows at once.
+    assert found_by_pytest or mutant.what.startswith("rows begin")
