@@ -1,0 +1,37 @@
+"""Checks that a wheel is fit for release: ``python .ci/check_wheel.py WHEEL``.
+
+A failed compilation gives a wheel that looks like any other, with a platform in its name and no
+extension in it.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+EXTENSION = "bitinfer/backends/native/_native.abi3.so"
+
+
+def main(path: Path) -> str:
+    """Return what is wrong with the wheel at ``path``, or nothing."""
+    with zipfile.ZipFile(path) as wheel:
+        names = wheel.namelist()
+    extensions = [n for n in names if n.endswith((".so", ".pyd", ".dylib"))]
+    strangers = [n for n in names if not n.startswith(("bitinfer/", "bitinfer-"))]
+    if extensions != [EXTENSION]:
+        return f"holds the extensions {extensions}, wanted {EXTENSION} alone"
+    if "-cp311-abi3-" not in path.name:
+        return "is not tagged cp311-abi3"
+    if "bitinfer/py.typed" not in names or strangers:
+        return f"lacks py.typed, or holds files outside its package: {strangers}"
+    return ""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: check_wheel.py WHEEL")
+    wheel = Path(sys.argv[1])
+    problem = main(wheel)
+    print(f"{wheel.name}: {problem or 'one extension, tagged cp311-abi3'}")
+    sys.exit(1 if problem else 0)
