@@ -144,3 +144,9 @@ def test_vectors_that_do_not_fit_are_refused(x: np.ndarray, weight: np.ndarray) 
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(BackendError, match="unknown backend"):
         bitinfer.bdense(np.ones(3), np.ones((2, 3)), backend="gpu")
+
+
+def test_numbers_too_small_for_float32_keep_their_sign() -> None:
+    x = np.array([-1e-60, 1e-60, -0.0, -1e300, 1e300])
+    signs = [bitinfer.bdense(number, np.ones((1, 1)))[0] for number in x[:, None]]
+    assert signs == [-1, 1, 1, -1, 1]

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -405,6 +406,26 @@ def test_a_read_only_folder_is_an_output_error(tmp_path: Path, model: Model) -> 
             modelfile.check_writable(tmp_path / "m.bin")
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda p: modelfile.write_atomically(p, b"x"), modelfile.check_writable]
+)
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, write: Any) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="not a regular file"):
+        write(pipe)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    link = tmp_path / "link"
+    link.symlink_to("target")
+    modelfile.write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
 
 
 def test_checking_that_a_place_can_be_written_to_leaves_no_trace(tmp_path: Path) -> None:

@@ -103,7 +103,11 @@ def _run(b: GraphBuilder, output: str, x: NDArray[Any], rank: int, backend: str)
     plan = lower(graph, tensors)
     if x.dtype.kind not in "biuf":
         raise ShapeError(f"{b.name}: x is {x.dtype}, wanted real numbers")
-    batch = np.ascontiguousarray(x.reshape(-1, *x.shape[-rank:]), dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        batch = np.ascontiguousarray(x.reshape(-1, *x.shape[-rank:]), dtype=np.float32)
+    if x.dtype.itemsize > 4 and x.dtype.kind == "f":  # what is too small for float32 keeps its sign
+        lost = (x.reshape(batch.shape) < 0) & (batch == 0)
+        batch[lost] = -np.finfo(np.float32).smallest_subnormal
     shape = plan.buffers[plan.outputs[0]].shape
     result = np.empty((len(batch), *shape), np.float32)
     select(backend).bind(plan).run(batch, [result])

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -235,8 +236,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     target = Path(path)
     try:
-        if target.is_dir():
-            raise IsADirectoryError(21, "is a directory")
+        target = _regular_target(target)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -259,12 +259,21 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise OutputError now if :func:`write_atomically` could not write to ``path`` later."""
     target = Path(path)
     try:
-        if target.is_dir():
-            raise IsADirectoryError(21, "is a directory")
+        target = _regular_target(target)
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except (OSError, ValueError) as error:
         raise _cannot_write(target, error) from error
+
+
+def _regular_target(path: Path) -> Path:
+    """Follow links, so that they stay, and refuse what a rename would destroy."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "is not a regular file")
+    return target
 
 
 def _cannot_write(target: Path, error: OSError | ValueError) -> OutputError:

@@ -31,12 +31,16 @@ def check(backend: Backend, network: Network, seed: int) -> None:
         assert np.array_equal(value, values[name]), name
 
 
-@hypothesis.settings(max_examples=150)
-@hypothesis.given(networks(), seeds)
-def test_every_layer_of_a_drawn_network_is_right(network: Network, seed: int) -> None:
+def check_everywhere(network: Network, seed: int) -> None:
     for name, reason in known_backends():
         if not reason:
             check(select(name), network, seed)
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(networks(), seeds)
+def test_every_layer_of_a_drawn_network_is_right(network: Network, seed: int) -> None:
+    check_everywhere(network, seed)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -45,16 +49,15 @@ def test_every_layer_of_a_network_with_every_node_is_right(backend: Backend, see
 
 
 @pytest.mark.long
-def test_every_layer_of_thousands_of_networks_is_right(backend: Backend) -> None:
-    for seed in range(4):
+@pytest.mark.parametrize("part", range(4))
+def test_every_layer_of_ten_thousand_networks_is_right(part: int) -> None:
+    @hypothesis.seed(part)
+    @hypothesis.settings(max_examples=2_500, database=None)
+    @hypothesis.given(networks(max_layers=20), seeds)
+    def every_layer_is_right(network: Network, seed: int) -> None:
+        check_everywhere(network, seed)
 
-        @hypothesis.seed(seed)
-        @hypothesis.settings(max_examples=2_500, database=None)
-        @hypothesis.given(networks(max_layers=20), seeds)
-        def every_layer_is_right(network: Network, seed: int) -> None:
-            check(backend, network, seed)
-
-        every_layer_is_right()
+    every_layer_is_right()
 
 
 @pytest.mark.parametrize("floats", [1, 50, 1000])

@@ -143,7 +143,7 @@ def test_without_the_extension_numba_or_numpy_answers_and_says_why(
 
 def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "numba")
-    with pytest.raises(BackendError, match=r"'numba'; pip install 'bitinfer\[numba\]'"):
+    with pytest.raises(BackendError, match=r"'numba'; in the checkout: pip install '\.\[numba\]'"):
         select("numba")
     assert not backends.status()[1].available
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,9 +29,9 @@ def test_numpy_integers_are_integers() -> None:
 
 
 def test_fractions_are_no_pixels() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(ShapeError):
         as_pair(1.5)
-    with pytest.raises(TypeError):
+    with pytest.raises(ShapeError):
         as_padding((1, 2.0))
 
 
@@ -77,3 +79,20 @@ def test_a_name_given_twice_is_refused() -> None:
     b.relu(b.relu(b.input, name="relu_1"))
     with pytest.raises(GraphError, match="'relu_1'"):
         b.build("relu_1")
+
+
+@pytest.mark.parametrize(
+    "window",
+    [{"padding": (1, 2, 3)}, {"padding": "same"}, {"stride": 1.5}, {"dilation": ()}],
+    ids=str,
+)
+def test_a_window_that_is_no_whole_numbers_is_a_shape_error(window: Any) -> None:
+    b = GraphBuilder("g", (8, 8, 3))
+    with pytest.raises(ShapeError, match="whole numbers"):
+        b.bconv2d(b.sign(b.input), np.ones((4, 3, 3, 3)), **window)
+
+
+def test_a_parameter_that_is_no_array_of_numbers_is_a_shape_error() -> None:
+    b = GraphBuilder("g", (8, 8, 3))
+    with pytest.raises(ShapeError, match="not an array of numbers"):
+        b.conv2d(b.input, np.ones((4, 3, 3, 3)), "bias")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -332,3 +333,14 @@ def test_a_reduction_beyond_the_integers_of_float32_is_refused() -> None:
     )
     with pytest.raises(ShapeError, match="inexact"):
         infer(graph, {"w": weight})
+
+
+def test_two_nodes_may_not_share_a_tensor() -> None:
+    b = GraphBuilder("g", (4,))
+    x = b.dense(b.input, np.ones((4, 4)), name="first")
+    b.dense(x, np.ones((4, 4)), name="second")
+    first, second = b._nodes
+    b._nodes[1] = msgspec.structs.replace(second, weight=first.weight)
+    del b.tensors[second.weight]
+    with pytest.raises(GraphError, match=r"'first\.weight' is in use already"):
+        b.build("second")

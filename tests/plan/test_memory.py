@@ -49,3 +49,9 @@ def test_the_same_requests_get_the_same_places() -> None:
 
 def test_no_requests_take_no_room() -> None:
     assert place([]) == ([], 0)
+
+
+def test_requests_for_nothing_take_no_place() -> None:
+    offsets, total = place([Request(0, 0, 9), Request(64, 0, 9), Request(0, 3, 4)])
+    assert total == 64
+    assert offsets[1] == 0

@@ -34,6 +34,8 @@ def select(spec: str = "auto") -> Backend:
     Raises:
         BackendError: the name is unknown, or the backend is not available here.
     """
+    if not isinstance(spec, str):
+        raise BackendError(f"backend is {spec!r}, wanted a name such as 'auto'")
     if spec == "auto":
         forced = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
         if forced and forced != "auto":
@@ -109,7 +111,7 @@ def _why_not(name: str, error: ImportError) -> str:
             f"the C extension cannot be loaded ({error}); install a C compiler and the Python "
             "headers, then install bitinfer again"
         )
-    return f"{error}; pip install 'bitinfer[{name}]'"
+    return f"{error}; in the checkout: pip install '.[{name}]'"
 
 
 def _detail(backend: Backend) -> str:

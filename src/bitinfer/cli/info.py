@@ -32,7 +32,15 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from bitinfer import backends
+    from bitinfer.errors import BackendError
 
+    try:
+        label, kernels = backends.select(args.backend).label, backends.kernels(args.backend)
+    except BackendError as error:
+        if args.backend != "auto":
+            raise
+        # Who asks what is there must get an answer even if BITINFER_KERNELS names what is not.
+        label, kernels = f"none: {error}", {}
     document = {
         "schema_version": _common.SCHEMA_VERSION,
         "version": __version__,
@@ -44,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
             {"name": s.name, "available": s.available, "reason": s.reason, "detail": s.detail}
             for s in backends.status()
         ],
-        "backend": backends.select(args.backend).label,
-        "kernels": backends.kernels(args.backend),
+        "backend": label,
+        "kernels": kernels,
     }
     if args.json:
         _common.print_json(document)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RECIPES = ("lenet5-mnist",)
 
 _MAX_SEED = (1 << 63) - 1
-_MISSING = "training needs PyTorch, which is not installed: pip install 'bitinfer[train]'"
+_MISSING = "training needs PyTorch, which is not installed: in the checkout: pip install '.[train]'"
 
 
 def add_parser(subparsers: Any) -> None:

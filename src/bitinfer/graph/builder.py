@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitinfer import bits
+from bitinfer.errors import ShapeError
 from bitinfer.graph import nodes
 from bitinfer.graph.nodes import Graph, Padding, Pair
 from bitinfer.graph.shapes import infer
@@ -19,20 +20,36 @@ PaddingLike = int | Pair | Padding
 
 
 def as_pair(value: PairLike) -> Pair:
-    """Return (vertical, horizontal) from one number for both or from a pair."""
-    vertical, horizontal = value if isinstance(value, tuple | list) else (value, value)
-    return (index(vertical), index(horizontal))
+    """Return (vertical, horizontal) from one number for both or from a pair.
+
+    Raises:
+        ShapeError: it is neither.
+    """
+    numbers = _integers(value, (1, 2))
+    return (numbers[0], numbers[-1])
 
 
 def as_padding(value: PaddingLike) -> Padding:
-    """Return (top, bottom, left, right) from one number, (vertical, horizontal), or all four."""
-    if not isinstance(value, tuple | list):
-        return (index(value),) * 4
-    sides = [index(v) for v in value]
-    if len(sides) == 2:
-        return (sides[0], sides[0], sides[1], sides[1])
-    top, bottom, left, right = sides
-    return (top, bottom, left, right)
+    """Return (top, bottom, left, right) from one number, (vertical, horizontal), or all four.
+
+    Raises:
+        ShapeError: it is none of these.
+    """
+    sides = _integers(value, (1, 2, 4))
+    if len(sides) == 4:
+        return (sides[0], sides[1], sides[2], sides[3])
+    return (sides[0], sides[0], sides[-1], sides[-1])
+
+
+def _integers(value: object, lengths: tuple[int, ...]) -> list[int]:
+    try:
+        numbers = [index(v) for v in (value if isinstance(value, tuple | list) else (value,))]
+    except TypeError:
+        numbers = []
+    if len(numbers) not in lengths:
+        wanted = " or ".join(str(n) for n in lengths)
+        raise ShapeError(f"{value!r} is not {wanted} whole numbers")
+    return numbers
 
 
 class GraphBuilder:
@@ -285,7 +302,10 @@ class GraphBuilder:
         return node.name
 
     def _floats(self, name: str, value: ArrayLike) -> str:
-        self.tensors[name] = np.ascontiguousarray(value, dtype=np.float32)
+        try:
+            self.tensors[name] = np.ascontiguousarray(value, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"{name}: not an array of numbers: {error}") from error
         return name
 
     def _optional(self, name: str, value: ArrayLike | None) -> str | None:

@@ -54,7 +54,7 @@ MAX_REDUCTION = 1 << 24
 """Largest K of a binary layer: integers up to here are exact in float32."""
 MAX_OPERATIONS = 1 << 38
 """Largest number of multiply-accumulates (or window taps) of one inference."""
-MAX_NODES = 1 << 14
+MAX_NODES = 1 << 11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,12 @@ def infer(graph: Graph, tensors: Tensors) -> dict[str, Value]:
         for name in node_tensors(node):
             if name not in tensors:
                 raise GraphError(f"node {node.name!r}: there is no tensor {name!r}")
-            used.add(name)
         value = _infer_node(node, values, tensors)
+        for name in node_tensors(node):
+            # Kernels re-lay weights per node: shared, a small file could ask for any memory.
+            if name in used:
+                raise GraphError(f"node {node.name!r}: tensor {name!r} is in use already")
+            used.add(name)
         total_bytes += _check_value(node.name, value)
         if total_bytes > MAX_TOTAL_BYTES:
             raise ShapeError(

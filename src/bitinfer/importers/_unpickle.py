@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from bitinfer.errors import CheckpointError
 
-MAX_STEPS = 1 << 21
+MAX_STEPS = 1 << 19
 """Most opcodes, and most items copied, in one pickle.  A network of 1000 tensors takes 40,000."""
 MAX_PICKLE_BYTES = 1 << 26
 MAX_RANK = 8

@@ -324,7 +324,11 @@ class _Resolver:
                 dtype,
                 memoryview(self.container.data)[begin:end],
                 tensor.offset * dtype.itemsize,
-                tuple(s * dtype.itemsize for s in tensor.stride),
+                # The stride of a single element is never used, and may be any number.
+                tuple(
+                    s * dtype.itemsize if n > 1 else 0
+                    for n, s in zip(tensor.size, tensor.stride, strict=True)
+                ),
             ).astype(dtype.newbyteorder("="), order="C")
         if kind == "BFloat16Storage":
             return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -30,6 +30,8 @@ def place(requests: Sequence[Request]) -> tuple[list[int], int]:
     total = 0
     for index in sorted(range(len(requests)), key=lambda i: (-requests[i].size, i)):
         request = requests[index]
+        if request.size == 0:
+            continue
         size = _aligned(request.size)
         rivals = sorted(
             (offsets[i], _aligned(requests[i].size))
