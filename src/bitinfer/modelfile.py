@@ -25,6 +25,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -237,15 +238,15 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     target = Path(path)
     try:
         target = _regular_target(target)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        # Not mkstemp, whose files are private: the mode must follow the umask, as any other file's.
+        name = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # noqa: PTH101 - mkstemp hands out a str
             os.replace(name, target)  # noqa: PTH105
         except BaseException:
             with contextlib.suppress(OSError):
