@@ -23,7 +23,7 @@ typedef int64_t bi_place;
 typedef struct bi_step {
     int32_t kernel;                /* index in the kernel list */
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
-    bi_place source, beta, target, scratch;
+    bi_place source, beta, residual, target, scratch;
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
     int32_t kernel_h, kernel_w;
@@ -35,13 +35,26 @@ typedef struct bi_step {
     int32_t flags;                 /* BI_FLAG_* */
     const void *weight;            /* as the kernel's pack_weight() left it */
     const float *alpha;            /* (out_c), or NULL for 1; affine: the scale */
-    const float *bias;             /* (out_c), or NULL for none; affine: the shift */
-    int32_t has_beta;
+    const float *bias;             /* (out_c), or NULL for none; affine: the shift; pack_signs: the
+                                    * thresholds */
+    int32_t has_beta, has_residual;
+    int32_t activation;            /* BI_ACTIVATION_* */
+    const float *slope;            /* (out_c), of PRELU */
+    float low, high;               /* of CLIP */
+    const int32_t *threshold;      /* (out_c): the target is packed signs; NULL: it is float */
+    const uint8_t *flip;           /* (out_c), 0 or 1; with threshold */
 } bi_step;
+
+#define BI_ACTIVATION_NONE 0
+#define BI_ACTIVATION_RELU 1        /* y > 0 ? y : 0 */
+#define BI_ACTIVATION_PRELU 2       /* y < 0 ? y * slope : y */
+#define BI_ACTIVATION_CLIP 3        /* between low and high */
 
 #define BI_FLAG_BITS 1              /* the map holds packed signs */
 #define BI_FLAG_COUNT_PADDING 2     /* average pool: the divisor is the whole window */
 #define BI_FLAG_CHANNELS_FIRST 4    /* flatten: index (c * H + y) * W + x */
+#define BI_FLAG_U8 8                /* pack_signs: the source is uint8 */
+#define BI_FLAG_I8 16               /* pack_signs: the source is int8 */
 
 /* Run the steps for each of `samples` samples.  External i of sample n starts at
  * externals[i] + n * stride_bytes[i]. */

@@ -29,6 +29,7 @@ void bi_execute(const bi_step *steps, int32_t n_steps, unsigned char *arena,
             bi_pointers at = {
                 .source = resolve(&in, step->source),
                 .beta = step->has_beta ? resolve(&in, step->beta) : NULL,
+                .residual = step->has_residual ? resolve(&in, step->residual) : NULL,
                 .target = resolve(&in, step->target),
                 .scratch = resolve(&in, step->scratch),
             };

@@ -12,7 +12,8 @@
 /* The places of a step, resolved for one sample. */
 typedef struct bi_pointers {
     const void *source;
-    const float *beta;    /* NULL where the step has no beta map */
+    const float *beta;        /* NULL where the step has none */
+    const float *residual;    /* NULL where the step has none */
     void *target;
     void *scratch;
 } bi_pointers;

@@ -6,6 +6,8 @@ multiply-add).  Composed of monotone steps, a per-channel chain is therefore mon
     binary layer   y = float32(dot) * alpha                  (alpha absent: 1)
                    y = y * beta_map                          (where there is one)
                    y = y + bias                              (where there is one)
+                   y = y + residual                          (where there is one)
+                   y = activation(y)                         (where there is one)
     BatchNorm      y = x * scale + shift
 """
 
@@ -63,6 +65,23 @@ def scale_dot(
     if bias is not None:
         y += bias
     return y
+
+
+def activate(
+    y: Floats, kind: str, slope: Floats | None = None, low: float = 0.0, high: float = 0.0
+) -> Floats:
+    """Return ``relu``, ``prelu`` (y where y >= 0, else y * slope) or ``clip`` of y (..., C).
+
+    NaN becomes 0 with relu and ``low`` with clip.
+    """
+    zero = np.float32(0)
+    if kind == "relu":
+        return np.where(y > zero, y, zero)
+    if kind == "prelu":
+        assert slope is not None
+        return np.where(y < zero, y * slope, y)
+    bottom = np.where(y > np.float32(low), y, np.float32(low))
+    return np.where(bottom < np.float32(high), bottom, np.float32(high))
 
 
 def softmax(x: Floats) -> Floats:

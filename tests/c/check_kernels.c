@@ -64,6 +64,7 @@ typedef struct {
 } buffer;
 
 static place current_place;
+static const float *current_residual;    /* of a step that has one */
 
 static void *must(void *pointer)
 {
@@ -135,10 +136,11 @@ static void describe(const bi_step *s)
 {
     printf(
         "  in %dx%dx%d out %dx%dx%d kernel %dx%d stride %dx%d pad %d,%d dilation %dx%d groups %d "
-        "pad_value %d flags %d alpha %d bias %d beta %d\n",
+        "pad_value %d flags %d alpha %d bias %d beta %d residual %d activation %d signs %d\n",
         s->in_h, s->in_w, s->in_c, s->out_h, s->out_w, s->out_c, s->kernel_h, s->kernel_w,
         s->stride_h, s->stride_w, s->pad_top, s->pad_left, s->dilation_h, s->dilation_w, s->groups,
-        s->pad_value, s->flags, s->alpha != NULL, s->bias != NULL, s->has_beta);
+        s->pad_value, s->flags, s->alpha != NULL, s->bias != NULL, s->has_beta, s->has_residual,
+        s->activation, s->threshold != NULL);
 }
 
 static void count_case(subject *k, const bi_step *s, int right, const char *what)
@@ -178,27 +180,29 @@ static buffer bind_weight(bi_step *s, const void *canonical)
     return packed;
 }
 
-/* Run the step in two parts, the last rows first; return what is wrong, or NULL. */
+/* Run the step in two parts, the last rows first; return what is wrong, or NULL.  The last row may
+ * be shorter than row_bytes. */
 static const char *run_in_parts(const bi_step *s, const void *source, const float *beta,
-                                unsigned char *target, size_t row_bytes)
+                                unsigned char *target, size_t bytes, size_t row_bytes)
 {
     const bi_kernel *kernel = bi_kernel_at(s->kernel);
     buffer scratch = new_buffer(bi_scratch_bytes(s), 64);
     bi_pointers at = {.source = source, .beta = beta, .target = target, .scratch = scratch.data};
+    at.residual = s->has_residual ? current_residual : NULL;
     int32_t middle = random_int(0, s->rows);
-    size_t first_bytes = (size_t)middle * row_bytes;
+    size_t first_bytes = middle == s->rows ? bytes : (size_t)middle * row_bytes;
     const char *wrong = NULL;
-    memset(target, JUNK, (size_t)s->rows * row_bytes);
+    memset(target, JUNK, bytes);
     if (kernel->stage != NULL)
         kernel->stage(s, &at);
     kernel->run(s, &at, middle, s->rows);
     for (size_t i = 0; i < first_bytes; i++)
         if (target[i] != JUNK)
             wrong = "a row before the part was written to";
-    buffer last = new_buffer((size_t)s->rows * row_bytes - first_bytes, 1);
-    memcpy(last.data, target + first_bytes, (size_t)s->rows * row_bytes - first_bytes);
+    buffer last = new_buffer(bytes - first_bytes, 1);
+    memcpy(last.data, target + first_bytes, bytes - first_bytes);
     kernel->run(s, &at, 0, middle);
-    if (memcmp(last.data, target + first_bytes, (size_t)s->rows * row_bytes - first_bytes) != 0)
+    if (memcmp(last.data, target + first_bytes, bytes - first_bytes) != 0)
         wrong = "a row behind the part was written to";
     free_buffer(last);
     free_buffer(scratch);
@@ -206,13 +210,14 @@ static const char *run_in_parts(const bi_step *s, const void *source, const floa
 }
 
 /* Run a step from floats or signs to floats, and compare with `wanted`; relative error `slack`. */
-static void check_floats(subject *k, const bi_step *s, const void *source, const float *beta,
-                         const float *wanted, size_t row_floats, double slack)
+static void check_count_floats(subject *k, const bi_step *s, const void *source, const float *beta,
+                               const float *wanted, size_t count, size_t row_floats, double slack)
 {
-    buffer target = new_buffer((size_t)s->rows * row_floats * sizeof(float), sizeof(float));
-    const char *wrong = run_in_parts(s, source, beta, target.data, row_floats * sizeof(float));
+    buffer target = new_buffer(count * sizeof(float), sizeof(float));
+    const char *wrong = run_in_parts(s, source, beta, target.data, count * sizeof(float),
+                                     row_floats * sizeof(float));
     const float *got = (const float *)target.data;
-    for (size_t i = 0; i < (size_t)s->rows * row_floats && wrong == NULL; i++) {
+    for (size_t i = 0; i < count && wrong == NULL; i++) {
         int same = memcmp(&got[i], &wanted[i], sizeof(float)) == 0;
         int both_nan = isnan(got[i]) && isnan(wanted[i]);
         int both_zero = got[i] == 0 && wanted[i] == 0;
@@ -229,13 +234,21 @@ static void check_floats(subject *k, const bi_step *s, const void *source, const
     free_buffer(target);
 }
 
+static void check_floats(subject *k, const bi_step *s, const void *source, const float *beta,
+                         const float *wanted, size_t row_floats, double slack)
+{
+    size_t count = (size_t)s->rows * row_floats;
+    check_count_floats(k, s, source, beta, wanted, count, row_floats, slack);
+}
+
 /* Run a step to signs, and compare with the words of `signs`, rows of `length`. */
 static void check_signs(subject *k, const bi_step *s, const void *source, const signed char *signs,
                         size_t pixels, int32_t length)
 {
-    size_t words = (size_t)(length + 63) / 64, row_words = pixels / (size_t)s->rows * words;
+    size_t words = (size_t)(length + 63) / 64, row_words = pixels * words / (size_t)s->rows;
     buffer target = new_buffer(pixels * words * 8, 8);
-    const char *wrong = run_in_parts(s, source, NULL, target.data, row_words * 8);
+    const char *wrong =
+        run_in_parts(s, source, NULL, target.data, pixels * words * 8, row_words * 8);
     const uint64_t *got = (const uint64_t *)target.data;
     for (size_t p = 0; p < pixels && wrong == NULL; p++)
         for (size_t bit = 0; bit < words * 64; bit++) {
@@ -279,16 +292,101 @@ static buffer pack(const signed char *signs, size_t rows, int32_t length)
 
 /* --- binary convolution and dense ----------------------------------------------------------- */
 
-static float scaled(const bi_step *s, int32_t dot, const float *beta, int32_t o)
+/* What a case does to its integer results; a sum of these. */
+enum { ALPHA = 1, BIAS = 2, BETA = 4, RESIDUAL = 8, ACTIVATION = 16, SIGNS = 64 };
+
+typedef struct {
+    buffer alpha, bias, slope, beta, residual, threshold, flip;
+} scales;
+
+/* Give the step what `extras` names; `bound` is the greatest result. */
+static scales new_scales(bi_step *s, int extras, int32_t bound)
 {
+    size_t outputs = (size_t)s->out_c, pixels = map_size(s->out_h, s->out_w, 1);
+    scales e = {
+        .alpha = new_floats(outputs),
+        .bias = new_floats(outputs),
+        .slope = new_floats(outputs),
+        .beta = new_floats(pixels * (size_t)s->groups),
+        .residual = new_floats(pixels * outputs),
+        .threshold = new_buffer(outputs * sizeof(int32_t), sizeof(int32_t)),
+        .flip = new_buffer(outputs, 1),
+    };
+    for (size_t o = 0; o < outputs; o++) {
+        static const int32_t extremes[] = {INT32_MIN, INT32_MAX};
+        int32_t threshold = random_int(-bound - 2, bound + 2) / random_int(1, 8);
+        if (random_int(0, 15) == 0)
+            threshold = extremes[random_int(0, 1)];
+        ((int32_t *)e.threshold.data)[o] = threshold;
+        e.flip.data[o] = (unsigned char)random_int(0, 1);
+        if (random_int(0, 31) == 0)
+            ((float *)e.bias.data)[o] = random_int(0, 1) ? NAN : -INFINITY;
+    }
+    s->alpha = extras & ALPHA ? (const float *)e.alpha.data : NULL;
+    s->bias = extras & BIAS ? (const float *)e.bias.data : NULL;
+    s->has_beta = (extras & BETA) != 0;
+    s->has_residual = (extras & RESIDUAL) != 0;
+    s->activation = extras / ACTIVATION % 4;
+    s->slope = (const float *)e.slope.data;
+    s->low = random_float();
+    s->high = s->low + 1;
+    s->threshold = extras & SIGNS ? (const int32_t *)e.threshold.data : NULL;
+    s->flip = extras & SIGNS ? e.flip.data : NULL;
+    current_residual = (const float *)e.residual.data;
+    return e;
+}
+
+static void free_scales(scales e)
+{
+    buffer all[] = {e.alpha, e.bias, e.slope, e.beta, e.residual, e.threshold, e.flip};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free_buffer(all[i]);
+}
+
+static float scaled(const bi_step *s, const scales *e, int32_t dot, int32_t pixel, int32_t o)
+{
+    int32_t group = o / (s->out_c / s->groups);
     float y = (float)dot;
     if (s->alpha != NULL)
         y = y * s->alpha[o];
-    if (beta != NULL)
-        y = y * *beta;
+    if (s->has_beta)
+        y = y * ((const float *)e->beta.data)[pixel * s->groups + group];
     if (s->bias != NULL)
         y = y + s->bias[o];
+    if (s->has_residual)
+        y = y + ((const float *)e->residual.data)[pixel * s->out_c + o];
+    if (s->activation == BI_ACTIVATION_RELU)
+        return y > 0 ? y : 0.0f;
+    if (s->activation == BI_ACTIVATION_PRELU)
+        return y < 0 ? y * s->slope[o] : y;
+    if (s->activation == BI_ACTIVATION_CLIP) {
+        float raised = y > s->low ? y : s->low;
+        return raised < s->high ? raised : s->high;
+    }
     return y;
+}
+
+/* Compare a binary layer with its integer results, [pixel][output]; a row of floats has at most
+ * row_floats of them. */
+static void check_results(subject *k, const bi_step *s, const scales *e, const void *source,
+                          const int32_t *dots, size_t row_floats)
+{
+    size_t pixels = map_size(s->out_h, s->out_w, 1), count = pixels * (size_t)s->out_c;
+    float *wanted = must(malloc(count * sizeof(float)));
+    signed char *signs = must(malloc(count));
+    for (size_t i = 0; i < count; i++) {
+        int32_t pixel = (int32_t)(i / (size_t)s->out_c), o = (int32_t)(i % (size_t)s->out_c);
+        wanted[i] = scaled(s, e, dots[i], pixel, o);
+        if (s->threshold != NULL)
+            signs[i] = (dots[i] < s->threshold[o]) != (s->flip[o] != 0) ? -1 : 1;
+    }
+    if (s->threshold != NULL)
+        check_signs(k, s, source, signs, pixels, s->out_c);
+    else
+        check_count_floats(k, s, source, s->has_beta ? (const float *)e->beta.data : NULL, wanted,
+                           count, row_floats, 0);
+    free(wanted);
+    free(signs);
 }
 
 /* Whether (y, x) lies on the map. */
@@ -332,27 +430,20 @@ static void check_bconv2d_case(subject *k, bi_step s, fill source_fill, fill wei
     signed char *weight_signs = new_signs(weight_rows * (size_t)channels, weight_fill);
     buffer source = pack(source_signs, pixels, s.in_c);
     buffer canonical = pack(weight_signs, weight_rows, channels);
-    buffer alpha = new_floats((size_t)s.out_c), bias = new_floats((size_t)s.out_c);
-    buffer beta = new_floats(map_size(s.out_h, s.out_w, s.groups));
-    s.alpha = extras & 1 ? (const float *)alpha.data : NULL;
-    s.bias = extras & 2 ? (const float *)bias.data : NULL;
-    s.has_beta = (extras & 4) != 0;
+    scales e = new_scales(&s, extras, s.kernel_h * s.kernel_w * channels);
     buffer packed = bind_weight(&s, canonical.data);
-    float *wanted = must(malloc(outputs * sizeof(float)));
+    int32_t *dots = must(malloc(outputs * sizeof(int32_t)));
     for (int32_t oy = 0; oy < s.out_h; oy++)
         for (int32_t ox = 0; ox < s.out_w; ox++)
-            for (int32_t o = 0; o < s.out_c; o++) {
-                int32_t pixel = oy * s.out_w + ox, group = o / (s.out_c / s.groups);
-                const float *scale = (const float *)beta.data + pixel * s.groups + group;
-                int32_t dot = plain_dot(&s, source_signs, weight_signs, oy, ox, o);
-                wanted[pixel * s.out_c + o] = scaled(&s, dot, s.has_beta ? scale : NULL, o);
-            }
-    check_floats(k, &s, source.data, s.has_beta ? (const float *)beta.data : NULL, wanted,
-                 (size_t)s.out_w * (size_t)s.out_c, 0);
-    free(wanted);
+            for (int32_t o = 0; o < s.out_c; o++)
+                dots[(oy * s.out_w + ox) * s.out_c + o] =
+                    plain_dot(&s, source_signs, weight_signs, oy, ox, o);
+    check_results(k, &s, &e, source.data, dots, (size_t)s.out_w * (size_t)s.out_c);
+    free(dots);
     free(source_signs);
     free(weight_signs);
-    buffer all[] = {source, canonical, alpha, bias, beta, packed};
+    free_scales(e);
+    buffer all[] = {source, canonical, packed};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free_buffer(all[i]);
 }
@@ -435,6 +526,23 @@ static void check_bconv2d(subject *k)
         current_place = (place)(i % PLACES);
         check_bconv2d_case(k, s, RANDOM, RANDOM, random_int(0, 7));
     }
+    /* Blocks of outputs, epilogues, signs; sums over several parts of K. */
+    for (int32_t i = 0; i < 1500; i++) {
+        window v = i % 2 ? WINDOWS[(size_t)i % COUNT(WINDOWS)] : random_window();
+        int32_t groups = i % 3 ? 1 : random_int(2, 3), outputs = random_int(1, 5 * 32);
+        if (groups > 1)
+            outputs = i % 2 ? 16 * random_int(1, 5) : random_int(1, 40);
+        bi_step s = windowed(k, random_int(1, 6), random_int(1, 7),
+                             groups * random_int(1, i % 10 ? 70 : 300), &v);
+        if (s.rows == 0)
+            continue;
+        s.groups = groups;
+        s.out_c = groups * outputs;
+        s.pad_value = random_int(-1, 1);
+        current_place = (place)(i % PLACES);
+        check_bconv2d_case(k, s, RANDOM, RANDOM,
+                           random_int(0, 1) ? SIGNS : random_int(0, SIGNS - 1));
+    }
     /* The greatest and least sums, around where counts in bytes overflow: 32 words. */
     static const int32_t words[] = {1, 30, 31, 32, 33, 62, 63, 94};
     for (size_t i = 0; i < COUNT(words); i++)
@@ -454,30 +562,26 @@ static void check_bdense_case(subject *k, int32_t length, int32_t outputs, fill 
                               fill weight_fill, int extras)
 {
     bi_step s = plain_step(k, 1, 1, length);
-    s.out_c = s.rows = outputs;
+    s.out_c = outputs;
+    s.rows = (outputs + 63) / 64;
     signed char *source_signs = new_signs((size_t)length, source_fill);
     signed char *weight_signs = new_signs((size_t)length * (size_t)outputs, weight_fill);
     buffer source = pack(source_signs, 1, length);
     buffer canonical = pack(weight_signs, (size_t)outputs, length);
-    buffer alpha = new_floats((size_t)outputs), bias = new_floats((size_t)outputs);
-    buffer beta = new_floats(1);
-    s.alpha = extras & 1 ? (const float *)alpha.data : NULL;
-    s.bias = extras & 2 ? (const float *)bias.data : NULL;
-    s.has_beta = (extras & 4) != 0;
+    scales e = new_scales(&s, extras, length);
     buffer packed = bind_weight(&s, canonical.data);
-    const float *scale = s.has_beta ? (const float *)beta.data : NULL;
-    float *wanted = must(malloc((size_t)outputs * sizeof(float)));
+    int32_t *dots = must(malloc((size_t)outputs * sizeof(int32_t)));
     for (int32_t o = 0; o < outputs; o++) {
-        int32_t dot = 0;
+        dots[o] = 0;
         for (int32_t i = 0; i < length; i++)
-            dot += source_signs[i] * weight_signs[o * length + i];
-        wanted[o] = scaled(&s, dot, scale, o);
+            dots[o] += source_signs[i] * weight_signs[o * length + i];
     }
-    check_floats(k, &s, source.data, scale, wanted, 1, 0);
-    free(wanted);
+    check_results(k, &s, &e, source.data, dots, 64);
+    free(dots);
     free(source_signs);
     free(weight_signs);
-    buffer all[] = {source, canonical, alpha, bias, beta, packed};
+    free_scales(e);
+    buffer all[] = {source, canonical, packed};
     for (size_t i = 0; i < COUNT(all); i++)
         free_buffer(all[i]);
 }
@@ -491,37 +595,68 @@ static void check_bdense(subject *k)
                 if (length < 1 || length > 4200)
                     continue;
                 current_place = (place)(length % PLACES);
-                check_bdense_case(k, length, random_int(1, 9), RANDOM, RANDOM, random_int(0, 7));
+                check_bdense_case(k, length, random_int(1, 9), RANDOM, RANDOM, random_int(0, 127));
                 check_bdense_case(k, length, 2, ALL_NEGATIVE, ALL_POSITIVE, 0);
                 check_bdense_case(k, length, 2, ALL_NEGATIVE, ALL_NEGATIVE, 0);
             }
     for (size_t o = 0; o < COUNT(OUTPUTS); o++)
         for (size_t c = 0; c < COUNT(CHANNELS); c++) {
             current_place = (place)((o + c) % PLACES);
-            check_bdense_case(k, CHANNELS[c], OUTPUTS[o], RANDOM, RANDOM, random_int(0, 7));
+            check_bdense_case(k, CHANNELS[c], OUTPUTS[o], RANDOM, RANDOM, random_int(0, 127));
         }
+    for (int32_t outputs = 1; outputs <= 200; outputs++) {
+        current_place = (place)(outputs % PLACES);
+        check_bdense_case(k, random_int(1, 300), outputs, RANDOM, RANDOM, random_int(0, 127));
+        check_bdense_case(k, 64 * random_int(1, 130), outputs, RANDOM, RANDOM, SIGNS);
+    }
 }
 
-/* --- signs of floats ------------------------------------------------------------------------ */
+/* --- signs of numbers ----------------------------------------------------------------------- */
+
+static double number_at(const buffer *source, size_t i, int32_t flags)
+{
+    if (flags & BI_FLAG_U8)
+        return source->data[i];
+    if (flags & BI_FLAG_I8)
+        return ((const signed char *)source->data)[i];
+    return (double)((const float *)source->data)[i];
+}
 
 static void check_pack_signs(subject *k)
 {
+    static const float special[] = {NAN, -NAN, INFINITY, -INFINITY, 0.0f, -0.0f};
     for (int32_t channels = 1; channels <= 200; channels++)
-        for (int shape = 0; shape < 3; shape++) {
+        for (int variant = 0; variant < 18; variant++) {
+            int shape = variant % 3, with_thresholds = variant / 3 % 2;
             bi_step s = plain_step(k, shape == 2 ? 3 : 1, shape == 1 ? 4 : 1, channels);
+            s.flags = variant < 6 ? 0 : variant < 12 ? BI_FLAG_U8 : BI_FLAG_I8;
             size_t pixels = map_size(s.in_h, s.in_w, 1), count = pixels * (size_t)channels;
-            current_place = (place)((channels + shape) % PLACES);
-            buffer source = new_floats(count);
-            float *x = (float *)source.data;
-            for (size_t i = 0; i < count; i++)
+            current_place = (place)((channels + variant) % PLACES);
+            buffer source = s.flags == 0 ? new_floats(count) : new_buffer(count, 1);
+            buffer thresholds = new_floats((size_t)channels);
+            for (int32_t c = 0; c < channels; c++) {
+                float *t = (float *)thresholds.data + c;
+                if (s.flags != 0)
+                    *t = (float)random_int(-130, 257) / (float)random_int(1, 2);
                 if (random_int(0, 9) == 0)
-                    x[i] = random_int(0, 1) ? -NAN : random_int(0, 1) ? -INFINITY : INFINITY;
-            signed char *signs = must(malloc(count));
+                    *t = special[random_int(0, 5)];
+            }
             for (size_t i = 0; i < count; i++)
-                signs[i] = x[i] < 0 ? -1 : 1;
-            check_signs(k, &s, x, signs, pixels, channels);
+                if (s.flags != 0)
+                    source.data[i] = (unsigned char)random_int(0, 255);
+                else if (random_int(0, 4) == 0)
+                    ((float *)source.data)[i] = special[random_int(0, 5)];
+            s.bias = with_thresholds ? (const float *)thresholds.data : NULL;
+            signed char *signs = must(malloc(count));
+            for (size_t i = 0; i < count; i++) {
+                double threshold =
+                    with_thresholds ? (double)s.bias[i % (size_t)channels] : 0.0;
+                signs[i] = number_at(&source, i, s.flags) < threshold ? -1 : 1;
+            }
+            check_signs(k, &s, source.data, signs, pixels, channels);
             free(signs);
             free_buffer(source);
+            free_buffer(thresholds);
         }
 }
 
@@ -861,7 +996,8 @@ static void check_execute(void)
         steps[0].source = -1;
         steps[0].target = steps[1].source = 0;
         steps[1].target = -2;
-        steps[1].rows = steps[1].out_c = outputs;
+        steps[1].rows = 1;
+        steps[1].out_c = outputs;
         buffer packed = bind_weight(&steps[1], canonical.data);
         void *externals[] = {x.data, y.data};
         int64_t strides[] = {length * 4, outputs * 4};

@@ -1,7 +1,7 @@
 /* bconv2d.h -- convolution of signs with signs.
  *
  *   dot[y][x][o]    = sum over taps (ky, kx) and channels c of sign(source) * sign(weight)
- *   target[y][x][o] = float(dot) * alpha[o] * beta[y][x][g] + bias[o]      (numerics.py: the order)
+ *   target[y][x][o] = the epilogue of dot (../epilogue.h)
  *
  * A tap outside the map holds pad_value; 0 is exact, because such taps are not counted:
  *
@@ -10,7 +10,8 @@
  * source  [in_h][in_w][words(in_c)] u64, packed along in_c, stray bits 0
  * weight  canonical: [out_c][kernel_h][kernel_w][words(in_c / groups)] u64, stray bits 0
  * beta    [out_h][out_w][groups] f32, or NULL;  alpha, bias [out_c] f32, or NULL
- * target  [out_h][out_w][out_c] f32, every element is written
+ * residual [out_h][out_w][out_c] f32, or NULL
+ * target  [out_h][out_w][out_c] f32, or [out_h][out_w][words(out_c)] u64; all of it is written
  * scratch the source with each group aligned to words, where in_c / groups is no multiple of 64
  * rows    out_h
  *
@@ -21,7 +22,7 @@
 
 #include <string.h>
 
-#include "../kernel.h"
+#include "../epilogue.h"
 
 typedef struct {
     int32_t channels;        /* of one group */
@@ -96,21 +97,14 @@ static inline int32_t bi_bconv2d_padding_sum(const bi_step *s, const int32_t *ta
     return s->pad_value * sum;
 }
 
-/* Scale `count` integer results, the outputs from `o` on, of the pixel number `pixel`. */
+/* Write `count` integer results, the outputs from `o` on, of the pixel number `pixel`. */
 static inline void bi_bconv2d_finish(const bi_step *s, const bi_pointers *at, size_t pixel,
                                      int32_t group, int32_t o, int32_t count, const int32_t *dot)
 {
-    float *target = (float *)at->target + pixel * (size_t)s->out_c + o;
-    for (int32_t i = 0; i < count; i++) {
-        float y = (float)dot[i];
-        if (s->alpha != NULL)
-            y *= s->alpha[o + i];
-        if (at->beta != NULL)
-            y *= at->beta[pixel * (size_t)s->groups + (size_t)group];
-        if (s->bias != NULL)
-            y += s->bias[o + i];
-        target[i] = y;
-    }
+    size_t scale = pixel * (size_t)s->groups + (size_t)group;
+    bi_finish(s, (char *)at->target + pixel * bi_target_pixel_bytes(s),
+              at->beta != NULL ? at->beta + scale : NULL,
+              at->residual != NULL ? at->residual + pixel * (size_t)s->out_c : NULL, o, count, dot);
 }
 
 #endif

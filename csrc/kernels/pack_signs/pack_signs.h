@@ -1,8 +1,12 @@
-/* pack_signs.h -- floats to signs, by the bit convention (src/bitinfer/bits.py).
+/* pack_signs.h -- numbers to signs, by the bit convention (src/bitinfer/bits.py).
  *
- *   bit c of target[y][x] = source[y][x][c] < 0        so 0, -0.0 and NaN give 0 (+1)
+ *   bit c of target[y][x] = source[y][x][c] < threshold[c]        threshold: 0 where there is none,
+ *                                                                 so 0 and -0.0 give 0 (+1)
+ * A comparison with NaN is false: NaN gives 0, whatever the threshold.
  *
- * source  [in_h][in_w][in_c] f32;  target [in_h][in_w][words(in_c)] u64, stray bits 0
+ * source  [in_h][in_w][in_c] f32; u8 with BI_FLAG_U8, i8 with BI_FLAG_I8 (compared as numbers)
+ * bias    the thresholds, [in_c] f32, or NULL
+ * target  [in_h][in_w][words(in_c)] u64, stray bits 0
  * rows    in_h
  */
 #ifndef BITINFER_PACK_SIGNS_H
@@ -10,13 +14,59 @@
 
 #include "../kernel.h"
 
-/* The word of up to 64 signs. */
-static inline uint64_t bi_pack_word(const float *x, int32_t count)
+typedef enum { BI_FROM_FLOAT, BI_FROM_U8, BI_FROM_I8 } bi_pack_type;
+
+static inline float bi_pack_load(const void *source, size_t i, bi_pack_type type)
+{
+    switch (type) {
+    case BI_FROM_U8: return ((const uint8_t *)source)[i];
+    case BI_FROM_I8: return ((const int8_t *)source)[i];
+    default: return ((const float *)source)[i];
+    }
+}
+
+/* The word of up to 64 signs, one at a time. */
+static inline uint64_t bi_pack_word(const void *source, const float *threshold, int32_t count,
+                                    bi_pack_type type)
 {
     uint64_t word = 0;
-    for (int32_t i = 0; i < count; i++)
-        word |= (uint64_t)(x[i] < 0) << i;
+    for (int32_t i = 0; i < count; i++) {
+        float x = bi_pack_load(source, (size_t)i, type);
+        word |= (uint64_t)(x < (threshold != NULL ? threshold[i] : 0.0f)) << i;
+    }
     return word;
 }
+
+static inline bi_pack_type bi_pack_type_of(const bi_step *s)
+{
+    return s->flags & BI_FLAG_U8 ? BI_FROM_U8 : s->flags & BI_FLAG_I8 ? BI_FROM_I8 : BI_FROM_FLOAT;
+}
+
+/* The loop over pixels and words, around a function that packs one word. */
+#define BI_DEFINE_PACK_SIGNS(target_isa, pack_word)                                             \
+    target_isa static inline __attribute__((always_inline)) void pack_pixels(                   \
+        const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_pack_type type) \
+    {                                                                                           \
+        size_t first = (size_t)begin * (size_t)s->in_w, last = (size_t)end * (size_t)s->in_w;   \
+        size_t size = type == BI_FROM_FLOAT ? sizeof(float) : 1;                                \
+        const char *source = (const char *)at->source + first * (size_t)s->in_c * size;         \
+        uint64_t *target = (uint64_t *)at->target + first * bi_words(s->in_c);                  \
+        for (size_t pixel = first; pixel < last; pixel++)                                       \
+            for (int32_t c = 0; c < s->in_c; c += 64) {                                         \
+                int32_t count = s->in_c - c < 64 ? s->in_c - c : 64;                            \
+                const float *threshold = s->bias != NULL ? s->bias + c : NULL;                  \
+                *target++ = pack_word(source, threshold, count, type);                          \
+                source += (size_t)count * size;                                                 \
+            }                                                                                   \
+    }                                                                                           \
+    target_isa static void run(const bi_step *s, const bi_pointers *at, int32_t begin,          \
+                               int32_t end)                                                     \
+    {                                                                                           \
+        switch (bi_pack_type_of(s)) {                                                           \
+        case BI_FROM_U8: pack_pixels(s, at, begin, end, BI_FROM_U8); break;                     \
+        case BI_FROM_I8: pack_pixels(s, at, begin, end, BI_FROM_I8); break;                     \
+        default: pack_pixels(s, at, begin, end, BI_FROM_FLOAT); break;                          \
+        }                                                                                       \
+    }
 
 #endif

@@ -5,20 +5,30 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer import bits, numerics
 from bitinfer.plan.memory import ALIGNMENT, Request, place
-from bitinfer.plan.steps import Buffer, Plan, Step
+from bitinfer.plan.steps import BinaryConv2d, BinaryDense, Buffer, Plan, Step
 
 Array = NDArray[Any]
-StepFunction = Callable[[Array, Array | None, Array], None]
-"""Runs one step of one sample: (source, beta map or None, target), arrays as stored."""
+
+
+class Extras(NamedTuple):
+    """What a binary layer reads beside its source: arrays of one sample, or None."""
+
+    beta: Array | None = None
+    residual: Array | None = None
+
+
+StepFunction = Callable[[Array, Extras, Array], None]
+"""Runs one step of one sample: (source, extras, target), arrays as stored."""
 
 _T = TypeVar("_T")
-DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8}
+DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8, "int8": np.int8}
 
 
 class Executor(Protocol):
@@ -108,8 +118,12 @@ class InterpretedExecutor:
                 for buffer, output in zip(plan.outputs, outputs, strict=True):
                     values[buffer] = output[sample, ...]
                 for step, function in zip(plan.steps, self._functions, strict=True):
-                    beta = values[step.sources[1]] if len(step.sources) > 1 else None
-                    function(values[step.source], beta, values[step.target])
+                    beta, residual = getattr(step, "beta", None), getattr(step, "residual", None)
+                    extras = Extras(
+                        None if beta is None else values[beta],
+                        None if residual is None else values[residual],
+                    )
+                    function(values[step.source], extras, values[step.target])
 
     def _new_arena(self) -> dict[int, Array]:
         arena = aligned_bytes(self.arena_bytes)
@@ -117,6 +131,30 @@ class InterpretedExecutor:
             number: _view(arena, offset, self._plan.buffers[number])
             for number, offset in zip(self._inner, self._offsets, strict=True)
         }
+
+
+def pack_below(x: Array, threshold: Array | None) -> Array:
+    """Return the words of ``x < threshold[c]`` (0 if None) along the last axis."""
+    below = x.astype(np.float32) < (np.float32(0) if threshold is None else threshold)
+    return bits.pack(np.where(below, np.int8(-1), np.int8(1))).words
+
+
+def finish_dot(step: BinaryConv2d | BinaryDense, dot: Array, extras: Extras, target: Array) -> None:
+    """Write the output of a binary layer from its integer results ``dot`` (..., Cout)."""
+    if step.threshold is not None:
+        negative = dot < step.threshold
+        if step.flip is not None:
+            negative ^= step.flip
+        target[...] = bits.pack(np.where(negative, np.int8(-1), np.int8(1))).words
+        return
+    beta = extras.beta
+    if beta is not None:
+        beta = np.repeat(beta, dot.shape[-1] // beta.shape[-1], axis=-1)
+    y = numerics.scale_dot(dot, step.alpha, step.bias, beta)
+    if extras.residual is not None:
+        y += extras.residual
+    a = step.activation
+    target[...] = y if a is None else numerics.activate(y, a.kind, a.slope, a.low, a.high)
 
 
 def _view(arena: NDArray[np.uint8], offset: int, buffer: Buffer) -> Array:

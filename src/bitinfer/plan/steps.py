@@ -10,15 +10,18 @@ import dataclasses
 import math
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bitinfer.bits import Floats, Words, words_for
 from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
 
-BufferKind = Literal["float", "bits", "pixels"]
+BufferKind = Literal["float", "bits", "pixels", "int8"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """Storage of one value of one sample: float32, packed signs (uint64), or pixels (uint8).
+    """Storage of one value of one sample: float32, packed signs (uint64), pixels (uint8), int8.
 
     ``shape`` counts elements; packed signs take ``words_for(shape[-1])`` words on the last axis.
     """
@@ -36,7 +39,10 @@ class Buffer:
     @property
     def size_bytes(self) -> int:
         """Bytes that the buffer takes."""
-        return math.prod(self.stored_shape) * {"float": 4, "bits": 8, "pixels": 1}[self.kind]
+        return (
+            math.prod(self.stored_shape)
+            * {"float": 4, "bits": 8, "pixels": 1, "int8": 1}[self.kind]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +54,20 @@ class Window:
     padding: Padding = NO_PADDING
     dilation: Pair = (1, 1)
     groups: int = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activation:
+    """What is applied last to a float result, per channel (numerics.activate).
+
+    ``relu``: max(y, 0); ``prelu``: y where y >= 0, else y * slope (Cout,); ``clip``: between low
+    and high.
+    """
+
+    kind: Literal["relu", "prelu", "clip"]
+    slope: Floats | None = None
+    low: float = 0.0
+    high: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,8 +86,7 @@ class Step:
     @property
     def sources(self) -> tuple[int, ...]:
         """Every buffer that the step reads."""
-        beta = getattr(self, "beta", None)
-        return (self.source,) if beta is None else (self.source, beta)
+        return (self.source,)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,7 +98,9 @@ class Normalize(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PackSigns(Step):
-    """float -> bits, by the bit convention."""
+    """float, pixels or int8 -> bits: ``x < threshold[c]``; the threshold (C,) is 0 if None."""
+
+    threshold: Floats | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,25 +111,40 @@ class BetaMap(Step):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class BinaryConv2d(Step):
-    """bits -> float; weight (Cout, kh, kw, words_for(Cin / groups)); ``beta`` is a buffer."""
+class _Binary(Step):
+    """Base of the binary layers: what becomes of the integer result ``dot``, the epilogue.
 
-    window: Window
+    To a float buffer:  ``activation(dot * alpha * beta + bias + residual)``, each part where given
+    (numerics.finish_dot); ``beta`` and ``residual`` are buffers.
+    To a bits buffer:   bit = ``(dot < threshold) != flip``; threshold int32 and flip bool, (Cout,).
+    """
+
     weight: Words
-    pad_value: int
-    alpha: Floats | None
-    bias: Floats | None
-    beta: int | None
+    alpha: Floats | None = None
+    bias: Floats | None = None
+    beta: int | None = None
+    residual: int | None = None
+    activation: Activation | None = None
+    threshold: NDArray[np.int32] | None = None
+    flip: NDArray[np.bool_] | None = None
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Every buffer that the step reads."""
+        return tuple(b for b in (self.source, self.beta, self.residual) if b is not None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class BinaryDense(Step):
-    """bits -> float; weight (Cout, words_for(Cin)); ``beta`` is a buffer of shape (1,)."""
+class BinaryConv2d(_Binary):
+    """bits -> float or bits; weight (Cout, kh, kw, words_for(Cin / groups))."""
 
-    weight: Words
-    alpha: Floats | None
-    bias: Floats | None
-    beta: int | None
+    window: Window
+    pad_value: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class BinaryDense(_Binary):
+    """bits -> float or bits; weight (Cout, words_for(Cin)); ``beta`` has the shape (1,)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

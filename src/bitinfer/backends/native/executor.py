@@ -10,6 +10,7 @@ import numpy as np
 
 from bitinfer.backends.base import Array, FreeList, aligned_bytes
 from bitinfer.backends.native import load_library
+from bitinfer.bits import words_for
 from bitinfer.plan import steps
 from bitinfer.plan.memory import Request, place
 from bitinfer.plan.steps import Buffer, Plan, Step
@@ -69,13 +70,30 @@ class NativeExecutor:
             case steps.BinaryConv2d() | steps.BinaryDense() | steps.Conv2d() | steps.Dense():
                 struct.bias = self._keep("float *", step.bias)
                 if isinstance(step, steps.BinaryConv2d | steps.BinaryDense):
-                    struct.alpha = self._keep("float *", step.alpha)
+                    self._set_epilogue(struct, step)
                 struct.weight = self._weight(struct, step.weight)
+            case steps.PackSigns():
+                struct.bias = self._keep("float *", step.threshold)
             case steps.Normalize():
                 struct.weight = self._keep("void *", step.table)
             case steps.Affine():
                 struct.alpha = self._keep("float *", step.scale)
                 struct.bias = self._keep("float *", step.shift)
+
+    def _set_epilogue(self, struct: Any, step: steps.BinaryConv2d | steps.BinaryDense) -> None:
+        struct.alpha = self._keep("float *", step.alpha)
+        if step.threshold is not None:
+            struct.threshold = self._keep("int32_t *", step.threshold.astype(np.int32))
+            flip = np.zeros(len(step.threshold), np.bool_) if step.flip is None else step.flip
+            struct.flip = self._keep("uint8_t *", flip.astype(np.uint8))
+        if step.activation is not None:
+            struct.activation = {
+                "relu": _lib.BI_ACTIVATION_RELU,
+                "prelu": _lib.BI_ACTIVATION_PRELU,
+                "clip": _lib.BI_ACTIVATION_CLIP,
+            }[step.activation.kind]
+            struct.slope = self._keep("float *", step.activation.slope)
+            struct.low, struct.high = step.activation.low, step.activation.high
 
     def _weight(self, struct: Any, weight: Array) -> Any:
         canonical = self._pointer("void *", np.ascontiguousarray(weight))
@@ -113,8 +131,11 @@ class NativeExecutor:
             struct = self._steps[index]
             struct.source, struct.target = places[step.source], places[step.target]
             struct.scratch = offsets[len(inner) + index]
-            if len(step.sources) > 1:
-                struct.has_beta, struct.beta = 1, places[step.sources[1]]
+            beta, residual = getattr(step, "beta", None), getattr(step, "residual", None)
+            if beta is not None:
+                struct.has_beta, struct.beta = 1, places[beta]
+            if residual is not None:
+                struct.has_residual, struct.residual = 1, places[residual]
         return total
 
 
@@ -132,14 +153,14 @@ def _describe(struct: Any, step: Step, plan: Plan) -> None:
         struct.dilation_h, struct.dilation_w = window.dilation
         struct.pad_top, _, struct.pad_left, _ = window.padding
         struct.groups = window.groups
-    if source.kind == "bits":
-        struct.flags |= _lib.BI_FLAG_BITS
+    kinds = {"bits": _lib.BI_FLAG_BITS, "pixels": _lib.BI_FLAG_U8, "int8": _lib.BI_FLAG_I8}
+    struct.flags = kinds.get(source.kind, 0)
     struct.rows = struct.out_h
     match step:
         case steps.BinaryConv2d():
             struct.pad_value = step.pad_value
         case steps.BinaryDense():
-            struct.rows = struct.out_c
+            struct.rows = words_for(struct.out_c)
         case steps.AvgPool2d():
             struct.flags |= _lib.BI_FLAG_COUNT_PADDING if step.count_include_pad else 0
         case steps.Flatten():

@@ -1,18 +1,46 @@
-"""Binds the steps of a plan to the compiled loops; element-wise arithmetic is NumPy's."""
+"""Binds the steps of a plan to the compiled loops; what is cheap stays in NumPy."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 
 from bitinfer import bits, numerics
-from bitinfer.backends.base import Array, StepFunction
+from bitinfer.backends.base import Array, Extras, StepFunction
 from bitinfer.backends.numba import loops
+from bitinfer.backends.numba.layout import in_lanes, signs_in_steps, walk
+from bitinfer.backends.numba.vectors import LANES
+from bitinfer.bits import Words
 from bitinfer.plan import steps
-from bitinfer.plan.steps import Plan, Step, Window
+from bitinfer.plan.steps import Plan, Step
+
+_ACTIVATIONS = {"relu": loops.RELU, "prelu": loops.PRELU, "clip": loops.CLIP}
+_NONE = np.empty((0, 0), np.float32)
+_ONE = np.ones((1, 1), np.float32)
+_NO_SIGNS = np.empty((0, 0), np.uint64)
 
 
 def bind_step(step: Step, plan: Plan) -> StepFunction:
     """Return the function that runs ``step``; weights are re-laid here, once."""
+    run = _bind_step(step, plan)
+    if plan.input not in step.sources:
+        return run
+
+    def run_on_input(source: Array, extras: Extras, target: Array) -> None:
+        beta, residual = (None if x is None else _writable(x) for x in extras)
+        run(_writable(source), Extras(beta, residual), target)
+
+    return run_on_input
+
+
+def _writable(x: Array) -> Array:
+    """Return x, or a copy: for numba read-only arrays are a type of their own, to compile for."""
+    return x if x.flags.writeable else x.copy()
+
+
+def _bind_step(step: Step, plan: Plan) -> StepFunction:
     source, target = plan.buffers[step.source], plan.buffers[step.target]
     match step:
         case steps.BinaryConv2d():
@@ -20,17 +48,17 @@ def bind_step(step: Step, plan: Plan) -> StepFunction:
         case steps.BinaryDense():
             return _binary_dense(step, source.shape[0])
         case steps.Conv2d():
-            return _conv2d(step)
+            return _conv2d(step, source.shape, target.shape)
         case steps.Dense():
             return _dense(step)
         case steps.MaxPool2d():
-            return _max_pool2d(step, is_bits=source.kind == "bits")
+            return _max_pool2d(step, source.stored_shape, target.stored_shape)
         case steps.AvgPool2d():
-            return _avg_pool2d(step)
+            return _avg_pool2d(step, source.shape, target.shape)
         case steps.BetaMap():
-            return _beta_map(step)
+            return _beta_map(step, source.shape, target.shape)
         case steps.PackSigns():
-            return _pack_signs
+            return _pack_signs(step, source.shape[-1])
         case steps.Flatten():
             return _flatten(step, source.shape, is_bits=source.kind == "bits")
         case steps.Normalize():
@@ -45,143 +73,291 @@ def bind_step(step: Step, plan: Plan) -> StepFunction:
             raise AssertionError(f"no loops for {type(step).__name__}")
 
 
-def _window_numbers(window: Window) -> Array:
-    top, _, left, _ = window.padding
-    return np.array([*window.stride, top, left, *window.dilation], np.int64)
+class _Epilogue:
+    """The constants of a binary layer's epilogue, as loops._finish takes them."""
+
+    def __init__(self, step: steps.BinaryConv2d | steps.BinaryDense) -> None:
+        outputs = len(step.weight)
+        self.is_signs = step.threshold is not None
+        alpha, bias = _padded(step.alpha, outputs, 1.0), _padded(step.bias, outputs, -0.0)
+        kind, slope, limits = loops.NO_ACTIVATION, None, np.zeros(2, np.float32)
+        if step.activation is not None:
+            kind = _ACTIVATIONS[step.activation.kind]
+            slope = step.activation.slope
+            limits[:] = step.activation.low, step.activation.high
+        scales = np.stack([alpha, bias, _padded(slope, outputs, 1.0)])
+        self._no_residual = np.full((1, outputs), -0.0, np.float32)
+        self._constants = (scales, limits, kind)
+        self._threshold = np.zeros(bits.words_for(outputs) * bits.WORD_BITS, np.int32)
+        self._threshold[outputs:] = np.iinfo(np.int32).min  # nothing is below it
+        flip = np.zeros(outputs, np.bool_)
+        if step.threshold is not None:
+            self._threshold[:outputs] = step.threshold
+        if step.flip is not None:
+            flip[:] = step.flip
+        self._flips = bits.pack(np.where(flip, -1, 1)).words
+        self.pitch = -(-(outputs + LANES) // bits.WORD_BITS) * bits.WORD_BITS
+
+    def arguments(self, extras: Extras, target: Array) -> tuple[Any, ...]:
+        """Return the arguments of loops._finish from ``scales`` on."""
+        rows = _rows(target)
+        beta = _ONE if extras.beta is None else _rows(extras.beta)
+        residual = self._no_residual if extras.residual is None else _rows(extras.residual)
+        floats, signs = (_NONE, rows) if self.is_signs else (rows, _NO_SIGNS)
+        return (*self._constants, beta, residual, floats, self._threshold, self._flips, signs)
+
+
+def _padded(values: Array | None, outputs: int, neutral: float) -> Array:
+    """Return values for every lane that a vector of outputs may touch; never read-only.
+
+    ``neutral`` where there are none: x * 1.0 and x + -0.0 are x, for every x.
+    """
+    result = np.zeros(outputs + LANES, np.float32)
+    result[:outputs] = neutral if values is None else values
+    return result
+
+
+def _tap_sums(weight: Words, channels: int) -> Array:
+    """Return the sums of the signs along the last axis."""
+    negative = np.bitwise_count(weight).sum(axis=-1, dtype=np.int32)
+    return np.asarray(channels - 2 * negative)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
 
 
 def _binary_conv2d(
     step: steps.BinaryConv2d, shape: tuple[int, ...], out_shape: tuple[int, ...]
 ) -> StepFunction:
-    window, groups = _window_numbers(step.window), step.window.groups
-    channels, outputs = shape[-1] // groups, out_shape[-1] // groups
-    weight = np.ascontiguousarray(step.weight.reshape(groups, outputs, *step.weight.shape[1:]))
-    tap_sums = np.sum(bits.unpack(weight, channels), axis=-1).astype(np.int64)
-    aligned = groups == 1
+    window, groups = step.window, step.window.groups
+    outputs, channels = out_shape[-1] // groups, shape[-1] // groups
+    pieces = -(-channels // 32)
+    lanes = -(-out_shape[-1] // LANES) * LANES
+    left, right = window.padding[2:]
+    # Where a group has fewer outputs than there are lanes, the lanes of a vector are of several
+    # groups, and each has elements of its own in the plane.
+    is_own = groups > 1 and outputs < LANES
+    is_aligned = not is_own and (groups == 1 or channels % bits.WORD_BITS == 0)
+    distance, copies = (lanes, outputs) if is_own else (1, 1)
+    group_step = outputs if is_own else pieces
+    if is_aligned:
+        group_step = 2 * bits.words_for(channels)
+    pitch = pieces * lanes if is_own else groups * group_step
+    at = walk(window, shape, out_shape, pitch=pitch, depth=pieces, distance=distance)
+    weight_groups = 1 if is_own else groups
+    weight = signs_in_steps(step.weight, pieces)
+    weight = in_lanes(weight.reshape(weight_groups, -1, *weight.shape[1:]))
+    tap_sums = np.zeros((*window.kernel, lanes), np.int32)
+    tap_sums[..., : out_shape[-1]] = _tap_sums(step.weight, channels).transpose(1, 2, 0)
+    epilogue = _Epilogue(step)
+    at_a_time = min(64, max(16, 2**15 // epilogue.pitch), math.prod(out_shape[:-1]))
+    plane_shape = (shape[0], left + shape[1] + right, pitch)
+    inside = slice(left * pitch, (left + shape[1]) * pitch)
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        if aligned:
-            grouped = source[:, :, None, :]
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        if is_aligned and left == right == 0:
+            plane = source.view(np.uint32)
         else:
-            grouped = np.empty((*source.shape[:2], groups, weight.shape[-1]), np.uint64)
-            loops.align_groups(source, channels, grouped)
-        dot = np.empty((*target.shape[:2], groups, outputs), np.int32)
-        loops.bconv2d(grouped, weight, tap_sums, window, channels, step.pad_value, dot)
-        scale = None if beta is None else np.repeat(beta, outputs, axis=-1)
-        floats = dot.reshape(target.shape).astype(np.float32)
-        target[...] = numerics.scale_dot(floats, step.alpha, step.bias, scale)
+            plane = np.zeros(plane_shape, np.uint32)
+            if is_aligned:
+                pixels = source.reshape(shape[0], -1).view(np.uint32)
+                plane.reshape(shape[0], -1)[:, inside] = pixels
+            else:
+                loops.stage_signs(
+                    source, channels, groups, left, copies, group_step, distance, plane
+                )
+        loops.bconv2d(
+            plane.reshape(-1),
+            at.rows,
+            at.columns,
+            at.offsets,
+            weight,
+            tap_sums,
+            weight_groups,
+            out_shape[-1] // weight_groups,
+            group_step,
+            channels,
+            step.pad_value,
+            is_own,
+            np.empty((at_a_time, epilogue.pitch), np.int32),
+            *epilogue.arguments(extras, target),
+        )
 
     return run
 
 
 def _binary_dense(step: steps.BinaryDense, channels: int) -> StepFunction:
-    weight = np.ascontiguousarray(step.weight)
+    """Bind a dense layer as a convolution with one pixel and one tap."""
+    pieces = -(-channels // 32)
+    weight = in_lanes(signs_in_steps(step.weight, pieces)[None])
+    outputs = len(step.weight)
+    epilogue = _Epilogue(step)
+    axis, offsets = np.array([[0, 0, 1]]), np.arange(pieces)
+    tap_sums = np.zeros((1, 1, outputs), np.int32)
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        dot = np.empty(target.shape, np.int32)
-        loops.bdense(source, weight, channels, dot)
-        target[...] = numerics.scale_dot(dot.astype(np.float32), step.alpha, step.bias, beta)
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        loops.bconv2d(
+            source.view(np.uint32),
+            axis,
+            axis,
+            offsets,
+            weight,
+            tap_sums,
+            1,
+            outputs,
+            0,
+            channels,
+            0,
+            False,
+            np.empty((1, epilogue.pitch), np.int32),
+            *epilogue.arguments(extras, target),
+        )
 
     return run
 
 
-def _conv2d(step: steps.Conv2d) -> StepFunction:
-    window, groups = _window_numbers(step.window), step.window.groups
-    weight = step.weight.reshape(groups, -1, *step.weight.shape[1:])
-    weight = np.ascontiguousarray(weight.transpose(0, 2, 3, 4, 1))
+def _conv2d(step: steps.Conv2d, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> StepFunction:
+    window, groups = step.window, step.window.groups
+    channels, kh = shape[-1] // groups, window.kernel[0]
+    left, right = window.padding[2:]
+    at = walk(window, shape, out_shape, pitch=shape[-1], depth=channels)
+    weight = in_lanes(step.weight.reshape(groups, -1, *step.weight.shape[1:]))
+    bias = _padded(step.bias, out_shape[-1], -0.0)
+    plane_shape = (shape[0], left + shape[1] + right, shape[2])
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        loops.conv2d(source, weight, window, target)
-        if step.bias is not None:
-            target += step.bias
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        plane = source
+        if left > 0 or right > 0:
+            plane = np.zeros(plane_shape, np.float32)
+            plane[:, left : left + shape[1]] = source
+        loops.conv2d(
+            plane.reshape(-1),
+            at.rows,
+            at.columns,
+            at.offsets,
+            weight,
+            groups,
+            channels,
+            kh,
+            bias,
+            target,
+        )
 
     return run
 
 
 def _dense(step: steps.Dense) -> StepFunction:
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        np.matmul(step.weight, source, out=target)
-        if step.bias is not None:
-            target += step.bias
+    outputs = len(step.weight)
+    weight = in_lanes(step.weight[None], 4 * LANES)
+    bias = _padded(step.bias, outputs, -0.0)
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        loops.dense(source, weight, bias, target)
 
     return run
 
 
-def _max_pool2d(step: steps.MaxPool2d, *, is_bits: bool) -> StepFunction:
-    kernel, window = np.array(step.window.kernel, np.int64), _window_numbers(step.window)
-    loop = loops.max_pool2d_signs if is_bits else loops.max_pool2d
+def _max_pool2d(
+    step: steps.MaxPool2d, shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> StepFunction:
+    at = walk(step.window, shape, out_shape, pitch=shape[-1], is_padded=False)
+    kernel_w = step.window.kernel[1]
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        loop(source, kernel, window, target)
-
-    return run
-
-
-def _avg_pool2d(step: steps.AvgPool2d) -> StepFunction:
-    kernel, window = np.array(step.window.kernel, np.int64), _window_numbers(step.window)
-    whole = np.float32(step.window.kernel[0] * step.window.kernel[1])
-
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        inside = np.empty(target.shape[:2], np.int64)
-        loops.window_sums(source, kernel, window, target, inside)
-        target /= whole if step.count_include_pad else inside[..., None].astype(np.float32)
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        loop = loops.max_pool2d_signs if source.dtype == np.uint64 else loops.max_pool2d
+        loop(source.reshape(-1), at.rows, at.columns, at.offsets, kernel_w, target)
 
     return run
 
 
-def _beta_map(step: steps.BetaMap) -> StepFunction:
-    kernel, window = np.array(step.window.kernel, np.int64), _window_numbers(step.window)
-    groups = step.window.groups
+def _avg_pool2d(
+    step: steps.AvgPool2d, shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> StepFunction:
+    at = walk(step.window, shape, out_shape, pitch=shape[-1], is_padded=False)
+    kernel_h, kernel_w = step.window.kernel
+    taps = kernel_h * kernel_w if step.count_include_pad else 0
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        magnitude = np.abs(source).reshape(*source.shape[:-1], groups, -1)
-        mean = np.mean(magnitude, axis=-1)
-        if source.ndim == 1:
-            target[...] = mean
-            return
-        loops.window_sums(mean, kernel, window, target, np.empty(target.shape[:2], np.int64))
-        target /= np.float32(kernel[0] * kernel[1])
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        flat = source.reshape(-1)
+        loops.window_means(flat, at.rows, at.columns, at.offsets, kernel_w, taps, target)
 
     return run
 
 
-def _pack_signs(source: Array, beta: Array | None, target: Array) -> None:
-    loops.pack_signs(source.reshape(-1, source.shape[-1]), target.reshape(-1, target.shape[-1]))
+def _beta_map(
+    step: steps.BetaMap, shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> StepFunction:
+    if len(shape) == 1:
+        return _beta_vector
+    groups, (kernel_h, kernel_w) = step.window.groups, step.window.kernel
+    at = walk(step.window, shape, out_shape, pitch=groups, is_padded=False)
+    taps = kernel_h * kernel_w
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        mean = np.empty((shape[0] * shape[1], groups), np.float32)
+        loops.mean_magnitudes(source.reshape(-1, shape[-1]), mean)
+        flat = mean.reshape(-1)
+        loops.window_means(flat, at.rows, at.columns, at.offsets, kernel_w, taps, target)
+
+    return run
+
+
+def _beta_vector(source: Array, extras: Extras, target: Array) -> None:
+    loops.mean_magnitudes(source.reshape(1, -1), target.reshape(1, -1))
+
+
+def _pack_signs(step: steps.PackSigns, channels: int) -> StepFunction:
+    threshold = np.zeros(bits.words_for(channels) * bits.WORD_BITS, np.float32)
+    threshold[:channels] = 0 if step.threshold is None else step.threshold
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        rows = source.reshape(-1, channels)
+        loops.pack_signs(rows, threshold, target.reshape(-1, target.shape[-1]))
+
+    return run
 
 
 def _flatten(step: steps.Flatten, shape: tuple[int, ...], *, is_bits: bool) -> StepFunction:
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    is_copy = not step.channels_first and (not is_bits or shape[-1] % bits.WORD_BITS == 0)
+    zeros = np.zeros(bits.words_for(math.prod(shape)) * bits.WORD_BITS, np.float32)
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        if is_copy:
+            target[...] = source.reshape(-1)
+            return
         x = bits.unpack(source, shape[-1]) if is_bits else source
         if step.channels_first and x.ndim == 3:
             x = x.transpose(2, 0, 1)
-        flat = x.reshape(1, -1)
         if is_bits:
-            loops.pack_signs(np.ascontiguousarray(flat), target.reshape(1, -1))
+            flat = np.ascontiguousarray(x.reshape(1, -1))
+            loops.pack_signs(flat, zeros, target.reshape(1, -1))
         else:
-            target[...] = flat[0]
+            target[...] = x.reshape(-1)
 
     return run
 
 
 def _normalize(step: steps.Normalize) -> StepFunction:
-    channel = np.arange(step.table.shape[1])
+    table = np.array(step.table, np.float32)
+    channels = table.shape[1]
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
-        target[...] = step.table[source, channel]
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        loops.normalize(source.reshape(-1, channels), table, target.reshape(-1, channels))
 
     return run
 
 
 def _affine(step: steps.Affine) -> StepFunction:
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         target[...] = numerics.affine(source, step.scale, step.shift)
 
     return run
 
 
-def _relu(source: Array, beta: Array | None, target: Array) -> None:
-    target[...] = np.where(source > 0, source, np.float32(0))
+def _relu(source: Array, extras: Extras, target: Array) -> None:
+    loops.relu(source.reshape(-1), target.reshape(-1))
 
 
-def _softmax(source: Array, beta: Array | None, target: Array) -> None:
+def _softmax(source: Array, extras: Extras, target: Array) -> None:
     target[...] = numerics.softmax(source)

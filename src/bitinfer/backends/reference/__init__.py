@@ -9,7 +9,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from bitinfer import bits, numerics
-from bitinfer.backends.base import Array, Executor, InterpretedExecutor, StepFunction
+from bitinfer.backends.base import (
+    Array,
+    Executor,
+    Extras,
+    InterpretedExecutor,
+    StepFunction,
+    finish_dot,
+    pack_below,
+)
 from bitinfer.plan import steps
 from bitinfer.plan.steps import OPERATIONS, Plan, Step, Window
 
@@ -86,13 +94,11 @@ def _convolve(x: Array, weight: Array, window: Window, fill: float) -> Array:
 
 def _binary_conv2d(step: steps.BinaryConv2d, channels: int) -> StepFunction:
     weight = bits.unpack(step.weight, channels // step.window.groups)
-    outputs = weight.shape[0] // step.window.groups
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         signs = bits.unpack(source, channels)
         dot = _convolve(signs, weight, step.window, step.pad_value)
-        scale = None if beta is None else np.repeat(beta, outputs, axis=-1)
-        target[...] = numerics.scale_dot(dot, step.alpha, step.bias, scale)
+        finish_dot(step, dot, extras, target)
 
     return run
 
@@ -100,15 +106,15 @@ def _binary_conv2d(step: steps.BinaryConv2d, channels: int) -> StepFunction:
 def _binary_dense(step: steps.BinaryDense, channels: int) -> StepFunction:
     weight = bits.unpack(step.weight, channels)
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         dot = weight @ bits.unpack(source, channels)
-        target[...] = numerics.scale_dot(dot, step.alpha, step.bias, beta)
+        finish_dot(step, dot, extras, target)
 
     return run
 
 
 def _conv2d(step: steps.Conv2d) -> StepFunction:
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         target[...] = _convolve(source, step.weight, step.window, 0.0)
         if step.bias is not None:
             target += step.bias
@@ -117,7 +123,7 @@ def _conv2d(step: steps.Conv2d) -> StepFunction:
 
 
 def _max_pool2d(step: steps.MaxPool2d, *, is_bits: bool) -> StepFunction:
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         if is_bits:
             views = _windows(source, step.window, np.iinfo(np.uint64).max)
             target[...] = np.bitwise_and.reduce(views, axis=(3, 4))
@@ -130,7 +136,7 @@ def _max_pool2d(step: steps.MaxPool2d, *, is_bits: bool) -> StepFunction:
 def _flatten(step: steps.Flatten, plan: Plan) -> StepFunction:
     buffer = plan.buffers[step.source]
 
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         is_bits = buffer.kind == "bits"
         x = bits.unpack(source, buffer.shape[-1]) if is_bits else source
         if step.channels_first and x.ndim == 3:
@@ -162,13 +168,13 @@ def _avg_pool2d(step: steps.AvgPool2d, source: Array) -> Array:
 
 
 def _elementwise(step: Step) -> StepFunction:
-    def run(source: Array, beta: Array | None, target: Array) -> None:
+    def run(source: Array, extras: Extras, target: Array) -> None:
         match step:
             case steps.Normalize():
                 channel = np.arange(source.shape[-1])
                 target[...] = step.table[source, channel]
             case steps.PackSigns():
-                target[...] = bits.pack(source).words
+                target[...] = pack_below(source, step.threshold)
             case steps.BetaMap():
                 target[...] = _beta_map(step, source)
             case steps.Dense():

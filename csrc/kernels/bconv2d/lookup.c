@@ -1,0 +1,332 @@
+/* lookup.c -- lays out weights, border constants and scales for the table kernels. */
+#include "lookup.h"
+
+enum { ALIGNMENT = 64, MOST_CLASSES = 4096 };
+
+static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+/* What one tap contributes to C, by what it is. */
+typedef struct {
+    int32_t inside;      /* channels - 2 g entries - 2 PW */
+    int32_t computed;    /* sum of f(0, w) */
+    int32_t signs;
+} tap_terms;
+
+/* Number the classes along one axis: pixels with the same range of taps inside the map. */
+static int32_t number_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation,
+                              int32_t taps, int32_t extent, uint16_t *classes)
+{
+    int32_t count = 0, last_first = -1, last_end = -1;
+    for (int32_t i = 0; i < out; i++) {
+        int32_t first, end;
+        bi_valid_taps(i, stride, pad, dilation, taps, extent, &first, &end);
+        if (i == 0 || first != last_first || end != last_end)
+            count++;
+        if (classes != NULL)
+            classes[i] = (uint16_t)(count - 1);
+        last_first = first;
+        last_end = end;
+    }
+    return count;
+}
+
+int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_lookup *shape)
+{
+    bi_bconv2d_shape group = bi_bconv2d_shape_of(s);
+    int32_t reach_h = s->dilation_h * (s->kernel_h - 1) + 1;
+    shape->entry_bits = entry_bits;
+    shape->lanes = lanes;
+    shape->channels = group.channels;
+    shape->outputs = group.outputs;
+    shape->entries = (group.channels + entry_bits - 1) / entry_bits;
+    shape->vectors = (group.outputs + lanes - 1) / lanes;
+    shape->reach_w = s->dilation_w * (s->kernel_w - 1) + 1;
+    shape->plane_h = (s->out_h - 1) * s->stride_h + reach_h;
+    shape->plane_w = (s->out_w - 1) * s->stride_w + shape->reach_w;
+    shape->segments_per_row = s->dilation_w == 1 ? 1 : s->kernel_w;
+    shape->segment_entries = shape->entries * (s->dilation_w == 1 ? s->kernel_w : 1);
+    shape->v_classes = number_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h,
+                                      s->kernel_h, s->in_h, NULL);
+    shape->h_classes = number_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
+                                      s->kernel_w, s->in_w, NULL);
+    int64_t plane = (int64_t)shape->plane_h * shape->plane_w, map = (int64_t)s->in_h * s->in_w;
+    int shares = s->threshold != NULL && s->groups > 1 && group.outputs % lanes != 0;
+    if (shares || (int64_t)group.taps * group.channels >= INT16_MAX ||
+        (int64_t)shape->v_classes * shape->h_classes > MOST_CLASSES || plane > 8 * map + 4096)
+        return 0;
+
+    size_t outputs = (size_t)s->groups * (size_t)shape->vectors * (size_t)lanes;
+    size_t classes = 2 * (size_t)shape->v_classes * (size_t)shape->h_classes;
+    if (classes * outputs > (size_t)1 << 24)
+        return 0;
+    shape->weights = aligned(sizeof *shape);
+    shape->constants =
+        aligned(shape->weights + outputs * (size_t)group.taps * (size_t)shape->entries);
+    shape->alpha = aligned(shape->constants + classes * outputs * sizeof(int16_t));
+    shape->bias = aligned(shape->alpha + outputs * sizeof(float));
+    shape->slope = aligned(shape->bias + outputs * sizeof(float));
+    shape->thresholds = aligned(shape->slope + outputs * sizeof(float));
+    shape->flips = aligned(shape->thresholds + outputs * sizeof(int16_t));
+    shape->row_class = aligned(shape->flips + outputs / (size_t)lanes * sizeof(uint64_t));
+    shape->column_class = aligned(shape->row_class + (size_t)s->out_h * sizeof(uint16_t));
+    shape->terms = aligned(shape->column_class + (size_t)s->out_w * sizeof(uint16_t));
+    shape->total_bytes = aligned(shape->terms + (size_t)group.taps * sizeof(tap_terms));
+    return 1;
+}
+
+/* The byte of its vector that holds a channel: the order described in lookup.h, reversed. */
+static int32_t byte_of_channel(int32_t channel)
+{
+    int32_t odd = channel / 8 % 2, i = channel / 16 * 8 + channel % 8;
+    return 2 * i + odd;
+}
+
+/* Entry e of a row of packed signs. */
+static unsigned entry_of(const uint64_t *words, size_t word_count, int32_t e, int32_t bits)
+{
+    size_t first = (size_t)e * (size_t)bits, word = first / 64;
+    unsigned shift = (unsigned)(first % 64);
+    uint64_t value = words[word] >> shift;
+    if (shift + (unsigned)bits > 64 && word + 1 < word_count)
+        value |= words[word + 1] << (64 - shift);
+    return (unsigned)(value & ((1u << bits) - 1));
+}
+
+static void pack_entries(const bi_step *s, const bi_lookup *shape, const uint64_t *canonical,
+                         uint8_t *weights)
+{
+    bi_bconv2d_shape group = bi_bconv2d_shape_of(s);
+    size_t lanes = (size_t)shape->lanes, entries = (size_t)group.taps * (size_t)shape->entries;
+    for (int32_t g = 0; g < s->groups; g++)
+        for (int32_t first = 0, count; first < shape->vectors; first += count) {
+            count = bi_lookup_block(shape->vectors - first);
+            size_t row = (size_t)count * lanes;
+            for (int32_t o = 0; o < count * shape->lanes; o++) {
+                int32_t inner = first * shape->lanes + o;
+                size_t byte = (size_t)(o / shape->lanes) * lanes +
+                              (size_t)byte_of_channel(o % shape->lanes);
+                const uint64_t *words =
+                    canonical + (size_t)(g * shape->outputs + inner) * (size_t)group.taps *
+                                    group.words;
+                for (size_t e = 0; e < entries; e++) {
+                    size_t tap = e / (size_t)shape->entries, k = e % (size_t)shape->entries;
+                    weights[e * row + byte] =
+                        inner < shape->outputs
+                            ? (uint8_t)entry_of(words + tap * group.words, group.words,
+                                                (int32_t)k, shape->entry_bits)
+                            : 0;
+                }
+            }
+            weights += entries * row;
+        }
+}
+
+static tap_terms terms_of(const bi_lookup *shape, const uint64_t *words, size_t word_count)
+{
+    int32_t odd = 0, ones = 0;
+    for (int32_t e = 0; e < shape->entries; e++) {
+        int32_t count = __builtin_popcount(entry_of(words, word_count, e, shape->entry_bits));
+        ones += count;
+        odd += count % 2;
+    }
+    int32_t bits = shape->entry_bits * shape->entries;
+    tap_terms terms = {
+        .inside = shape->channels - 2 * bits - 2 * odd,
+        .computed = (bits - ones + odd) / 2,
+        .signs = shape->channels - 2 * ones,
+    };
+    return terms;
+}
+
+/* The constants of one output for every class; `step` is the distance from class to class. */
+static void pack_constants(const bi_step *s, const bi_lookup *shape, const tap_terms *terms,
+                           const uint16_t *row_class, const uint16_t *column_class, int16_t *to,
+                           size_t step)
+{
+    for (int32_t family = 0; family < 2; family++)
+        for (int32_t y = 0; y < s->out_h; y++) {
+            if (y > 0 && row_class[y] == row_class[y - 1])
+                continue;
+            for (int32_t x = 0; x < s->out_w; x++) {
+                if (x > 0 && column_class[x] == column_class[x - 1])
+                    continue;
+                bi_bconv2d_taps t = bi_bconv2d_taps_at(s, y, x);
+                int32_t sum = 0;
+                for (int32_t ky = 0; ky < s->kernel_h; ky++)
+                    for (int32_t kx = 0; kx < s->kernel_w; kx++) {
+                        const tap_terms *tap = &terms[ky * s->kernel_w + kx];
+                        int row_inside = ky >= t.ky_first && ky < t.ky_end;
+                        if (row_inside && kx >= t.kx_first && kx < t.kx_end) {
+                            sum += tap->inside;
+                            continue;
+                        }
+                        if (row_inside || family == 1)
+                            sum -= 4 * tap->computed;
+                        sum += s->pad_value * tap->signs;
+                    }
+                size_t index = ((size_t)family * (size_t)shape->v_classes + row_class[y]) *
+                                   (size_t)shape->h_classes + column_class[x];
+                to[index * step] = (int16_t)(uint16_t)(uint32_t)sum;
+            }
+        }
+}
+
+void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *canonical,
+                    void *packed)
+{
+    bi_bconv2d_shape group = bi_bconv2d_shape_of(s);
+    char *base = packed;
+    memset(base, 0, shape->total_bytes);
+    memcpy(base, shape, sizeof *shape);
+    uint16_t *row_class = (uint16_t *)(base + shape->row_class);
+    uint16_t *column_class = (uint16_t *)(base + shape->column_class);
+    number_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
+                   row_class);
+    number_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
+                   column_class);
+    pack_entries(s, shape, canonical, (uint8_t *)base + shape->weights);
+
+    int32_t padded = shape->vectors * shape->lanes;
+    size_t step = (size_t)s->groups * (size_t)padded;
+    for (int32_t o = 0; o < s->out_c; o++) {
+        int32_t g = o / shape->outputs, inner = o % shape->outputs, lane = inner % shape->lanes;
+        int32_t byte = byte_of_channel(lane);
+        size_t split = (size_t)(byte % 2) * (size_t)(shape->lanes / 2) + (size_t)(byte / 2);
+        size_t vector = (size_t)(g * padded + inner - lane);
+        const uint64_t *words = canonical + (size_t)o * (size_t)group.taps * group.words;
+        tap_terms *terms = (tap_terms *)(base + shape->terms);
+        for (int32_t tap = 0; tap < group.taps; tap++, words += group.words)
+            terms[tap] = terms_of(shape, words, group.words);
+        pack_constants(s, shape, terms, row_class, column_class,
+                       (int16_t *)(base + shape->constants) + vector + split, step);
+        size_t natural = vector + (size_t)lane;
+        ((float *)(base + shape->alpha))[natural] = s->alpha != NULL ? s->alpha[o] : 1;
+        ((float *)(base + shape->bias))[natural] = s->bias != NULL ? s->bias[o] : 0;
+        ((float *)(base + shape->slope))[natural] = s->slope != NULL ? s->slope[o] : 1;
+        if (s->threshold == NULL)
+            continue;
+        int32_t threshold = s->threshold[o];    /* |dot| < 2^15 - 1, so these bounds decide alike */
+        threshold = threshold < -INT16_MAX ? -INT16_MAX : threshold;
+        threshold = threshold > INT16_MAX ? INT16_MAX : threshold;
+        ((int16_t *)(base + shape->thresholds))[vector + split] = (int16_t)threshold;
+        ((uint64_t *)(base + shape->flips))[vector / (size_t)shape->lanes] |=
+            (uint64_t)(s->flip[o] != 0) << lane;
+    }
+}
+
+int bi_lookup_next_part(const bi_lookup *shape, const bi_step *s, int32_t longest, bi_part *part)
+{
+    int32_t length = shape->segment_entries, segments = s->kernel_h * shape->segments_per_row;
+    if (length > longest) {
+        int32_t pieces = (length + longest - 1) / longest;
+        int32_t size = (length + pieces - 1) / pieces;
+        part->entry += part->entries;
+        if (part->segment_end == 0 || part->entry >= length) {
+            part->segment = part->segment_end;
+            part->entry = 0;
+        }
+        part->segment_end = part->segment + 1;
+        part->entries = length - part->entry < size ? length - part->entry : size;
+    } else {
+        part->segment = part->segment_end;
+        part->segment_end = part->segment + longest / length;
+        if (part->segment_end > segments)
+            part->segment_end = segments;
+        part->entries = length;
+    }
+    return part->segment < segments;
+}
+
+void bi_lookup_sum_parities(const bi_step *s, const bi_lookup *shape, uint16_t *odd,
+                            uint16_t *parities)
+{
+    size_t plane_w = (size_t)shape->plane_w;
+    uint16_t *column = odd + (size_t)shape->plane_h * plane_w;
+    for (int32_t oy = 0; oy < s->out_h; oy++, parities += s->out_w) {
+        const uint16_t *row = odd + (size_t)(oy * s->stride_h) * plane_w;
+        memcpy(column, row, plane_w * sizeof *column);
+        for (int32_t ky = 1; ky < s->kernel_h; ky++) {
+            row += (size_t)s->dilation_h * plane_w;
+            for (size_t x = 0; x < plane_w; x++)
+                column[x] = (uint16_t)(column[x] + row[x]);
+        }
+        for (int32_t ox = 0; ox < s->out_w; ox++)
+            parities[ox] = column[ox * s->stride_w];
+        for (int32_t kx = 1; kx < s->kernel_w; kx++)
+            for (int32_t ox = 0; ox < s->out_w; ox++)
+                parities[ox] =
+                    (uint16_t)(parities[ox] + column[ox * s->stride_w + kx * s->dilation_w]);
+    }
+}
+
+static const int16_t *constants_at(const bi_step *s, const bi_lookup *shape, int32_t group,
+                                   int32_t family, int32_t v_class, int32_t h_class)
+{
+    size_t padded = (size_t)shape->vectors * (size_t)shape->lanes;
+    size_t index = ((size_t)family * (size_t)shape->v_classes + (size_t)v_class) *
+                       (size_t)shape->h_classes + (size_t)h_class;
+    return (const int16_t *)((const char *)shape + shape->constants) +
+           (index * (size_t)s->groups + (size_t)group) * padded;
+}
+
+void bi_lookup_for_pairs(const bi_step *s, const bi_pointers *at, int32_t group,
+                         const bi_lookup_group *planes, int32_t begin, int32_t end,
+                         bi_run_pairs *run_tile)
+{
+    const bi_lookup *shape = s->weight;
+    const char *base = (const char *)shape;
+    const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
+    const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
+    size_t entries = (size_t)shape->entries, plane_row = (size_t)shape->plane_w * entries;
+    size_t class_step =
+        (size_t)s->groups * (size_t)shape->vectors * (size_t)shape->lanes;
+    bi_pair pairs[BI_LOOKUP_TILE];
+    size_t count = 0;
+    for (int32_t y = begin; y < end; y++) {
+        bi_bconv2d_taps taps = bi_bconv2d_taps_at(s, y, 0);
+        const int16_t *constants = constants_at(s, shape, group, 0, row_class[y], 0);
+        int32_t pixel = y * s->out_w;
+        const uint16_t *parities = planes->parities + pixel;
+        bi_pair next = {
+            .index = planes->plane + (size_t)(y * s->stride_h) * plane_row,
+            .pixel = pixel,
+            .ky_first = (int16_t)taps.ky_first,
+            .ky_end = (int16_t)taps.ky_end,
+        };
+        for (int32_t x = 0; x + 1 < s->out_w; x += 2) {
+            next.constants[0] = constants + column_class[x] * class_step;
+            next.constants[1] = constants + column_class[x + 1] * class_step;
+            next.parity[0] = (int16_t)(2 * parities[x]);
+            next.parity[1] = (int16_t)(2 * parities[x + 1]);
+            pairs[count++] = next;
+            next.index += 2 * (size_t)s->stride_w * entries;
+            next.pixel += 2;
+            if (count == BI_LOOKUP_TILE) {
+                run_tile(s, at, group, pairs, count);
+                count = 0;
+            }
+        }
+        if (s->out_w % 2 == 0 || (y - begin) % 2 != 0)
+            continue;
+        int32_t x = s->out_w - 1, below = y + 1 < end;
+        pairs[count++] = (bi_pair){
+            .index = planes->vertical +
+                     ((size_t)(y * s->stride_h) * (size_t)planes->vertical_w +
+                      (size_t)planes->vertical_x) * entries,
+            .constants = {constants_at(s, shape, group, 1, row_class[y], column_class[x]),
+                          constants_at(s, shape, group, 1, row_class[y + below], column_class[x])},
+            .pixel = pixel + x,
+            .parity = {(int16_t)(2 * parities[x]),
+                       (int16_t)(2 * parities[x + below * s->out_w])},
+            .ky_end = (int16_t)s->kernel_h,
+            .is_vertical = 1,
+            .is_alone = !below,
+        };
+        if (count == BI_LOOKUP_TILE) {
+            run_tile(s, at, group, pairs, count);
+            count = 0;
+        }
+    }
+    if (count > 0)
+        run_tile(s, at, group, pairs, count);
+}

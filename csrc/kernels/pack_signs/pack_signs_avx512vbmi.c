@@ -1,0 +1,32 @@
+/* pack_signs_avx512vbmi.c -- sixteen signs to a comparison, whose result is a mask already. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "../isa.h"
+#include "pack_signs.h"
+
+BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) uint64_t
+pack_word(const void *source, const float *threshold, int32_t count, bi_pack_type type)
+{
+    const char *bytes = source;
+    uint64_t word = 0;
+    for (int32_t i = 0; i < count; i += 16) {
+        __mmask16 here = count - i >= 16 ? 0xffff : (__mmask16)((1u << (count - i)) - 1);
+        __m512 x;
+        if (type == BI_FROM_FLOAT)
+            x = _mm512_maskz_loadu_ps(here, (const float *)source + i);
+        else if (type == BI_FROM_U8)
+            x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(here, bytes + i)));
+        else
+            x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(here, bytes + i)));
+        __m512 t = threshold != NULL ? _mm512_maskz_loadu_ps(here, threshold + i)
+                                     : _mm512_setzero_ps();
+        word |= (uint64_t)_mm512_mask_cmp_ps_mask(here, x, t, _CMP_LT_OQ) << i;
+    }
+    return word;
+}
+
+BI_DEFINE_PACK_SIGNS(BI_TARGET_avx512vbmi, pack_word)
+
+const bi_kernel bi_pack_signs_avx512vbmi = {.run = run};
+#endif
