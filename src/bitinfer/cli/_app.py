@@ -12,7 +12,7 @@ from bitinfer import errors
 from bitinfer._version import __version__
 from bitinfer.cli._terminal import printable, report
 
-COMMANDS = ("run", "convert", "inspect", "eval", "train", "info")
+COMMANDS = ("run", "convert", "inspect", "eval", "train", "info", "report")
 
 EPILOG = """exit codes:
   0    done

@@ -1,0 +1,68 @@
+"""Options and fixtures of the benchmarks.
+
+    pytest bench -k layers --benchmark-json=layers.json
+    pytest bench -k figure4 --benchmark-json=figure4.json
+    bitinfer report layers.json figure4.json -o report.html
+
+The samples of all engines of one layer are taken in turn when the first test of the layer begins;
+the tests only hand them to pytest-benchmark (docs/performance.md says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rig import probes, sampling
+from rig.layers import Layer
+from rig.measuring import Measured, measure
+from rig.probes import Probes
+from rig.sampling import Effort
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bitinfer benchmarks")
+    default = Effort()
+    group.addoption(
+        "--rounds",
+        type=int,
+        default=default.rounds,
+        metavar="N",
+        help=f"sample every engine N times (default: {default.rounds}); more often while too few "
+        "samples are clean",
+    )
+    group.addoption(
+        "--budget",
+        type=float,
+        default=default.budget_s,
+        metavar="SECONDS",
+        help=f"sample each layer for about this long at most (default: {default.budget_s:.0f})",
+    )
+    group.addoption("--quick", action="store_true", help="a few rounds, to see that all works")
+
+
+@pytest.fixture(scope="session")
+def core() -> Iterator[Probes]:
+    """The probes, with the process tied to one CPU until the end."""
+    core = probes.make()
+    probes.pin_to_quietest(core)
+    yield core
+    probes.release()
+
+
+@pytest.fixture(scope="module")
+def measured(request: pytest.FixtureRequest, core: Probes) -> Measured:
+    """Samples of all selected engines of one layer, taken in turn."""
+    layer: Layer = request.param
+    config = request.config
+    names = [
+        item.callspec.params["engine"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and item.callspec.params["measured"] is layer
+    ]
+    effort = Effort(rounds=config.getoption("rounds"), budget_s=config.getoption("budget"))
+    if config.getoption("quick") or config.getoption("benchmark_disable"):
+        effort = Effort(rounds=sampling.SLOW_EVERY, budget_s=2)
+    return measure(layer, names, core, effort)

@@ -1,0 +1,120 @@
+"""bitinfer's own engines, each one plan: float to float, bits to bits, and Numba's backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bitinfer import __version__, backends, bits
+from bitinfer.errors import BackendError
+from bitinfer.plan import steps
+from bitinfer.plan.steps import Buffer, Plan, Window
+from rig.engines import Engine, UnavailableError
+from rig.layers import Array, Problem
+
+
+def build(name: str, problem: Problem) -> Engine:
+    """Return the engine.
+
+    ``bitinfer`` takes float32, packs its signs, convolves, scales and adds the biases;
+    ``bitinfer-bits`` takes packed signs and returns packed signs through thresholds.  Both are one
+    C call an inference, whose arrays are bound before.  BITINFER_KERNELS=native:... chooses the
+    kernels.
+    """
+    spec = "numba"
+    if name != "bitinfer-numba":
+        forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "").strip()
+        spec = forced if forced.startswith("native") else "native"
+    try:
+        backend = backends.select(spec)
+    except BackendError as error:
+        raise UnavailableError(str(error)) from error
+    to_bits = name == "bitinfer-bits"
+    plan = _plan(problem, to_bits=to_bits)
+    x = problem.x[None].reshape(1, *plan.buffers[plan.input].shape)
+    if to_bits:
+        x = bits.pack(x).words
+    target = plan.buffers[plan.outputs[0]]
+    y = np.empty((1, *target.stored_shape), np.uint64 if to_bits else np.float32)
+    expected = problem.expected_bits if to_bits else problem.expected_binary
+    operation = plan.steps[-1].operation
+    run, kept = _bind(backend.bind(plan), x, y)
+    return Engine(
+        run=run,
+        output=lambda: _unpack(y, expected) if to_bits else y.reshape(expected.shape),
+        expected=expected,
+        tolerance=0,
+        details={
+            "version": f"bitinfer {__version__}",
+            "backend": backend.label,
+            "kernel": f"{operation}/{backend.kernels()[operation]}",
+        },
+        kept=kept,
+    )
+
+
+def _plan(problem: Problem, *, to_bits: bool) -> Plan:
+    layer = problem.layer
+    shape_in: tuple[int, ...] = (layer.size, layer.size, layer.channels)
+    shape_out: tuple[int, ...] = (layer.out_size, layer.out_size, layer.outputs)
+    if layer.is_dense:
+        shape_in, shape_out = shape_in[-1:], shape_out[-1:]
+    first = [] if to_bits else [Buffer("float", shape_in)]
+    buffers = (*first, Buffer("bits", shape_in), Buffer("bits" if to_bits else "float", shape_out))
+    source, target = len(buffers) - 2, len(buffers) - 1
+    common: dict[str, Any] = {"name": layer.name, "source": source, "target": target}
+    if to_bits:
+        common |= {"threshold": problem.threshold, "flip": problem.flip}
+    else:
+        common |= {"alpha": problem.alpha, "bias": problem.bias}
+    words = bits.pack(problem.weight).words
+    step: steps.Step
+    if layer.is_dense:
+        step = steps.BinaryDense(weight=words.reshape(layer.outputs, -1), **common)
+    else:
+        window = Window((layer.kernel,) * 2, (layer.stride,) * 2, (layer.pad,) * 4)
+        step = steps.BinaryConv2d(weight=words, window=window, pad_value=0, **common)
+    packing = [] if to_bits else [steps.PackSigns(name="pack", source=0, target=source)]
+    return Plan(
+        buffers=buffers,
+        steps=(*packing, step),
+        input=0,
+        outputs=(target,),
+        output_names=(layer.name,),
+    )
+
+
+def _bind(executor: Any, x: Array, y: Array) -> tuple[Callable[[], object], tuple[object, ...]]:
+    """Return one inference as a call without arguments, and what it needs to live.
+
+    With the native backend that is the C call and nothing else, as ONNX Runtime's binding of inputs
+    and outputs is: checking arrays in Python costs microseconds, which are no part of a layer.
+    """
+    if not hasattr(executor, "_steps"):
+        return lambda: executor.run(x, [y]), ()
+    from bitinfer.backends.base import aligned_bytes
+    from bitinfer.backends.native import load_library
+
+    native = load_library()
+    ffi, call = native.ffi, native.lib.bi_execute
+    arrays = (aligned_bytes(executor.arena_bytes), x, y)
+    arena, *outer = (ffi.from_buffer("unsigned char[]", array) for array in arrays)
+    externals = ffi.new("void *[]", outer)
+    steps_array, strides = executor._steps, executor._strides
+    count = len(steps_array)
+
+    def run() -> None:
+        call(steps_array, count, arena, externals, strides, 1)
+
+    return run, (executor, arrays, outer)
+
+
+def _unpack(words: Array, expected: Array) -> Array:
+    """Return the bits of packed signs as booleans, bit by bit."""
+    octets = words.astype("<u8").reshape(*expected.shape[:-1], -1).view(np.uint8)
+    unpacked = np.unpackbits(octets, axis=-1, bitorder="little")
+    assert not unpacked[..., expected.shape[-1] :].any(), "stray bits are set"
+    return unpacked[..., : expected.shape[-1]].astype(bool)

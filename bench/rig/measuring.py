@@ -1,0 +1,65 @@
+"""Measures one layer: builds and verifies engines, samples them in turn, hands over the samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from rig import engines, probes, sampling
+from rig.engines import Engine, UnavailableError
+from rig.layers import Layer, Problem
+from rig.probes import Probes
+from rig.recording import Conditions, Replay, describe, replay
+from rig.sampling import Effort, Series
+
+RECORDER = Replay()
+"""What pytest-benchmark is given as timer."""
+
+_OURS = "bitinfer"
+"""Engines whose names begin so must be right; others are skipped where they are not."""
+
+
+@dataclasses.dataclass
+class Measured:
+    """What measuring one layer gave: samples, or why an engine has none."""
+
+    layer: Layer
+    conditions: Conditions
+    series: dict[str, Series]
+    missing: dict[str, Exception]
+
+
+def measure(layer: Layer, names: list[str], core: Probes, effort: Effort) -> Measured:
+    """Build, verify and sample engines."""
+    problem = Problem(layer)
+    built: dict[str, Engine] = {}
+    missing: dict[str, Exception] = {}
+    for name in names:
+        try:
+            built[name] = engines.build(name, problem)
+        except Exception as error:  # one engine's fault must not take the others' figures
+            missing[name] = error
+    cpu = probes.pin_to_quietest(core)
+    peak = probes.peak(core)
+    conditions = Conditions(core.kind, peak, core.read_rate(), cpu)
+    return Measured(layer, conditions, sampling.interleave(built, core, peak, effort), missing)
+
+
+def record(suite: str, measured: Measured, engine: str, benchmark: Any) -> None:
+    """Hand the samples of one engine to pytest-benchmark, or say why there are none."""
+    error = measured.missing.get(engine)
+    if isinstance(error, UnavailableError):
+        pytest.skip(f"{engine}: {error}")
+    if error is not None:
+        if engine.startswith(_OURS):
+            raise error
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+        pytest.skip(f"{engine} fails at {measured.layer.name}: {reason}")
+    series = measured.series[engine]
+    benchmark.group = measured.layer.name
+    benchmark.extra_info.update(
+        describe(suite, measured.layer, engine, series, measured.conditions)
+    )
+    replay(benchmark, RECORDER, series)
