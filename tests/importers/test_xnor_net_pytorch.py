@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from torch_files import Call, Name, state_dict, stream_file, zip_file
 
-from bitinfer import bits, modelfile, session
+from bitinfer import backends, bits, modelfile, session
 from bitinfer.errors import CheckpointError, GraphError, InputError, ShapeError
 from bitinfer.importers.xnor_net_pytorch import convert, read_labels
 
@@ -337,20 +337,38 @@ def test_labels_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes |
         read_labels(path)
 
 
-@needs_real
-def test_real_network_gives_its_reference_outputs_and_859_of_1000() -> None:
-    model, report = convert(REAL, "xnor-nin", swap_hw=True)
-    assert not any(entry.remarks for entry in report.layers)
+def cifar_10() -> tuple[Any, Any]:
     pixels = lzma.decompress((SHARED / "data/cifar10/test1000_rgb.u8.xz").read_bytes())
     images = np.frombuffer(pixels, np.uint8).reshape(1000, 32, 32, 3)
-    labels = np.fromfile(SHARED / "data/cifar10/test1000_labels.u8", np.uint8)
+    return images, np.fromfile(SHARED / "data/cifar10/test1000_labels.u8", np.uint8)
+
+
+@needs_real
+def test_real_network_gives_its_reference_outputs(backend_name: str) -> None:
+    model, report = convert(REAL, "xnor-nin", swap_hw=True)
+    assert not any(entry.remarks for entry in report.layers)
+    images, _ = cifar_10()
     reference = np.load(SHARED / "weights/reference_logits.npz")["xnor_nin_cifar10"]
-    network = session.Session(model)
-    outputs = network.run(images[:100])
+    outputs = session.Session(model, backend_name).run(images[:100])
     apart = np.flatnonzero(np.abs(outputs - reference).max(axis=1) > 1e-3)
     assert apart.size == 0, f"images {apart} differ"
-    if not network.backend.startswith("native"):
-        pytest.skip(f"1,000 pictures take too long on {network.backend}")
-    rest = network.run(images[100:])
-    found = np.concatenate([outputs, rest]).argmax(axis=1)
-    assert np.count_nonzero(found == labels) == 859
+
+
+def count_correct(backend: str) -> int:
+    model, _ = convert(REAL, "xnor-nin", swap_hw=True)
+    images, labels = cifar_10()
+    found = session.Session(model, backend).run(images).argmax(axis=1)
+    return int(np.count_nonzero(found == labels))
+
+
+@needs_real
+def test_real_network_is_right_on_859_of_1000_pictures() -> None:
+    if backends.select().name != "native":
+        pytest.skip("1,000 pictures take too long without the native backend; run pytest --long")
+    assert count_correct("auto") == 859
+
+
+@needs_real
+@pytest.mark.long
+def test_every_backend_is_right_on_859_of_1000_pictures(backend_name: str) -> None:
+    assert count_correct(backend_name) == 859
