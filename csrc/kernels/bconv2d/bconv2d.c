@@ -10,7 +10,7 @@ size_t bi_bconv2d_scratch_bytes(const bi_step *s)
     return (size_t)s->in_h * (size_t)s->in_w * bi_bconv2d_shape_of(s).pixel_words * 8;
 }
 
-/* Copy `length` bits from bit `first` of `from` to bit 0 of `to`; the rest of the last word is 0. */
+/* Copy `length` bits from bit `first` of `from` to bit 0 of `to`; the last word's rest is 0. */
 static void copy_bits(const uint64_t *from, size_t first, int32_t length, uint64_t *to)
 {
     size_t word = first / 64;

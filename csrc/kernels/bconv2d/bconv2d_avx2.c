@@ -221,7 +221,7 @@ typedef struct {
     const float *alpha, *bias, *slope; /* of its first channel, as are the next two */
     const int16_t *thresholds;
     const uint64_t *flips;
-    int32_t first_channel, channels;   /* of the block, within the group; of the group, from there */
+    int32_t first_channel, channels;   /* of the block in the group; of the group from there on */
     int32_t first_output;              /* of the block, among all */
     int32_t is_last_group;
     size_t row_step[2];                /* u16 from one tap row to the next, if is_vertical */

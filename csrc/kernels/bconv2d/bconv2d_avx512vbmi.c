@@ -2,7 +2,7 @@
  * vector (lookup.h has the arithmetic, lookup_avx512.h the inner loop).
  *
  * Scratch, per group: the plane, u16 [plane_h][plane_w][entries]: 64 times the entry, the offset of
- * its table.  Unlike bconv2d_avx2.c's, a plane entry belongs to one pixel, so any two can be paired.
+ * its table.  Unlike bconv2d_avx2.c's, an entry belongs to one pixel, so any two can be paired.
  *
  * Shapes that would leave half of the vectors empty (up to 64 outputs) go to the popcount kernel
  * (bconv2d_words_avx512vbmi.c), dilated ones and those with more groups to the AVX2 kernel; their
@@ -191,8 +191,8 @@ typedef struct {
     const float *alpha, *bias, *slope; /* of its first channel, as are the next two */
     const int16_t *thresholds;
     const uint64_t *flips;
-    int32_t first_channel, channels;   /* of the block, within the group; of the group, from there */
-    size_t row_step, apart[2];         /* bytes: between tap rows; from pixel A to B, if is_vertical */
+    int32_t first_channel, channels;   /* of the block in the group; of the group from there on */
+    size_t row_step, apart[2];         /* bytes: between tap rows; from A to B, if is_vertical */
 } block;
 
 /* Add a part of K for up to three pairs that lie alike. */

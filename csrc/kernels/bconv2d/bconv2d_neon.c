@@ -315,7 +315,7 @@ write_floats(const block *b, const bi_pair *p, int which, int32_t c, int16x8_t e
         memcpy(target, rest, (size_t)left * sizeof *rest);
 }
 
-/* Write a block of one pixel as signs; a byte of `below` is 0xff for a channel below its threshold. */
+/* Write a block of one pixel as signs; below[v] has 0xff for channels under their thresholds. */
 BI_TARGET_neon static inline __attribute__((always_inline)) void
 write_signs(const block *b, const bi_pair *p, int which, int vectors, const uint8x16_t *below)
 {

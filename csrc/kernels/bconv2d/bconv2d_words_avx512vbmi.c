@@ -1,5 +1,6 @@
-/* bconv2d_words_avx512vbmi.c -- for up to 64 outputs, where the table kernel would leave half of its
- * vectors empty: XOR and vpopcntq, eight outputs to a vector, 32 outputs and four pixels at a time.
+/* bconv2d_words_avx512vbmi.c -- for up to 64 outputs, where the table kernel would leave half of
+ * its vectors empty: XOR and vpopcntq, eight outputs to a vector, 32 outputs and four pixels at a
+ * time.
  *
  * Packed weight: [block of 32 outputs][ky][kx][word][32] u64, missing outputs 0; then alpha, bias
  * and slope, [block][32] f32 each, and thresholds, [block][32] i32; then flips, [block] u64.

@@ -28,7 +28,7 @@
  *
  * Packed weight: this header, then, at the offsets that it names,
  *     weights    [group][block of V vectors][entry][V][lanes] u8, entries in the order (ky, kx, c)
- *     constants  [family][vertical class][horizontal class][group][vector][even, odd][lanes / 2] i16
+ *     constants  [family][vertical, horizontal class][group][vector][even, odd][lanes / 2] i16
  *     alpha, bias, slope [group][vector][lanes] f32; 1, 0, 1 where there is none
  *     thresholds [group][vector][even, odd][lanes / 2] i16
  *     flips      [group][vector] u64, bit c for channel c of the vector
@@ -50,7 +50,7 @@ typedef struct {
     int32_t vectors;               /* of one group */
     int32_t plane_h, plane_w;      /* the padded map, as far as windows reach */
     int32_t reach_w;               /* columns under one window */
-    int32_t segments_per_row;      /* runs of entries that lie together: 1, or kernel_w if dilated */
+    int32_t segments_per_row;      /* runs of entries that touch: 1, or kernel_w if dilated */
     int32_t segment_entries;
     int32_t v_classes, h_classes;
     size_t weights, constants, alpha, bias, slope, thresholds, flips;    /* offsets */

@@ -150,7 +150,8 @@ typedef struct {
 #define SUMS2 SUMS1, [f1] "+x"(s->f[1]), [h1] "+x"(s->h[1])
 #define SUMS3 SUMS2, [f2] "+x"(s->f[2]), [h2] "+x"(s->h[2])
 #define SUMS4 SUMS3, [f3] "+x"(s->f[3]), [h3] "+x"(s->h[3])
-#define SCRATCH "rax", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory"
+#define SCRATCH                                                                              \
+    "rax", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory"
 
 #define RUN(chain, ...)                                           \
     __asm__ volatile(chain                                        \

@@ -34,7 +34,9 @@ enum { BI_CHAIN_VBMI = 5, BI_LONGEST_SUM_VBMI = 85 };
     "vpaddb %%zmm" #t ", %[f" #f "], %[f" #f "]\n\t"    \
     "vpsrlw $4, %%zmm" #t ", %%zmm" #t "\n\t"           \
     "vpaddb %%zmm" #t ", %[h" #h "], %[h" #h "]\n\t"
-#define CLEAR(n) "vpxord %[f" #n "], %[f" #n "], %[f" #n "]\n\tvpxord %[h" #n "], %[h" #n "], %[h" #n "]\n\t"
+#define CLEAR(n)                                       \
+    "vpxord %[f" #n "], %[f" #n "], %[f" #n "]\n\t"    \
+    "vpxord %[h" #n "], %[h" #n "], %[h" #n "]\n\t"
 
 /* Two pairs, four vectors: t and sums are numbered 2 v + p.  zmm26: weights; zmm27-30: look-ups
  * whose addition trails by two. */
