@@ -172,3 +172,13 @@ def test_dense_layer_packs_its_signs(backend: Backend, rng: np.random.Generator)
         backend.bind(plan).run(source[None], [result])
         negative = (dot < threshold) != flip
         assert np.array_equal(result[0], bits.pack(np.where(negative, -1.0, 1.0)).words)
+
+
+@pytest.mark.parametrize("cout", [20, 70, 130, 257])
+def test_a_negative_zero_stays_one_where_there_is_no_bias(backend: Backend, cout: int) -> None:
+    source = np.ones((2, 2, 2), np.float32)
+    weight = np.tile(np.array([1.0, -1.0]), (cout, 1, 1, 1))
+    alpha = np.full(cout, -1, np.float32)
+    result = run_layer(backend, (2, 2, 2, cout, 1, 1, 0, 1, 1), source, weight, alpha=alpha)
+    assert np.all(result == 0)
+    assert np.all(np.signbit(result))

@@ -48,7 +48,7 @@ static void pack_weight(const bi_step *s, const void *canonical, void *packed)
         for (size_t k = 0; k < words; k++)
             block[k * BLOCK] = from[o * words + k];
         scales[ALPHA * outputs + o] = s->alpha != NULL ? s->alpha[o] : 1;
-        scales[BIAS * outputs + o] = s->bias != NULL ? s->bias[o] : 0;
+        scales[BIAS * outputs + o] = s->bias != NULL ? s->bias[o] : -0.0f;    /* -0 + -0 is -0 */
         scales[SLOPE * outputs + o] = s->slope != NULL ? s->slope[o] : 1;
         if (s->threshold != NULL) {
             thresholds[o] = s->threshold[o];

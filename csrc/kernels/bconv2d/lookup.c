@@ -201,7 +201,7 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
                        (int16_t *)(base + shape->constants) + vector + split, step);
         size_t natural = vector + (size_t)lane;
         ((float *)(base + shape->alpha))[natural] = s->alpha != NULL ? s->alpha[o] : 1;
-        ((float *)(base + shape->bias))[natural] = s->bias != NULL ? s->bias[o] : 0;
+        ((float *)(base + shape->bias))[natural] = s->bias != NULL ? s->bias[o] : -0.0f;
         ((float *)(base + shape->slope))[natural] = s->slope != NULL ? s->slope[o] : 1;
         if (s->threshold == NULL)
             continue;

@@ -29,7 +29,7 @@
  * Packed weight: this header, then, at the offsets that it names,
  *     weights    [group][block of V vectors][entry][V][lanes] u8, entries in the order (ky, kx, c)
  *     constants  [family][vertical, horizontal class][group][vector][even, odd][lanes / 2] i16
- *     alpha, bias, slope [group][vector][lanes] f32; 1, 0, 1 where there is none
+ *     alpha, bias, slope [group][vector][lanes] f32; 1, -0, 1 where there is none
  *     thresholds [group][vector][even, odd][lanes / 2] i16
  *     flips      [group][vector] u64, bit c for channel c of the vector
  *     classes of the rows and of the columns, u16
