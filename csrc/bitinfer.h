@@ -23,7 +23,7 @@ typedef int64_t bi_place;
 typedef struct bi_step {
     int32_t kernel;                /* index in the kernel list */
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
-    bi_place source, beta, residual, target, scratch;
+    bi_place source, beta, residual, target, signs, scratch;
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
     int32_t kernel_h, kernel_w;
@@ -33,28 +33,44 @@ typedef struct bi_step {
     int32_t groups;
     int32_t pad_value;             /* what a padded tap of a binary convolution holds: -1, 0, +1 */
     int32_t flags;                 /* BI_FLAG_* */
+    int32_t weight_type;           /* BI_WEIGHT_*, of a convolution or dense layer that is not binary */
     const void *weight;            /* as the kernel's pack_weight() left it */
+    const float *table;            /* conv2d: [256][in_c], the value of every pixel byte, or NULL */
+    const float *offset;           /* conv2d of integers: (in_c), what is subtracted, or NULL */
     const float *alpha;            /* (out_c), or NULL for 1; affine: the scale */
     const float *bias;             /* (out_c), or NULL for none; affine: the shift; pack_signs: the
                                     * thresholds */
-    int32_t has_beta, has_residual;
+    int32_t has_beta, has_residual, has_signs;
     int32_t activation;            /* BI_ACTIVATION_* */
-    const float *slope;            /* (out_c), of PRELU */
-    float low, high;               /* of CLIP */
-    const int32_t *threshold;      /* (out_c): the target is packed signs; NULL: it is float */
-    const uint8_t *flip;           /* (out_c), 0 or 1; with threshold */
+    const float *floor;            /* (out_c), or NULL: the sums are no less than this */
+    const float *shift_in;         /* (out_c), of RPRELU */
+    const float *slope;            /* (out_c), of PRELU and RPRELU */
+    const float *shift_out;        /* (out_c), of RPRELU */
+    float low, high;               /* of CLIP; pad: low is the value */
+    const int32_t *threshold;      /* (out_c): integer sums are compared, the target is packed signs */
+    const float *sign_threshold;   /* (out_c): the float result is compared: has_signs says whether
+                                    * the packed signs are the target, or in `signs` beside it */
+    const uint8_t *flip;           /* (out_c), 0 or 1; never NULL with either threshold */
+    int32_t channel_from, channel_to, channel_count;    /* copy_channels */
 } bi_step;
 
 #define BI_ACTIVATION_NONE 0
 #define BI_ACTIVATION_RELU 1        /* y > 0 ? y : 0 */
 #define BI_ACTIVATION_PRELU 2       /* y < 0 ? y * slope : y */
 #define BI_ACTIVATION_CLIP 3        /* between low and high */
+#define BI_ACTIVATION_RPRELU 4      /* PRELU of y + shift_in, plus shift_out */
+#define BI_ACTIVATION_SIGMOID 5     /* 1 / (1 + exp(-y)), in double precision */
+
+#define BI_WEIGHT_F32 0
+#define BI_WEIGHT_I16 1
+#define BI_WEIGHT_I8 2
+#define BI_WEIGHT_BITS 3            /* signs, packed along the input channels of a group */
 
 #define BI_FLAG_BITS 1              /* the map holds packed signs */
 #define BI_FLAG_COUNT_PADDING 2     /* average pool: the divisor is the whole window */
 #define BI_FLAG_CHANNELS_FIRST 4    /* flatten: index (c * H + y) * W + x */
-#define BI_FLAG_U8 8                /* pack_signs: the source is uint8 */
-#define BI_FLAG_I8 16               /* pack_signs: the source is int8 */
+#define BI_FLAG_U8 8                /* the source is uint8 */
+#define BI_FLAG_I8 16               /* the source is int8 */
 
 /* Run the steps for each of `samples` samples.  External i of sample n starts at
  * externals[i] + n * stride_bytes[i]. */

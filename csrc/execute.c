@@ -31,6 +31,7 @@ void bi_execute(const bi_step *steps, int32_t n_steps, unsigned char *arena,
                 .beta = step->has_beta ? resolve(&in, step->beta) : NULL,
                 .residual = step->has_residual ? resolve(&in, step->residual) : NULL,
                 .target = resolve(&in, step->target),
+                .signs = step->has_signs ? resolve(&in, step->signs) : NULL,
                 .scratch = resolve(&in, step->scratch),
             };
             if (kernel->stage != NULL)

@@ -1,12 +1,19 @@
-/* epilogue.h -- what becomes of the integer results of a binary layer.
+/* epilogue.h -- what becomes of the sums of a binary, float or integer layer.
  *
- * Float target (src/bitinfer/numerics.py: every operation is rounded on its own):
- *     y = activation(float(dot) * alpha[o] * beta + bias[o] + residual[o])
- * Packed signs, where step->threshold is given:
- *     bit = (dot < threshold[o]) != flip[o]
+ * Floats, every operation rounded on its own, each where the step has it (src/bitinfer/numerics.py):
+ *     y = max(float(sum), floor[o])
+ *     y = y * alpha[o] * beta + bias[o] + residual[o]
+ *     y = activation(y)
+ * Packed signs of the floats, where step->sign_threshold is given: instead of the floats, or (has_signs)
+ * beside them:
+ *     bit = (y < sign_threshold[o]) != flip[o]
+ * Packed signs of integer sums, where step->threshold is given; nothing else of the above then counts:
+ *     bit = (sum < threshold[o]) != flip[o]
  */
 #ifndef BITINFER_EPILOGUE_H
 #define BITINFER_EPILOGUE_H
+
+#include <math.h>
 
 #include "kernel.h"
 
@@ -19,52 +26,110 @@ static inline float bi_activate(const bi_step *s, int32_t o, float y)
     case BI_ACTIVATION_CLIP:
         y = y > s->low ? y : s->low;
         return y < s->high ? y : s->high;
+    case BI_ACTIVATION_RPRELU:
+        y += s->shift_in[o];
+        y = y < 0 ? y * s->slope[o] : y;
+        return y + s->shift_out[o];
+    case BI_ACTIVATION_SIGMOID: return (float)(1 / (1 + exp(-(double)y)));
     default: return y;
     }
 }
 
-/* Write `count` results, the outputs from o on, of one pixel; target is the pixel's first float or
- * word, residual its first float (or NULL), beta its scale for these outputs (or NULL).  Outputs
- * of a packed pixel must be written in ascending order, beginning with 0. */
-static inline void bi_finish(const bi_step *s, void *target, const float *beta,
-                             const float *residual, int32_t o, int32_t count, const int32_t *dot)
+/* One pixel of the output, and what else its epilogue reads. */
+typedef struct {
+    float *floats;            /* [out_c], or NULL: only signs are wanted */
+    uint64_t *signs;          /* [words(out_c)], or NULL: only floats are wanted */
+    const float *residual;    /* [out_c], or NULL */
+    const float *beta;        /* the scale of these outputs, or NULL */
+} bi_output_pixel;
+
+/* Whether the target is packed signs. */
+static inline int bi_target_is_signs(const bi_step *s)
 {
-    if (s->threshold != NULL) {
-        uint64_t *words = target;
-        for (int32_t i = 0; i < count; i++) {
-            int32_t c = o + i;
-            uint64_t bit = (uint64_t)((dot[i] < s->threshold[c]) != s->flip[c]);
-            if (c % 64 == 0)
-                words[c / 64] = bit;
-            else
-                words[c / 64] |= bit << (c % 64);
-        }
-        return;
+    return s->threshold != NULL || (s->sign_threshold != NULL && !s->has_signs);
+}
+
+/* Pixel number `pixel` of a step whose beta map, if any, has the element `scale` for it. */
+static inline bi_output_pixel bi_output_at(const bi_step *s, const bi_pointers *at, size_t pixel,
+                                           size_t scale)
+{
+    size_t channels = (size_t)s->out_c, words = bi_words(s->out_c);
+    bi_output_pixel p = {
+        .residual = at->residual != NULL ? at->residual + pixel * channels : NULL,
+        .beta = at->beta != NULL ? at->beta + scale : NULL,
+    };
+    if (bi_target_is_signs(s))
+        p.signs = (uint64_t *)at->target + pixel * words;
+    else {
+        p.floats = (float *)at->target + pixel * channels;
+        p.signs = at->signs != NULL ? at->signs + pixel * words : NULL;
     }
-    float *y = (float *)target + o;    /* stage by stage, so that the compiler may use vectors */
-    for (int32_t i = 0; i < count; i++)
-        y[i] = (float)dot[i];
+    return p;
+}
+
+/* Set bit o of packed signs; must come in ascending order, beginning with 0. */
+static inline void bi_write_sign(uint64_t *signs, int32_t o, int bit)
+{
+    if (o % 64 == 0)
+        signs[o / 64] = (uint64_t)bit;
+    else
+        signs[o / 64] |= (uint64_t)bit << (o % 64);
+}
+
+/* Write `count` results, the outputs from o on, from sums that are floats (and spoil them).  Outputs of
+ * a packed pixel must be written in ascending order, beginning with 0. */
+static inline void bi_finish_floats(const bi_step *s, const bi_output_pixel *p, int32_t o,
+                                    int32_t count, float *y)
+{
+    if (s->floor != NULL)    /* stage by stage, so that the compiler may use vectors */
+        for (int32_t i = 0; i < count; i++)
+            y[i] = y[i] > s->floor[o + i] ? y[i] : s->floor[o + i];
     if (s->alpha != NULL)
         for (int32_t i = 0; i < count; i++)
             y[i] *= s->alpha[o + i];
-    if (beta != NULL)
+    if (p->beta != NULL)
         for (int32_t i = 0; i < count; i++)
-            y[i] *= *beta;
+            y[i] *= *p->beta;
     if (s->bias != NULL)
         for (int32_t i = 0; i < count; i++)
             y[i] += s->bias[o + i];
-    if (residual != NULL)
+    if (p->residual != NULL)
         for (int32_t i = 0; i < count; i++)
-            y[i] += residual[o + i];
+            y[i] += p->residual[o + i];
     if (s->activation != BI_ACTIVATION_NONE)
         for (int32_t i = 0; i < count; i++)
             y[i] = bi_activate(s, o + i, y[i]);
+    if (p->signs != NULL)
+        for (int32_t i = 0; i < count; i++)
+            bi_write_sign(p->signs, o + i, (y[i] < s->sign_threshold[o + i]) != s->flip[o + i]);
+    if (p->floats != NULL)
+        for (int32_t i = 0; i < count; i++)
+            p->floats[o + i] = y[i];
+}
+
+/* The same from sums that are integers. */
+static inline void bi_finish(const bi_step *s, const bi_output_pixel *p, int32_t o, int32_t count,
+                             const int32_t *sum)
+{
+    enum { PIECE = 32 };
+    if (s->threshold != NULL) {
+        for (int32_t i = 0; i < count; i++)
+            bi_write_sign(p->signs, o + i, (sum[i] < s->threshold[o + i]) != s->flip[o + i]);
+        return;
+    }
+    for (int32_t first = 0; first < count; first += PIECE) {
+        int32_t now = count - first < PIECE ? count - first : PIECE;
+        float y[PIECE];
+        for (int32_t i = 0; i < now; i++)
+            y[i] = (float)sum[first + i];
+        bi_finish_floats(s, p, o + first, now, y);
+    }
 }
 
 /* Bytes of one pixel of the target. */
 static inline size_t bi_target_pixel_bytes(const bi_step *s)
 {
-    return s->threshold != NULL ? bi_words(s->out_c) * 8 : (size_t)s->out_c * 4;
+    return bi_target_is_signs(s) ? bi_words(s->out_c) * 8 : (size_t)s->out_c * 4;
 }
 
 #endif

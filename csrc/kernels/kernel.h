@@ -15,6 +15,7 @@ typedef struct bi_pointers {
     const float *beta;        /* NULL where the step has none */
     const float *residual;    /* NULL where the step has none */
     void *target;
+    uint64_t *signs;          /* NULL where the step has none */
     void *scratch;
 } bi_pointers;
 

@@ -101,10 +101,8 @@ static inline int32_t bi_bconv2d_padding_sum(const bi_step *s, const int32_t *ta
 static inline void bi_bconv2d_finish(const bi_step *s, const bi_pointers *at, size_t pixel,
                                      int32_t group, int32_t o, int32_t count, const int32_t *dot)
 {
-    size_t scale = pixel * (size_t)s->groups + (size_t)group;
-    bi_finish(s, (char *)at->target + pixel * bi_target_pixel_bytes(s),
-              at->beta != NULL ? at->beta + scale : NULL,
-              at->residual != NULL ? at->residual + pixel * (size_t)s->out_c : NULL, o, count, dot);
+    bi_output_pixel p = bi_output_at(s, at, pixel, pixel * (size_t)s->groups + (size_t)group);
+    bi_finish(s, &p, o, count, dot);
 }
 
 #endif

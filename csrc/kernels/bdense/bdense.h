@@ -23,7 +23,8 @@ static inline void bi_bdense_finish(const bi_step *s, const bi_pointers *at, int
     int32_t dot[16];
     for (int32_t i = 0; i < count; i++)
         dot[i] = s->in_c - 2 * (int32_t)differing[i];
-    bi_finish(s, at->target, at->beta, at->residual, o, count, dot);
+    bi_output_pixel pixel = bi_output_at(s, at, 0, 0);
+    bi_finish(s, &pixel, o, count, dot);
 }
 
 /* Re-lay the weight: [block of `lanes` outputs][word][lanes] u64, missing outputs 0. */
