@@ -23,7 +23,8 @@ typedef int64_t bi_place;
 typedef struct bi_step {
     int32_t kernel;                /* index in the kernel list */
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
-    bi_place source, beta, residual, target, signs, scratch;
+    bi_place source, beta, target, signs, scratch;
+    bi_place residual;             /* add, multiply: the other operand */
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
     int32_t kernel_h, kernel_w;
@@ -46,7 +47,7 @@ typedef struct bi_step {
     const float *shift_in;         /* (out_c), of RPRELU */
     const float *slope;            /* (out_c), of PRELU and RPRELU */
     const float *shift_out;        /* (out_c), of RPRELU */
-    float low, high;               /* of CLIP; pad: low is the value */
+    float low, high;               /* of CLIP; low: the value of pad2d, the scale of quantize */
     const int32_t *threshold;      /* (out_c): integer sums are compared, the target is packed signs */
     const float *sign_threshold;   /* (out_c): the float result is compared: has_signs says whether
                                     * the packed signs are the target, or in `signs` beside it */
@@ -71,6 +72,8 @@ typedef struct bi_step {
 #define BI_FLAG_CHANNELS_FIRST 4    /* flatten: index (c * H + y) * W + x */
 #define BI_FLAG_U8 8                /* the source is uint8 */
 #define BI_FLAG_I8 16               /* the source is int8 */
+#define BI_FLAG_VECTOR 32           /* add, multiply: the other operand is (in_c), for every pixel */
+#define BI_FLAG_MAXIMUM 64          /* global pool: maximum instead of mean */
 
 /* Run the steps for each of `samples` samples.  External i of sample n starts at
  * externals[i] + n * stride_bytes[i]. */

@@ -22,14 +22,14 @@ def test_a_binary_layer_is_scaled_by_alpha_then_beta_then_shifted_by_bias(
     dot: np.ndarray, alpha: np.ndarray, beta: np.ndarray, bias: np.ndarray
 ) -> None:
     for a, b, c in ((alpha, bias, beta), (None, bias, None), (alpha, None, beta), (None,) * 3):
-        got = numerics.scale_dot(dot, a, b, c)
+        got = numerics.scale_sum(dot, a, b, c)
         assert np.array_equal(got, oracle.scale(dot, a, c, b, groups=7))
         assert got.dtype == np.float32
 
 
 def test_scaling_leaves_the_integers_as_they_were() -> None:
     dot = np.array([1, 2], np.float32)
-    numerics.scale_dot(dot, dot, dot, dot)
+    numerics.scale_sum(dot, dot, dot, dot)
     assert dot.tolist() == [1, 2]
 
 
@@ -46,7 +46,7 @@ def test_an_affine_chain_is_monotone_in_each_channel(
     scale: np.ndarray, shift: np.ndarray, alpha: np.ndarray
 ) -> None:
     dot = np.arange(-300, 301, 2, dtype=np.float32)[:, None] + np.zeros_like(alpha)
-    y = numerics.affine(numerics.scale_dot(dot, alpha, None, None), scale, shift)
+    y = numerics.affine(numerics.scale_sum(dot, alpha, None, None), scale, shift)
     steps = np.diff(y, axis=0) * np.sign(alpha) * np.sign(scale)
     assert (steps >= 0).all()
 

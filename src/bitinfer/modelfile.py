@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.errors import GraphError, ModelFileError, OutputError, ShapeError
-from bitinfer.graph.nodes import Graph, Record
+from bitinfer.graph.nodes import Graph, Layer, Record
 from bitinfer.graph.shapes import Value, infer
 
 FORMAT_VERSION = 1
@@ -53,6 +53,20 @@ MAX_TENSORS = 1 << 16
 MAX_RANK = 8
 MAX_LABELS = 1 << 16
 MAX_NAME_LENGTH = 256
+
+TENSOR_TYPES = ("F32", "U64", "I16", "I8", "U8")
+
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "input": {"kind": "float"},
+    "conv2d": {"alpha": None, "offset": None, "epilogue": None},
+    "dense": {"alpha": None, "epilogue": None},
+    "bconv2d": {"epilogue": None},
+    "bdense": {"epilogue": None},
+    "sign": {"threshold": None, "flip": None},
+    "max_pool2d": {"minimum": None},
+}
+"""Fields that the first files did not have, by operation: written only where they say something, so
+that a network gives the same bytes as ever."""
 
 _PREFIX = b'{"__metadata__":{"bitinfer":"{\\"sha256\\":\\"'
 _DIGEST_START = 8 + len(_PREFIX)
@@ -142,13 +156,23 @@ def to_bytes(model: Model) -> bytes:
         preprocessing=model.preprocessing,
         provenance=model.provenance,
     )
-    text = msgspec.json.encode(header, order="deterministic").decode()
+    fields = msgspec.json.decode(msgspec.json.encode(header, order="deterministic"))
+    _drop_unused(fields["graph"])
+    text = msgspec.json.encode(fields).decode()
     tensors = {name: np.ascontiguousarray(t) for name, t in model.tensors.items()}
     blank = safetensors.numpy.save(tensors, {"bitinfer": text})
     if not blank[8:].startswith(_PREFIX + _BLANK_DIGEST.encode()):
         raise AssertionError("safetensors writes its header in an unexpected form")
     digest = hashlib.sha256(blank).hexdigest().encode()
     return blank[:_DIGEST_START] + digest + blank[_DIGEST_END:]
+
+
+def _drop_unused(graph: dict[str, Any]) -> None:
+    """Leave out the fields of _LEFT_OUT that say nothing."""
+    for record in (graph["input"], *graph["nodes"]):
+        for name, default in _LEFT_OUT.get(record.get("op", "input"), {}).items():
+            if record[name] == default:
+                del record[name]
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -318,8 +342,10 @@ def _check_tensor_table(outer: dict[str, Any]) -> None:
             raise ModelFileError(
                 f"tensor {_excerpt(name)}: wanted dtype, shape and data_offsets alone"
             )
-        if entry["dtype"] not in ("F32", "U64"):
-            raise ModelFileError(f"tensor {_excerpt(name)}: the type is neither F32 nor U64")
+        if entry["dtype"] not in TENSOR_TYPES:
+            raise ModelFileError(
+                f"tensor {_excerpt(name)}: the type is none of {', '.join(TENSOR_TYPES)}"
+            )
         shape = entry["shape"]
         if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK:
             raise ModelFileError(f"tensor {_excerpt(name)}: the shape has not 1 to {MAX_RANK} axes")
@@ -357,6 +383,11 @@ def _parse_json(data: bytes, where: str) -> Any:
 
 
 def _check_model(model: Model) -> None:
+    for node in model.graph.nodes:
+        if isinstance(node, Layer) and node.epilogue is not None:
+            raise GraphError(
+                f"node {_excerpt(node.name)}: an epilogue is made by passes, not stored"
+            )
     values = model.values
     names = [model.graph.name, *values, *model.tensors, *model.labels]
     if longest := max((n for n in names if len(n) > MAX_NAME_LENGTH), default=None, key=len):

@@ -3,7 +3,8 @@
 Every function states its operations in order; each is rounded to float32 on its own (no fused
 multiply-add).  Composed of monotone steps, a per-channel chain is therefore monotone as a whole.
 
-    binary layer   y = float32(dot) * alpha                  (alpha absent: 1)
+    layer          y = max(float32(sum), floor)              (where there is one)
+                   y = y * alpha                             (alpha absent: 1)
                    y = y * beta_map                          (where there is one)
                    y = y + bias                              (where there is one)
                    y = y + residual                          (where there is one)
@@ -14,8 +15,10 @@ multiply-add).  Composed of monotone steps, a per-channel chain is therefore mon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitinfer.bits import Floats
 
@@ -50,14 +53,21 @@ def affine(x: Floats, scale: Floats, shift: Floats) -> Floats:
     return y
 
 
-def scale_dot(
-    dot: Floats, alpha: Floats | None, bias: Floats | None, beta_map: Floats | None
+def scale_sum(
+    total: NDArray[Any],
+    alpha: Floats | None = None,
+    bias: Floats | None = None,
+    beta_map: Floats | None = None,
+    floor: Floats | None = None,
 ) -> Floats:
-    """Return the float output of a binary layer from its integer results.
+    """Return the float output of a layer from its sums, before residual and activation.
 
-    Shapes:  dot (..., Cout), alpha and bias (Cout,), beta_map broadcastable to dot.
+    Shapes:  total (..., Cout) of integers or floats; alpha, bias and floor (Cout,); beta_map
+             broadcastable to total.
     """
-    y = dot.astype(np.float32)
+    y = total.astype(np.float32)
+    if floor is not None:
+        y = np.where(y > floor, y, floor)
     if alpha is not None:
         y *= alpha
     if beta_map is not None:
@@ -68,20 +78,45 @@ def scale_dot(
 
 
 def activate(
-    y: Floats, kind: str, slope: Floats | None = None, low: float = 0.0, high: float = 0.0
+    y: Floats,
+    kind: str,
+    *,
+    shift_in: Floats | None = None,
+    slope: Floats | None = None,
+    shift_out: Floats | None = None,
+    low: float = 0.0,
+    high: float = 0.0,
 ) -> Floats:
-    """Return ``relu``, ``prelu`` (y where y >= 0, else y * slope) or ``clip`` of y (..., C).
+    """Return an activation of y (..., C); shift_in, slope and shift_out are (C,).
 
+    ``relu``: max(y, 0); ``prelu``: y where y >= 0, else y * slope; ``rprelu``:
+    prelu(y + shift_in) + shift_out; ``clip``: between low and high; ``sigmoid``: in float64,
+    rounded once.
     NaN becomes 0 with relu and ``low`` with clip.
     """
     zero = np.float32(0)
     if kind == "relu":
         return np.where(y > zero, y, zero)
+    if kind == "sigmoid":
+        with np.errstate(over="ignore"):
+            return (1 / (1 + np.exp(-y.astype(np.float64)))).astype(np.float32)
+    if kind == "clip":
+        bottom = np.where(y > np.float32(low), y, np.float32(low))
+        return np.where(bottom < np.float32(high), bottom, np.float32(high))
+    assert slope is not None
     if kind == "prelu":
-        assert slope is not None
         return np.where(y < zero, y * slope, y)
-    bottom = np.where(y > np.float32(low), y, np.float32(low))
-    return np.where(bottom < np.float32(high), bottom, np.float32(high))
+    assert shift_in is not None
+    assert shift_out is not None
+    y = y + shift_in
+    return np.where(y < zero, y * slope, y) + shift_out
+
+
+def quantize(x: Floats, scale: float) -> NDArray[np.int8]:
+    """Return x / scale, rounded half to even, between -128 and 127; NaN becomes 0."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        q = np.nan_to_num(np.rint(x / np.float32(scale)), nan=0.0, posinf=127, neginf=-128)
+    return np.asarray(np.clip(q, -128, 127), np.int8)
 
 
 def softmax(x: Floats) -> Floats:

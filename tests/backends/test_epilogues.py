@@ -12,7 +12,7 @@ import oracle
 from bitinfer import bits
 from bitinfer.backends import Backend
 from bitinfer.plan import Buffer, Plan, Window, steps
-from bitinfer.plan.steps import Activation
+from bitinfer.plan.steps import Activation, Epilogue
 
 Array = NDArray[Any]
 
@@ -56,8 +56,7 @@ def run_layer(
         window=window,
         weight=bits.pack(weight).words,
         pad_value=0,
-        residual=None if residual is None else 2 + 2,
-        **epilogue,
+        epilogue=Epilogue(residual=None if residual is None else 2 + 2, **epilogue),
     )
     plan_steps: list[steps.Step] = [steps.PackSigns(name="pack", source=0, target=1)]
     if residual is not None:
@@ -70,7 +69,7 @@ def run_layer(
                 target=4,
                 window=Window((kernel, kernel), (stride, stride), (padding,) * 4, (dilation,) * 2),
                 weight=np.zeros((cout, kernel, kernel, cin), np.float32),
-                bias=residual,
+                epilogue=Epilogue(bias=residual),
             )
         )
     plan = Plan(tuple(buffers), (*plan_steps, layer), 0, (2,), ("layer",))
@@ -127,7 +126,7 @@ def test_scale_residual_and_activation_are_applied_in_order(
     source, weight = make(shape, rng)
     cout = shape[3]
     alpha, bias, residual, slope = rng.standard_normal((4, cout)).astype(np.float32)
-    activation = None if kind is None else Activation(kind, slope, -1.5, 2.5)
+    activation = None if kind is None else Activation(kind, slope=slope, low=-1.5, high=2.5)
     epilogue: dict[str, Any] = {"alpha": alpha, "bias": bias, "activation": activation}
     if has_residual:
         epilogue["residual"] = residual
@@ -160,8 +159,7 @@ def test_dense_layer_packs_its_signs(backend: Backend, rng: np.random.Generator)
                     source=1,
                     target=2,
                     weight=bits.pack(weight).words,
-                    threshold=threshold,
-                    flip=flip,
+                    epilogue=Epilogue(threshold=threshold, flip=flip),
                 ),
             ),
             0,

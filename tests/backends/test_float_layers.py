@@ -99,7 +99,10 @@ def test_batch_norm_rounds_as_numerics_says_it_does(
 
 def test_relu_gives_zero_for_what_is_not_above_zero(backend: Backend) -> None:
     x = np.array([1, -1, 0.0, -0.0, NAN, INF, -INF], np.float32)
-    step, buffer = steps.Relu(name="r", source=0, target=1), Buffer("float", x.shape)
+    step, buffer = (
+        steps.Activate(name="r", source=0, target=1, activation=steps.Activation("relu")),
+        Buffer("float", x.shape),
+    )
     assert run_step(backend, step, buffer, buffer, x).tolist() == [1, 0, 0, 0, 0, INF, 0]
 
 

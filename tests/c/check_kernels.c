@@ -785,10 +785,11 @@ static void check_affine(subject *k)
     }
 }
 
-static void check_relu(subject *k)
+static void check_activate(subject *k)
 {
     for (int32_t i = 0; i < 100; i++) {
         bi_step s = plain_step(k, random_int(1, 4), random_int(1, 4), random_int(1, 70));
+        s.activation = BI_ACTIVATION_RELU;
         size_t count = map_size(s.in_h, s.in_w, s.in_c);
         current_place = (place)(i % PLACES);
         buffer source = new_floats(count);
@@ -1047,7 +1048,7 @@ static const checker CHECKERS[] = {
     {"bconv2d", check_bconv2d},       {"bdense", check_bdense},
     {"pack_signs", check_pack_signs}, {"conv2d", check_conv2d},
     {"dense", check_dense},           {"beta_map", check_beta_map},
-    {"affine", check_affine},         {"relu", check_relu},
+    {"affine", check_affine},         {"activate", check_activate},
     {"normalize", check_normalize},   {"avg_pool2d", check_avg_pool2d},
     {"max_pool2d", check_max_pool2d}, {"flatten", check_flatten},
     {"softmax", check_softmax},

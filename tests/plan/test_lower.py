@@ -20,7 +20,7 @@ def test_every_node_type_becomes_the_step_of_its_name() -> None:
     graph, tensors = every_node()
     plan = lower(graph, tensors)
     made = [(node.name, node.__struct_config__.tag) for node in graph.nodes]
-    renamed = {"sign": "pack_signs", "batch_norm": "affine"}
+    renamed = {"sign": "pack_signs", "batch_norm": "affine", "relu": "activate"}
     wanted = [(name, renamed.get(tag, tag)) for name, tag in made]
     assert [(step.name, step.operation) for step in plan.steps] == wanted
     assert {step.operation for step in plan.steps} == {*steps.OPERATIONS.values()} - {"normalize"}

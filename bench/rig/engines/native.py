@@ -66,10 +66,10 @@ def _plan(problem: Problem, *, to_bits: bool) -> Plan:
     buffers = (*first, Buffer("bits", shape_in), Buffer("bits" if to_bits else "float", shape_out))
     source, target = len(buffers) - 2, len(buffers) - 1
     common: dict[str, Any] = {"name": layer.name, "source": source, "target": target}
+    epilogue = steps.Epilogue(alpha=problem.alpha, bias=problem.bias)
     if to_bits:
-        common |= {"threshold": problem.threshold, "flip": problem.flip}
-    else:
-        common |= {"alpha": problem.alpha, "bias": problem.bias}
+        epilogue = steps.Epilogue(threshold=problem.threshold, flip=problem.flip)
+    common["epilogue"] = epilogue
     words = bits.pack(problem.weight).words
     step: steps.Step
     if layer.is_dense:

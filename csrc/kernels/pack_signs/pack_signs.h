@@ -1,11 +1,12 @@
 /* pack_signs.h -- numbers to signs, by the bit convention (src/bitinfer/bits.py).
  *
- *   bit c of target[y][x] = source[y][x][c] < threshold[c]        threshold: 0 where there is none,
- *                                                                 so 0 and -0.0 give 0 (+1)
- * A comparison with NaN is false: NaN gives 0, whatever the threshold.
+ *   bit c of target[y][x] = (source[y][x][c] < threshold[c]) != flip[c]
+ *
+ * The threshold is 0 where there is none, so 0 and -0.0 give 0 (+1).  A comparison with NaN is false.
  *
  * source  [in_h][in_w][in_c] f32; u8 with BI_FLAG_U8, i8 with BI_FLAG_I8 (compared as numbers)
  * bias    the thresholds, [in_c] f32, or NULL
+ * weight  the flips, [words(in_c)] u64, stray bits 0, or NULL
  * target  [in_h][in_w][words(in_c)] u64, stray bits 0
  * rows    in_h
  */
@@ -51,11 +52,13 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
         size_t size = type == BI_FROM_FLOAT ? sizeof(float) : 1;                                \
         const char *source = (const char *)at->source + first * (size_t)s->in_c * size;         \
         uint64_t *target = (uint64_t *)at->target + first * bi_words(s->in_c);                  \
+        const uint64_t *flips = s->weight;                                                      \
         for (size_t pixel = first; pixel < last; pixel++)                                       \
             for (int32_t c = 0; c < s->in_c; c += 64) {                                         \
                 int32_t count = s->in_c - c < 64 ? s->in_c - c : 64;                            \
                 const float *threshold = s->bias != NULL ? s->bias + c : NULL;                  \
-                *target++ = pack_word(source, threshold, count, type);                          \
+                uint64_t word = pack_word(source, threshold, count, type);                      \
+                *target++ = flips != NULL ? word ^ flips[c / 64] : word;                        \
                 source += (size_t)count * size;                                                 \
             }                                                                                   \
     }                                                                                           \

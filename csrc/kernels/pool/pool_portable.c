@@ -1,7 +1,8 @@
 /* pool_portable.c -- maximum and mean over a window.
  *
  * max  target[y][x][c] = maximum of the taps inside the map; a NaN among them wins.
- *      Packed signs (BI_FLAG_BITS): the AND of the words, since bit 1 is -1.
+ *      Packed signs (BI_FLAG_BITS): the AND of the words, since bit 1 is -1; where a bit of
+ *      weight, [words(in_c)] u64 or NULL, is 1, the OR, which is the minimum.
  * avg  target[y][x][c] = (sum of the taps inside the map, row by row) / divisor; the divisor is the
  *      whole window (BI_FLAG_COUNT_PADDING) or the taps inside the map.
  *
@@ -51,6 +52,7 @@ static void max_floats(const bi_step *s, const bi_pointers *at, int32_t begin, i
 static void max_signs(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     size_t words = bi_words(s->in_c);
+    const uint64_t *flips = s->weight;    /* packed, or NULL */
     uint64_t *target = (uint64_t *)at->target + (size_t)begin * (size_t)s->out_w * words;
     for (int32_t oy = begin; oy < end; oy++)
         for (int32_t ox = 0; ox < s->out_w; ox++, target += words) {
@@ -61,8 +63,11 @@ static void max_signs(const bi_step *s, const bi_pointers *at, int32_t begin, in
                     const uint64_t *source = (const uint64_t *)at->source +
                                              ((size_t)y * (size_t)s->in_w + (size_t)x) * words;
                     for (size_t k = 0; k < words; k++)
-                        target[k] &= source[k];
+                        target[k] &= flips != NULL ? source[k] ^ flips[k] : source[k];
                 }
+            if (flips != NULL)
+                for (size_t k = 0; k < words; k++)
+                    target[k] ^= flips[k];
         }
 }
 

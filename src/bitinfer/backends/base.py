@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from bitinfer import bits, numerics
 from bitinfer.plan.memory import ALIGNMENT, Request, place
-from bitinfer.plan.steps import BinaryConv2d, BinaryDense, Buffer, Plan, Step
+from bitinfer.plan.steps import Activation, Buffer, Epilogue, Layer, Plan, Step
 
 Array = NDArray[Any]
 
 
 class Extras(NamedTuple):
-    """What a binary layer reads beside its source: arrays of one sample, or None."""
+    """What a step reads and writes beside source and target: arrays of one sample, or None."""
 
     beta: Array | None = None
     residual: Array | None = None
+    other: Array | None = None
+    signs: Array | None = None
 
 
 StepFunction = Callable[[Array, Extras, Array], None]
@@ -118,11 +120,7 @@ class InterpretedExecutor:
                 for buffer, output in zip(plan.outputs, outputs, strict=True):
                     values[buffer] = output[sample, ...]
                 for step, function in zip(plan.steps, self._functions, strict=True):
-                    beta, residual = getattr(step, "beta", None), getattr(step, "residual", None)
-                    extras = Extras(
-                        None if beta is None else values[beta],
-                        None if residual is None else values[residual],
-                    )
+                    extras = Extras(*(None if b is None else values[b] for b in _extras(step)))
                     function(values[step.source], extras, values[step.target])
 
     def _new_arena(self) -> dict[int, Array]:
@@ -133,28 +131,63 @@ class InterpretedExecutor:
         }
 
 
-def pack_below(x: Array, threshold: Array | None) -> Array:
-    """Return the words of ``x < threshold[c]`` (0 if None) along the last axis."""
-    below = x.astype(np.float32) < (np.float32(0) if threshold is None else threshold)
-    return bits.pack(np.where(below, np.int8(-1), np.int8(1))).words
+def pack_below(x: Array, threshold: Array | None, flip: Array | None = None) -> Array:
+    """Return the words of ``(x < threshold[c]) != flip[c]`` (0 if None) along the last axis."""
+    negative = x.astype(np.float32) < (np.float32(0) if threshold is None else threshold)
+    return pack_flags(negative, flip)
 
 
-def finish_dot(step: BinaryConv2d | BinaryDense, dot: Array, extras: Extras, target: Array) -> None:
-    """Write the output of a binary layer from its integer results ``dot`` (..., Cout)."""
-    if step.threshold is not None:
-        negative = dot < step.threshold
-        if step.flip is not None:
-            negative ^= step.flip
-        target[...] = bits.pack(np.where(negative, np.int8(-1), np.int8(1))).words
+def pack_flags(negative: Array, flip: Array | None) -> Array:
+    """Return the words of ``negative != flip`` along the last axis."""
+    if flip is not None:
+        negative = negative != flip
+    return bits.pack(np.where(negative, np.int8(-1), np.int8(1))).words
+
+
+def finish_sum(step: Layer, total: Array, extras: Extras, target: Array) -> None:
+    """Write the output of a layer from its sums ``total`` (..., Cout), integers or floats."""
+    e = step.epilogue
+    if e.threshold is not None:
+        target[...] = pack_flags(total < e.threshold, e.flip)
         return
     beta = extras.beta
     if beta is not None:
-        beta = np.repeat(beta, dot.shape[-1] // beta.shape[-1], axis=-1)
-    y = numerics.scale_dot(dot, step.alpha, step.bias, beta)
+        beta = np.repeat(beta, total.shape[-1] // beta.shape[-1], axis=-1)
+    finish_scaled(e, numerics.scale_sum(total, e.alpha, e.bias, beta, e.floor), extras, target)
+
+
+def finish_scaled(e: Epilogue, y: Array, extras: Extras, target: Array) -> None:
+    """Write the output of a layer from what alpha, beta and bias have made of its sums."""
     if extras.residual is not None:
-        y += extras.residual
-    a = step.activation
-    target[...] = y if a is None else numerics.activate(y, a.kind, a.slope, a.low, a.high)
+        y = y + extras.residual
+    if e.activation is not None:
+        y = activate(y, e.activation)
+    if e.sign_threshold is None:
+        target[...] = y
+    elif extras.signs is None:
+        target[...] = pack_below(y, e.sign_threshold, e.flip)
+    else:
+        target[...] = y
+        extras.signs[...] = pack_below(y, e.sign_threshold, e.flip)
+
+
+def activate(y: Array, a: Activation) -> Array:
+    """Return an activation of y."""
+    return numerics.activate(
+        y,
+        a.kind,
+        shift_in=a.shift_in,
+        slope=a.slope,
+        shift_out=a.shift_out,
+        low=a.low,
+        high=a.high,
+    )
+
+
+def _extras(step: Step) -> tuple[int | None, ...]:
+    """Return the buffers of Extras, in its order."""
+    e = step.epilogue if isinstance(step, Layer) else Epilogue()
+    return (e.beta, e.residual, getattr(step, "other", None), e.signs)
 
 
 def _view(arena: NDArray[np.uint8], offset: int, buffer: Buffer) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitinfer import bits
+from bitinfer.bits import BitTensor
 from bitinfer.errors import ShapeError
 from bitinfer.graph import nodes
 from bitinfer.graph.nodes import Graph, Padding, Pair
@@ -64,11 +65,18 @@ class GraphBuilder:
         graph, tensors = b.build(x)
     """
 
-    def __init__(self, name: str, input_shape: Sequence[int], input_name: str = "input") -> None:
+    def __init__(
+        self,
+        name: str,
+        input_shape: Sequence[int],
+        input_name: str = "input",
+        input_kind: Literal["float", "uint8"] = "float",
+    ) -> None:
         self.name = name
         self.input = input_name
         self.tensors: dict[str, NDArray[Any]] = {}
-        self._input = nodes.Input(name=input_name, shape=tuple(int(v) for v in input_shape))
+        shape = tuple(int(v) for v in input_shape)
+        self._input = nodes.Input(name=input_name, shape=shape, kind=input_kind)
         self._nodes: list[nodes.Node] = []
 
     def build(self, *outputs: str) -> tuple[Graph, dict[str, NDArray[Any]]]:
@@ -84,41 +92,55 @@ class GraphBuilder:
     def conv2d(
         self,
         x: str,
-        weight: ArrayLike,
+        weight: ArrayLike | BitTensor,
         bias: ArrayLike | None = None,
         *,
+        alpha: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
         stride: PairLike = 1,
         padding: PaddingLike = 0,
         dilation: PairLike = 1,
         groups: int = 1,
         name: str | None = None,
     ) -> str:
-        """Float convolution; weight (Cout, kh, kw, Cin / groups), bias (Cout,)."""
+        """Convolution of numbers; weight (Cout, kh, kw, Cin / groups), alpha and bias (Cout,).
+
+        int16, int8 and BitTensor weights are kept as they are, all others become float32.
+        """
         name = self._name("conv2d", name)
         return self._add(
             nodes.Conv2d(
                 name=name,
                 input=x,
-                weight=self._floats(f"{name}.weight", weight),
+                weight=self._weight(f"{name}.weight", weight),
                 bias=self._optional(f"{name}.bias", bias),
                 stride=as_pair(stride),
                 padding=as_padding(padding),
                 dilation=as_pair(dilation),
                 groups=groups,
+                alpha=self._optional(f"{name}.alpha", alpha),
+                offset=self._optional(f"{name}.offset", offset),
             )
         )
 
     def dense(
-        self, x: str, weight: ArrayLike, bias: ArrayLike | None = None, *, name: str | None = None
+        self,
+        x: str,
+        weight: ArrayLike | BitTensor,
+        bias: ArrayLike | None = None,
+        *,
+        alpha: ArrayLike | None = None,
+        name: str | None = None,
     ) -> str:
-        """Float dense layer; weight (Cout, Cin), bias (Cout,)."""
+        """Dense layer of numbers; weight (Cout, Cin), as of :meth:`conv2d`."""
         name = self._name("dense", name)
         return self._add(
             nodes.Dense(
                 name=name,
                 input=x,
-                weight=self._floats(f"{name}.weight", weight),
+                weight=self._weight(f"{name}.weight", weight),
                 bias=self._optional(f"{name}.bias", bias),
+                alpha=self._optional(f"{name}.alpha", alpha),
             )
         )
 
@@ -227,13 +249,86 @@ class GraphBuilder:
             )
         )
 
-    def sign(self, x: str, *, name: str | None = None) -> str:
-        """Float to sign: -1 where x < 0, else +1."""
-        return self._add(nodes.Sign(name=self._name("sign", name), input=x))
+    def sign(self, x: str, *, threshold: ArrayLike | None = None, name: str | None = None) -> str:
+        """Make -1 where x < threshold (C,; 0 unless given), else +1."""
+        name = self._name("sign", name)
+        threshold = self._optional(f"{name}.threshold", threshold)
+        return self._add(nodes.Sign(name=name, input=x, threshold=threshold))
+
+    def quantize(self, x: str, scale: float, *, name: str | None = None) -> str:
+        """Float to int8: x / scale, rounded half to even, between -128 and 127."""
+        name = self._name("quantize", name)
+        return self._add(nodes.Quantize(name=name, input=x, scale=float(scale)))
 
     def relu(self, x: str, *, name: str | None = None) -> str:
         """Maximum of x and 0."""
         return self._add(nodes.Relu(name=self._name("relu", name), input=x))
+
+    def clip(self, x: str, low: float, high: float, *, name: str | None = None) -> str:
+        """Between low and high; hardtanh has -1 and 1."""
+        name = self._name("clip", name)
+        return self._add(nodes.Clip(name=name, input=x, low=float(low), high=float(high)))
+
+    def prelu(self, x: str, slope: ArrayLike, *, name: str | None = None) -> str:
+        """``x if x >= 0 else x * slope``; slope (C,)."""
+        name = self._name("prelu", name)
+        slope = self._floats(f"{name}.slope", slope)
+        return self._add(nodes.PRelu(name=name, input=x, slope=slope))
+
+    def rprelu(
+        self,
+        x: str,
+        shift_in: ArrayLike,
+        slope: ArrayLike,
+        shift_out: ArrayLike,
+        *,
+        name: str | None = None,
+    ) -> str:
+        """``prelu(x + shift_in) + shift_out``; each (C,)."""
+        name = self._name("rprelu", name)
+        return self._add(
+            nodes.RPRelu(
+                name=name,
+                input=x,
+                shift_in=self._floats(f"{name}.shift_in", shift_in),
+                slope=self._floats(f"{name}.slope", slope),
+                shift_out=self._floats(f"{name}.shift_out", shift_out),
+            )
+        )
+
+    def sigmoid(self, x: str, *, name: str | None = None) -> str:
+        """``1 / (1 + exp(-x))``."""
+        return self._add(nodes.Sigmoid(name=self._name("sigmoid", name), input=x))
+
+    def add(self, x: str, other: str, *, name: str | None = None) -> str:
+        """Sum of two values of one shape; ``other`` may be a vector (C,)."""
+        return self._add(nodes.Add(name=self._name("add", name), input=x, other=other))
+
+    def multiply(self, x: str, other: str, *, name: str | None = None) -> str:
+        """Product of two values of one shape; ``other`` may be a vector (C,)."""
+        return self._add(nodes.Multiply(name=self._name("multiply", name), input=x, other=other))
+
+    def concat(self, x: str, *others: str, name: str | None = None) -> str:
+        """Join the channels of several maps, one after the other."""
+        return self._add(nodes.Concat(name=self._name("concat", name), input=x, others=others))
+
+    def slice_channels(self, x: str, begin: int, end: int, *, name: str | None = None) -> str:
+        """Take the channels from ``begin`` up to ``end``."""
+        name = self._name("slice_channels", name)
+        return self._add(nodes.SliceChannels(name=name, input=x, begin=begin, end=end))
+
+    def shuffle_channels(self, x: str, groups: int, *, name: str | None = None) -> str:
+        """Channel g * (C / groups) + i becomes channel i * groups + g."""
+        name = self._name("shuffle_channels", name)
+        return self._add(nodes.ShuffleChannels(name=name, input=x, groups=groups))
+
+    def pad2d(
+        self, x: str, padding: PaddingLike, value: float = 0.0, *, name: str | None = None
+    ) -> str:
+        """Put a border of ``value`` around a map of floats or signs."""
+        name = self._name("pad2d", name)
+        sides = as_padding(padding)
+        return self._add(nodes.Pad2d(name=name, input=x, padding=sides, value=float(value)))
 
     def max_pool2d(
         self,
@@ -277,6 +372,13 @@ class GraphBuilder:
             )
         )
 
+    def global_pool2d(
+        self, x: str, mode: Literal["mean", "max"] = "mean", *, name: str | None = None
+    ) -> str:
+        """Mean or maximum of every channel: (H, W, C) -> (C,)."""
+        name = self._name("global_pool2d", name)
+        return self._add(nodes.GlobalPool2d(name=name, input=x, mode=mode))
+
     def flatten(
         self,
         x: str,
@@ -286,6 +388,11 @@ class GraphBuilder:
     ) -> str:
         """(H, W, C) -> (H * W * C,) in the order of the framework that trained the network."""
         return self._add(nodes.Flatten(name=self._name("flatten", name), input=x, order=order))
+
+    def reshape(self, x: str, shape: Sequence[int], *, name: str | None = None) -> str:
+        """Another shape for the same elements in the same order."""
+        name = self._name("reshape", name)
+        return self._add(nodes.Reshape(name=name, input=x, shape=tuple(int(v) for v in shape)))
 
     def softmax(self, x: str, *, name: str | None = None) -> str:
         """Softmax of a vector."""
@@ -300,6 +407,15 @@ class GraphBuilder:
     def _add(self, node: nodes.Node) -> str:
         self._nodes.append(node)
         return node.name
+
+    def _weight(self, name: str, value: ArrayLike | BitTensor) -> str:
+        if isinstance(value, BitTensor):
+            self.tensors[name] = value.words
+        elif isinstance(value, np.ndarray) and value.dtype in (np.int16, np.int8):
+            self.tensors[name] = np.ascontiguousarray(value)
+        else:
+            return self._floats(name, value)
+        return name
 
     def _floats(self, name: str, value: ArrayLike) -> str:
         try:

@@ -4,121 +4,213 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from bitinfer import numerics
 from bitinfer.bits import Floats
 from bitinfer.graph import nodes
-from bitinfer.graph.nodes import Graph, Node
-from bitinfer.graph.shapes import Tensors, infer
+from bitinfer.graph.nodes import Graph, Node, as_activation, node_inputs, node_values
+from bitinfer.graph.shapes import Tensors, Value, infer
 from bitinfer.plan import steps
-from bitinfer.plan.steps import Buffer, Plan, Step, Window
+from bitinfer.plan.steps import Activation, Buffer, BufferKind, Epilogue, Plan, Step, Window
+
+_KINDS: dict[str, BufferKind] = {
+    "float": "float",
+    "sign": "bits",
+    "uint8": "pixels",
+    "int8": "int8",
+}
 
 
 def lower(graph: Graph, tensors: Tensors, pixel_table: Floats | None = None) -> Plan:
     """Return the plan of one sample.
 
     ``pixel_table`` (256, C), if given, makes the input pixels (uint8) instead of float, normalised
-    through the table (numerics.normalization_table).
+    through the table (numerics.normalization_table): by the first layer itself, where only float
+    convolutions read the input.
 
     Raises:
         GraphError, ShapeError: the graph and its tensors do not fit together.
     """
-    values = infer(graph, tensors)
-    buffers: list[Buffer] = []
-    plan_steps: list[Step] = []
-    places: dict[str, int] = {}
-
-    def new_buffer(kind: steps.BufferKind, shape: tuple[int, ...]) -> int:
-        buffers.append(Buffer(kind, shape))
-        return len(buffers) - 1
-
-    first = new_buffer("float" if pixel_table is None else "pixels", graph.input.shape)
-    places[graph.input.name] = first
-    if pixel_table is not None:
-        target = new_buffer("float", graph.input.shape)
-        plan_steps.append(
-            steps.Normalize(name="normalize", source=first, target=target, table=pixel_table)
-        )
-        places[graph.input.name] = target
+    lowering = _Lowering(infer(graph, tensors), tensors)
+    first = lowering.add_input(graph, pixel_table)
     for node in graph.nodes:
-        value = values[node.name]
-        target = new_buffer("bits" if value.kind == "sign" else "float", value.shape)
-        plan_steps.append(_step(node, places, target, tensors))
-        places[node.name] = target
+        lowering.add(node)
     return Plan(
-        buffers=tuple(buffers),
-        steps=tuple(plan_steps),
+        buffers=tuple(lowering.buffers),
+        steps=tuple(lowering.steps),
         input=first,
-        outputs=tuple(places[name] for name in graph.outputs),
+        outputs=tuple(lowering.places[name] for name in graph.outputs),
         output_names=graph.outputs,
     )
 
 
-def _step(node: Node, places: dict[str, int], target: int, tensors: Tensors) -> Step:
-    def tensor(name: str | None) -> Any:
-        return None if name is None else tensors[name]
+class _Lowering:
+    """A plan under construction; ``places`` says which buffer holds which value."""
 
-    def place(name: str | None) -> int | None:
-        return None if name is None else places[name]
+    def __init__(self, values: dict[str, Value], tensors: Tensors) -> None:
+        self.values = values
+        self.tensors = tensors
+        self.buffers: list[Buffer] = []
+        self.steps: list[Step] = []
+        self.places: dict[str, int] = {}
+        self.table: Floats | None = None
 
-    common: dict[str, Any] = {"name": node.name, "source": places[node.input], "target": target}
-    match node:
-        case nodes.BinaryConv2d():
-            return steps.BinaryConv2d(
-                **common,
-                window=_conv_window(node, tensors),
-                weight=tensor(node.weight),
-                pad_value=node.pad_value,
-                alpha=tensor(node.alpha),
-                bias=tensor(node.bias),
-                beta=place(node.beta),
-            )
-        case nodes.BinaryDense():
-            return steps.BinaryDense(
-                **common,
-                weight=tensor(node.weight),
-                alpha=tensor(node.alpha),
-                bias=tensor(node.bias),
-                beta=place(node.beta),
-            )
-        case nodes.Conv2d():
-            return steps.Conv2d(
-                **common,
-                window=_conv_window(node, tensors),
-                weight=tensor(node.weight),
-                bias=tensor(node.bias),
-            )
-        case nodes.Dense():
-            return steps.Dense(**common, weight=tensor(node.weight), bias=tensor(node.bias))
-        case nodes.BetaMap():
-            window = Window(node.kernel, node.stride, node.padding, node.dilation, node.groups)
-            return steps.BetaMap(**common, window=window)
-        case nodes.Sign():
-            return steps.PackSigns(**common)
-        case nodes.BatchNorm():
-            scale, shift = numerics.batch_norm_affine(
-                tensor(node.mean),
-                tensor(node.variance),
-                tensor(node.gamma),
-                tensor(node.beta),
-                node.epsilon,
-            )
-            return steps.Affine(**common, scale=scale, shift=shift)
-        case nodes.Relu():
-            return steps.Relu(**common)
-        case nodes.MaxPool2d():
-            return steps.MaxPool2d(**common, window=Window(node.kernel, node.stride, node.padding))
-        case nodes.AvgPool2d():
-            return steps.AvgPool2d(
-                **common,
-                window=Window(node.kernel, node.stride, node.padding),
-                count_include_pad=node.count_include_pad,
-            )
-        case nodes.Flatten():
-            return steps.Flatten(**common, channels_first=node.order == "channels_first")
-        case nodes.Softmax():
-            return steps.Softmax(**common)
+    def new_buffer(self, kind: BufferKind, shape: tuple[int, ...]) -> int:
+        self.buffers.append(Buffer(kind, shape))
+        return len(self.buffers) - 1
 
+    def add_input(self, graph: Graph, pixel_table: Floats | None) -> int:
+        name, shape = graph.input.name, graph.input.shape
+        if pixel_table is None:
+            self.places[name] = self.new_buffer(_KINDS[graph.input.kind], shape)
+            return self.places[name]
+        first = self.places[name] = self.new_buffer("pixels", shape)
+        readers = [node for node in graph.nodes if name in node_inputs(node)]
+        if all(isinstance(n, nodes.Conv2d) and n.input == name for n in readers):
+            self.table = pixel_table
+        else:
+            target = self.places[name] = self.new_buffer("float", shape)
+            self.steps.append(
+                steps.Normalize(name="normalize", source=first, target=target, table=pixel_table)
+            )
+        return first
 
-def _conv_window(node: nodes.Conv2d | nodes.BinaryConv2d, tensors: Tensors) -> Window:
-    _, kh, kw, _ = tensors[node.weight].shape
-    return Window((int(kh), int(kw)), node.stride, node.padding, node.dilation, node.groups)
+    def add(self, node: Node) -> None:
+        for name in node_values(node):
+            value = self.values[name]
+            self.places[name] = self.new_buffer(_KINDS[value.kind], value.shape)
+        common: dict[str, Any] = {
+            "name": node.name,
+            "source": self.places[node.input],
+            "target": self.places[node.name],
+        }
+        if isinstance(node, nodes.Layer):
+            self.steps.append(self.layer(node, common))
+        elif isinstance(node, nodes.Concat):
+            self.concat(node, common)
+        elif isinstance(node, nodes.ActivationNode):
+            activation = self.activation(as_activation(node))
+            self.steps.append(steps.Activate(**common, activation=activation))
+        else:
+            self.steps.append(self.step(node, common))
+
+    def tensor(self, name: str | None) -> Any:
+        return None if name is None else self.tensors[name]
+
+    def flags(self, name: str | None) -> Any:
+        return None if name is None else self.tensors[name].astype(np.bool_)
+
+    def place(self, name: str | None) -> int | None:
+        return None if name is None else self.places[name]
+
+    def layer(self, node: nodes.Layer, common: dict[str, Any]) -> Step:
+        common |= {"epilogue": self.epilogue(node), "weight": self.tensor(node.weight)}
+        match node:
+            case nodes.BinaryConv2d():
+                window = self.window(node)
+                return steps.BinaryConv2d(**common, window=window, pad_value=node.pad_value)
+            case nodes.BinaryDense():
+                return steps.BinaryDense(**common)
+            case nodes.Dense():
+                return steps.Dense(**common)
+            case nodes.Conv2d():
+                is_pixels = self.buffers[common["source"]].kind == "pixels"
+                return steps.Conv2d(
+                    **common,
+                    window=self.window(node),
+                    table=self.table if is_pixels else None,
+                    offset=self.tensor(node.offset),
+                )
+
+    def window(self, node: nodes.Conv2d | nodes.BinaryConv2d) -> Window:
+        _, kh, kw, _ = self.tensors[node.weight].shape
+        return Window((int(kh), int(kw)), node.stride, node.padding, node.dilation, node.groups)
+
+    def epilogue(self, node: nodes.Layer) -> Epilogue:
+        beta = node.beta if isinstance(node, nodes.BinaryConv2d | nodes.BinaryDense) else None
+        e = nodes.Epilogue() if node.epilogue is None else node.epilogue
+        threshold = self.tensor(e.threshold)
+        is_integer = threshold is not None and threshold.dtype == np.int32
+        return Epilogue(
+            alpha=self.tensor(node.alpha),
+            bias=self.tensor(node.bias),
+            beta=self.place(beta),
+            floor=self.tensor(e.floor),
+            residual=self.place(e.residual),
+            activation=None if e.activation is None else self.activation(e.activation),
+            threshold=threshold if is_integer else None,
+            sign_threshold=None if is_integer else threshold,
+            flip=self.flags(e.flip),
+            signs=self.place(e.signs),
+        )
+
+    def activation(self, a: nodes.Activation) -> Activation:
+        return Activation(
+            a.kind,
+            shift_in=self.tensor(a.shift_in),
+            slope=self.tensor(a.slope),
+            shift_out=self.tensor(a.shift_out),
+            low=a.low,
+            high=a.high,
+        )
+
+    def concat(self, node: nodes.Concat, common: dict[str, Any]) -> None:
+        to = 0
+        for name in node_inputs(node):
+            source = self.places[name]
+            count = self.values[name].shape[-1]
+            self.steps.append(
+                steps.CopyChannels(**common | {"source": source}, begin=0, to=to, count=count)
+            )
+            to += count
+
+    def step(self, node: Node, common: dict[str, Any]) -> Step:
+        match node:
+            case nodes.BetaMap():
+                window = Window(node.kernel, node.stride, node.padding, node.dilation, node.groups)
+                return steps.BetaMap(**common, window=window)
+            case nodes.Sign():
+                threshold, flip = self.tensor(node.threshold), self.flags(node.flip)
+                return steps.PackSigns(**common, threshold=threshold, flip=flip)
+            case nodes.Quantize():
+                return steps.Quantize(**common, scale=node.scale)
+            case nodes.BatchNorm():
+                scale, shift = numerics.batch_norm_affine(
+                    self.tensor(node.mean),
+                    self.tensor(node.variance),
+                    self.tensor(node.gamma),
+                    self.tensor(node.beta),
+                    node.epsilon,
+                )
+                return steps.Affine(**common, scale=scale, shift=shift)
+            case nodes.Add():
+                return steps.Add(**common, other=self.places[node.other])
+            case nodes.Multiply():
+                return steps.Multiply(**common, other=self.places[node.other])
+            case nodes.SliceChannels():
+                count = node.end - node.begin
+                return steps.CopyChannels(**common, begin=node.begin, to=0, count=count)
+            case nodes.ShuffleChannels():
+                return steps.ShuffleChannels(**common, groups=node.groups)
+            case nodes.Pad2d():
+                return steps.Pad2d(**common, padding=node.padding, value=node.value)
+            case nodes.MaxPool2d():
+                window = Window(node.kernel, node.stride, node.padding)
+                return steps.MaxPool2d(**common, window=window, minimum=self.flags(node.minimum))
+            case nodes.AvgPool2d():
+                return steps.AvgPool2d(
+                    **common,
+                    window=Window(node.kernel, node.stride, node.padding),
+                    count_include_pad=node.count_include_pad,
+                )
+            case nodes.GlobalPool2d():
+                return steps.GlobalPool2d(**common, is_max=node.mode == "max")
+            case nodes.Flatten():
+                return steps.Flatten(**common, channels_first=node.order == "channels_first")
+            case nodes.Reshape():
+                return steps.Flatten(**common, channels_first=False)
+            case nodes.Softmax():
+                return steps.Softmax(**common)
+            case _:
+                raise AssertionError(f"no step for {type(node).__name__}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.bits import Floats, Words, words_for
+from bitinfer.bits import Floats, words_for
 from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
 
 BufferKind = Literal["float", "bits", "pixels", "int8"]
@@ -58,16 +58,39 @@ class Window:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activation:
-    """What is applied last to a float result, per channel (numerics.activate).
+    """What is applied last to a float result, per channel (numerics.activate); tensors (Cout,)."""
 
-    ``relu``: max(y, 0); ``prelu``: y where y >= 0, else y * slope (Cout,); ``clip``: between low
-    and high.
-    """
-
-    kind: Literal["relu", "prelu", "clip"]
+    kind: Literal["relu", "prelu", "rprelu", "clip", "sigmoid"]
+    shift_in: Floats | None = None
     slope: Floats | None = None
+    shift_out: Floats | None = None
     low: float = 0.0
     high: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Epilogue:
+    """What becomes of the sums of a layer: of integers, or floats.
+
+        y = activation(max(sum, floor) * alpha * beta + bias + residual)
+        bit = (y < sign_threshold) != flip
+
+    ``beta``, ``residual`` and ``signs`` are buffers; the rest is (Cout,) float32, flip bool.  With
+    a ``sign_threshold`` the target holds bits instead of y, unless ``signs`` is a buffer for them.
+    With ``threshold`` (int32) the integer sum is compared instead: bit = (sum < threshold) != flip,
+    and all but flip is None.
+    """
+
+    alpha: Floats | None = None
+    bias: Floats | None = None
+    floor: Floats | None = None
+    beta: int | None = None
+    residual: int | None = None
+    activation: Activation | None = None
+    threshold: NDArray[np.int32] | None = None
+    sign_threshold: Floats | None = None
+    flip: NDArray[np.bool_] | None = None
+    signs: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,6 +111,11 @@ class Step:
         """Every buffer that the step reads."""
         return (self.source,)
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Every buffer that the step writes."""
+        return (self.target,)
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Normalize(Step):
@@ -98,9 +126,17 @@ class Normalize(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PackSigns(Step):
-    """float, pixels or int8 -> bits: ``x < threshold[c]``; the threshold (C,) is 0 if None."""
+    """float, pixels or int8 -> bits: ``(x < threshold[c]) != flip[c]``; (C,), 0 if None."""
 
     threshold: Floats | None = None
+    flip: NDArray[np.bool_] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Quantize(Step):
+    """float -> int8 (numerics.quantize)."""
+
+    scale: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,31 +147,26 @@ class BetaMap(Step):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class _Binary(Step):
-    """Base of the binary layers: what becomes of the integer result ``dot``, the epilogue.
+class Layer(Step):
+    """Base of the layers with weights."""
 
-    To a float buffer:  ``activation(dot * alpha * beta + bias + residual)``, each part where given
-    (numerics.finish_dot); ``beta`` and ``residual`` are buffers.
-    To a bits buffer:   bit = ``(dot < threshold) != flip``; threshold int32 and flip bool, (Cout,).
-    """
-
-    weight: Words
-    alpha: Floats | None = None
-    bias: Floats | None = None
-    beta: int | None = None
-    residual: int | None = None
-    activation: Activation | None = None
-    threshold: NDArray[np.int32] | None = None
-    flip: NDArray[np.bool_] | None = None
+    weight: NDArray[Any]
+    epilogue: Epilogue = Epilogue()
 
     @property
     def sources(self) -> tuple[int, ...]:
         """Every buffer that the step reads."""
-        return tuple(b for b in (self.source, self.beta, self.residual) if b is not None)
+        e = self.epilogue
+        return tuple(b for b in (self.source, e.beta, e.residual) if b is not None)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Every buffer that the step writes."""
+        return (self.target,) if self.epilogue.signs is None else (self.target, self.epilogue.signs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class BinaryConv2d(_Binary):
+class BinaryConv2d(Layer):
     """bits -> float or bits; weight (Cout, kh, kw, words_for(Cin / groups))."""
 
     window: Window
@@ -143,25 +174,29 @@ class BinaryConv2d(_Binary):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class BinaryDense(_Binary):
+class BinaryDense(Layer):
     """bits -> float or bits; weight (Cout, words_for(Cin)); ``beta`` has the shape (1,)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Conv2d(Step):
-    """float -> float; weight (Cout, kh, kw, Cin / groups)."""
+class Conv2d(Layer):
+    """float, pixels or int8 -> float or bits; padded taps contribute 0.
+
+    weight (Cout, kh, kw, Cin / groups) float32, int16 or int8, or (..., words) uint64 signs.
+    ``table`` (256, Cin) makes floats of pixels first.  Without it the sums of pixels or int8 are
+    exact integers, and ``offset`` (Cin,) is what is subtracted from every element inside the map:
+    ``y = sum * alpha + (bias - alpha * (sum of weight * offset over the taps inside the map))``,
+    the bracket in float64, rounded once; then the rest of the epilogue.
+    """
 
     window: Window
-    weight: Floats
-    bias: Floats | None
+    table: Floats | None = None
+    offset: Floats | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Dense(Step):
-    """float -> float; weight (Cout, Cin)."""
-
-    weight: Floats
-    bias: Floats | None
+class Dense(Layer):
+    """float, pixels or int8 -> float or bits; weight (Cout, Cin), types as of Conv2d."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -173,15 +208,67 @@ class Affine(Step):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Relu(Step):
-    """``y = x if x > 0 else 0``."""
+class Activate(Step):
+    """float -> float: an activation on its own."""
+
+    activation: Activation
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _Pairwise(Step):
+    """Base of operations on two floats buffers; ``other`` may be (C,), used at every pixel."""
+
+    other: int
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Every buffer that the step reads."""
+        return (self.source, self.other)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Add(_Pairwise):
+    """``y = x + other``."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Multiply(_Pairwise):
+    """``y = x * other``."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class CopyChannels(Step):
+    """Copies ``count`` float channels, from ``begin`` of the source to ``to`` of the target.
+
+    The other channels of the target are left as they are: several steps may fill one buffer.
+    """
+
+    begin: int
+    to: int
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ShuffleChannels(Step):
+    """Channel g * (C / groups) + i becomes channel i * groups + g."""
+
+    groups: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Pad2d(Step):
+    """A border of ``value`` around a map of float, or of bits (``value`` -1 or +1)."""
+
+    padding: Padding
+    value: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool2d(Step):
-    """Maximum over a window, of float or (as AND) of bits."""
+    """Maximum over a window, of float or (as AND) of bits; of bits where ``minimum``, as OR."""
 
     window: Window
+    minimum: NDArray[np.bool_] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,6 +277,13 @@ class AvgPool2d(Step):
 
     window: Window
     count_include_pad: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class GlobalPool2d(Step):
+    """Map to vector: mean or maximum of every channel."""
+
+    is_max: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -207,15 +301,22 @@ class Softmax(Step):
 OPERATIONS: dict[type[Step], str] = {
     Normalize: "normalize",
     PackSigns: "pack_signs",
+    Quantize: "quantize",
     BetaMap: "beta_map",
     BinaryConv2d: "bconv2d",
     BinaryDense: "bdense",
     Conv2d: "conv2d",
     Dense: "dense",
     Affine: "affine",
-    Relu: "relu",
+    Activate: "activate",
+    Add: "add",
+    Multiply: "multiply",
+    CopyChannels: "copy_channels",
+    ShuffleChannels: "shuffle_channels",
+    Pad2d: "pad2d",
     MaxPool2d: "max_pool2d",
     AvgPool2d: "avg_pool2d",
+    GlobalPool2d: "global_pool2d",
     Flatten: "flatten",
     Softmax: "softmax",
 }
@@ -239,7 +340,7 @@ class Plan:
         outer = {self.input, *self.outputs}
         spans: dict[int, tuple[int, int]] = {}
         for index, step in enumerate(self.steps):
-            for buffer in (step.target, *step.sources):
+            for buffer in (*step.targets, *step.sources):
                 if buffer not in outer:
                     spans[buffer] = (spans.get(buffer, (index, index))[0], index)
         return spans

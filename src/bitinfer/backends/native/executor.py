@@ -10,13 +10,20 @@ import numpy as np
 
 from bitinfer.backends.base import Array, FreeList, aligned_bytes
 from bitinfer.backends.native import load_library
-from bitinfer.bits import words_for
+from bitinfer.bits import pack, words_for
 from bitinfer.plan import steps
 from bitinfer.plan.memory import Request, place
 from bitinfer.plan.steps import Buffer, Plan, Step
 
 _native = load_library()
 _ffi, _lib = _native.ffi, _native.lib
+
+_WEIGHT_TYPES = {
+    np.float32: _lib.BI_WEIGHT_F32,
+    np.int16: _lib.BI_WEIGHT_I16,
+    np.int8: _lib.BI_WEIGHT_I8,
+    np.uint64: _lib.BI_WEIGHT_BITS,
+}
 
 LONGEST_CALL_S = 0.05
 """A batch is split so that one C call takes about this long: Ctrl-C waits for its end."""
@@ -66,34 +73,56 @@ class NativeExecutor:
                 chunk = max(1, min(2 * chunk, int(chunk * LONGEST_CALL_S / max(took, 1e-9))))
 
     def _set_constants(self, struct: Any, step: Step) -> None:
+        if isinstance(step, steps.Layer):
+            self._set_epilogue(struct, step.epilogue)
         match step:
-            case steps.BinaryConv2d() | steps.BinaryDense() | steps.Conv2d() | steps.Dense():
-                struct.bias = self._keep("float *", step.bias)
-                if isinstance(step, steps.BinaryConv2d | steps.BinaryDense):
-                    self._set_epilogue(struct, step)
-                struct.weight = self._weight(struct, step.weight)
+            case steps.Conv2d():
+                struct.table = self._keep("float *", step.table)
+                struct.offset = self._keep("float *", step.offset)
             case steps.PackSigns():
                 struct.bias = self._keep("float *", step.threshold)
+                struct.weight = self._keep("void *", _packed(step.flip))
+            case steps.MaxPool2d():
+                struct.weight = self._keep("void *", _packed(step.minimum))
             case steps.Normalize():
                 struct.weight = self._keep("void *", step.table)
             case steps.Affine():
                 struct.alpha = self._keep("float *", step.scale)
                 struct.bias = self._keep("float *", step.shift)
+            case steps.Activate():
+                self._set_activation(struct, step.activation)
+        if isinstance(step, steps.Layer):
+            struct.weight_type = _WEIGHT_TYPES[step.weight.dtype.type]
+            struct.weight = self._weight(struct, step.weight)
 
-    def _set_epilogue(self, struct: Any, step: steps.BinaryConv2d | steps.BinaryDense) -> None:
-        struct.alpha = self._keep("float *", step.alpha)
-        if step.threshold is not None:
-            struct.threshold = self._keep("int32_t *", step.threshold.astype(np.int32))
-            flip = np.zeros(len(step.threshold), np.bool_) if step.flip is None else step.flip
+    def _set_epilogue(self, struct: Any, e: steps.Epilogue) -> None:
+        struct.alpha = self._keep("float *", e.alpha)
+        struct.bias = self._keep("float *", e.bias)
+        struct.floor = self._keep("float *", e.floor)
+        struct.threshold = self._keep("int32_t *", e.threshold)
+        struct.sign_threshold = self._keep("float *", e.sign_threshold)
+        struct.has_signs = e.signs is not None
+        struct.has_beta = e.beta is not None
+        struct.has_residual = e.residual is not None
+        thresholds = e.sign_threshold if e.threshold is None else e.threshold
+        if thresholds is not None:
+            flip = np.zeros(len(thresholds), np.bool_) if e.flip is None else e.flip
             struct.flip = self._keep("uint8_t *", flip.astype(np.uint8))
-        if step.activation is not None:
-            struct.activation = {
-                "relu": _lib.BI_ACTIVATION_RELU,
-                "prelu": _lib.BI_ACTIVATION_PRELU,
-                "clip": _lib.BI_ACTIVATION_CLIP,
-            }[step.activation.kind]
-            struct.slope = self._keep("float *", step.activation.slope)
-            struct.low, struct.high = step.activation.low, step.activation.high
+        if e.activation is not None:
+            self._set_activation(struct, e.activation)
+
+    def _set_activation(self, struct: Any, a: steps.Activation) -> None:
+        struct.activation = {
+            "relu": _lib.BI_ACTIVATION_RELU,
+            "prelu": _lib.BI_ACTIVATION_PRELU,
+            "rprelu": _lib.BI_ACTIVATION_RPRELU,
+            "clip": _lib.BI_ACTIVATION_CLIP,
+            "sigmoid": _lib.BI_ACTIVATION_SIGMOID,
+        }[a.kind]
+        struct.shift_in = self._keep("float *", a.shift_in)
+        struct.slope = self._keep("float *", a.slope)
+        struct.shift_out = self._keep("float *", a.shift_out)
+        struct.low, struct.high = a.low, a.high
 
     def _weight(self, struct: Any, weight: Array) -> Any:
         canonical = self._pointer("void *", np.ascontiguousarray(weight))
@@ -131,11 +160,13 @@ class NativeExecutor:
             struct = self._steps[index]
             struct.source, struct.target = places[step.source], places[step.target]
             struct.scratch = offsets[len(inner) + index]
-            beta, residual = getattr(step, "beta", None), getattr(step, "residual", None)
-            if beta is not None:
-                struct.has_beta, struct.beta = 1, places[beta]
-            if residual is not None:
-                struct.has_residual, struct.residual = 1, places[residual]
+            if isinstance(step, steps.Layer):
+                e = step.epilogue
+                struct.beta = 0 if e.beta is None else places[e.beta]
+                struct.residual = 0 if e.residual is None else places[e.residual]
+                struct.signs = 0 if e.signs is None else places[e.signs]
+            elif isinstance(step, steps.Add | steps.Multiply):
+                struct.has_residual, struct.residual = 1, places[step.other]
         return total
 
 
@@ -161,6 +192,23 @@ def _describe(struct: Any, step: Step, plan: Plan) -> None:
             struct.pad_value = step.pad_value
         case steps.BinaryDense():
             struct.rows = words_for(struct.out_c)
+        case steps.Dense():
+            struct.rows = 1
+        case steps.CopyChannels():
+            struct.channel_from, struct.channel_to = step.begin, step.to
+            struct.channel_count = step.count
+        case steps.ShuffleChannels():
+            struct.groups = step.groups
+        case steps.Pad2d():
+            struct.pad_top, _, struct.pad_left, _ = step.padding
+            struct.low = step.value
+        case steps.Quantize():
+            struct.low = step.scale
+        case steps.Add() | steps.Multiply():
+            if len(plan.buffers[step.other].shape) < len(source.shape):
+                struct.flags |= _lib.BI_FLAG_VECTOR
+        case steps.GlobalPool2d():
+            struct.flags |= _lib.BI_FLAG_MAXIMUM if step.is_max else 0
         case steps.AvgPool2d():
             struct.flags |= _lib.BI_FLAG_COUNT_PADDING if step.count_include_pad else 0
         case steps.Flatten():
@@ -173,3 +221,7 @@ def _map_shape(buffer: Buffer) -> tuple[int, int, int]:
         return (1, 1, buffer.shape[0])
     height, width, channels = buffer.shape
     return (height, width, channels)
+
+
+def _packed(flags: Array | None) -> Array | None:
+    return None if flags is None else pack(np.where(flags, np.int8(-1), np.int8(1))).words

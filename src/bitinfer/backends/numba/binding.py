@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitinfer import bits, numerics
+from bitinfer.backends import reference
 from bitinfer.backends.base import Array, Extras, StepFunction
 from bitinfer.backends.numba import loops
 from bitinfer.backends.numba.layout import in_lanes, signs_in_steps, walk
@@ -29,8 +30,8 @@ def bind_step(step: Step, plan: Plan) -> StepFunction:
         return run
 
     def run_on_input(source: Array, extras: Extras, target: Array) -> None:
-        beta, residual = (None if x is None else _writable(x) for x in extras)
-        run(_writable(source), Extras(beta, residual), target)
+        extras = Extras(*(None if x is None else _writable(x) for x in extras))
+        run(_writable(source), extras, target)
 
     return run_on_input
 
@@ -43,21 +44,21 @@ def _writable(x: Array) -> Array:
 def _bind_step(step: Step, plan: Plan) -> StepFunction:
     source, target = plan.buffers[step.source], plan.buffers[step.target]
     match step:
-        case steps.BinaryConv2d():
+        case steps.BinaryConv2d() if _knows(step.epilogue):
             return _binary_conv2d(step, source.shape, target.shape)
-        case steps.BinaryDense():
+        case steps.BinaryDense() if _knows(step.epilogue):
             return _binary_dense(step, source.shape[0])
-        case steps.Conv2d():
+        case steps.Conv2d() if _is_plain(step) and step.table is None and step.offset is None:
             return _conv2d(step, source.shape, target.shape)
-        case steps.Dense():
+        case steps.Dense() if _is_plain(step):
             return _dense(step)
-        case steps.MaxPool2d():
+        case steps.MaxPool2d() if step.minimum is None:
             return _max_pool2d(step, source.stored_shape, target.stored_shape)
         case steps.AvgPool2d():
             return _avg_pool2d(step, source.shape, target.shape)
         case steps.BetaMap():
             return _beta_map(step, source.shape, target.shape)
-        case steps.PackSigns():
+        case steps.PackSigns() if step.flip is None:
             return _pack_signs(step, source.shape[-1])
         case steps.Flatten():
             return _flatten(step, source.shape, is_bits=source.kind == "bits")
@@ -65,12 +66,23 @@ def _bind_step(step: Step, plan: Plan) -> StepFunction:
             return _normalize(step)
         case steps.Affine():
             return _affine(step)
-        case steps.Relu():
-            return _relu
         case steps.Softmax():
             return _softmax
         case _:
-            raise AssertionError(f"no loops for {type(step).__name__}")
+            return reference.bind_step(step, plan)
+
+
+def _is_plain(step: steps.Conv2d | steps.Dense) -> bool:
+    """Tell whether a float layer is one that the loops know."""
+    e = step.epilogue
+    others = (e.alpha, e.floor, e.residual, e.activation, e.threshold, e.sign_threshold)
+    return step.weight.dtype == np.float32 and all(part is None for part in others)
+
+
+def _knows(e: steps.Epilogue) -> bool:
+    """Tell whether the epilogue is one that the loops know."""
+    kind = None if e.activation is None else e.activation.kind
+    return e.floor is None and e.sign_threshold is None and (kind is None or kind in _ACTIVATIONS)
 
 
 class _Epilogue:
@@ -78,23 +90,24 @@ class _Epilogue:
 
     def __init__(self, step: steps.BinaryConv2d | steps.BinaryDense) -> None:
         outputs = len(step.weight)
-        self.is_signs = step.threshold is not None
-        alpha, bias = _padded(step.alpha, outputs, 1.0), _padded(step.bias, outputs, -0.0)
+        self.is_signs = step.epilogue.threshold is not None
+        e = step.epilogue
+        alpha, bias = _padded(e.alpha, outputs, 1.0), _padded(e.bias, outputs, -0.0)
         kind, slope, limits = loops.NO_ACTIVATION, None, np.zeros(2, np.float32)
-        if step.activation is not None:
-            kind = _ACTIVATIONS[step.activation.kind]
-            slope = step.activation.slope
-            limits[:] = step.activation.low, step.activation.high
+        if e.activation is not None:
+            kind = _ACTIVATIONS[e.activation.kind]
+            slope = e.activation.slope
+            limits[:] = e.activation.low, e.activation.high
         scales = np.stack([alpha, bias, _padded(slope, outputs, 1.0)])
         self._no_residual = np.full((1, outputs), -0.0, np.float32)
         self._constants = (scales, limits, kind)
         self._threshold = np.zeros(bits.words_for(outputs) * bits.WORD_BITS, np.int32)
         self._threshold[outputs:] = np.iinfo(np.int32).min  # nothing is below it
         flip = np.zeros(outputs, np.bool_)
-        if step.threshold is not None:
-            self._threshold[:outputs] = step.threshold
-        if step.flip is not None:
-            flip[:] = step.flip
+        if e.threshold is not None:
+            self._threshold[:outputs] = e.threshold
+        if e.flip is not None:
+            flip[:] = e.flip
         self._flips = bits.pack(np.where(flip, -1, 1)).words
         self.pitch = -(-(outputs + LANES) // bits.WORD_BITS) * bits.WORD_BITS
 
@@ -223,7 +236,7 @@ def _conv2d(step: steps.Conv2d, shape: tuple[int, ...], out_shape: tuple[int, ..
     left, right = window.padding[2:]
     at = walk(window, shape, out_shape, pitch=shape[-1], depth=channels)
     weight = in_lanes(step.weight.reshape(groups, -1, *step.weight.shape[1:]))
-    bias = _padded(step.bias, out_shape[-1], -0.0)
+    bias = _padded(step.epilogue.bias, out_shape[-1], -0.0)
     plane_shape = (shape[0], left + shape[1] + right, shape[2])
 
     def run(source: Array, extras: Extras, target: Array) -> None:
@@ -250,7 +263,7 @@ def _conv2d(step: steps.Conv2d, shape: tuple[int, ...], out_shape: tuple[int, ..
 def _dense(step: steps.Dense) -> StepFunction:
     outputs = len(step.weight)
     weight = in_lanes(step.weight[None], 4 * LANES)
-    bias = _padded(step.bias, outputs, -0.0)
+    bias = _padded(step.epilogue.bias, outputs, -0.0)
 
     def run(source: Array, extras: Extras, target: Array) -> None:
         loops.dense(source, weight, bias, target)
@@ -353,10 +366,6 @@ def _affine(step: steps.Affine) -> StepFunction:
         target[...] = numerics.affine(source, step.scale, step.shift)
 
     return run
-
-
-def _relu(source: Array, extras: Extras, target: Array) -> None:
-    loops.relu(source.reshape(-1), target.reshape(-1))
 
 
 def _softmax(source: Array, extras: Extras, target: Array) -> None:

@@ -421,14 +421,6 @@ def normalize(source: Any, table: Any, target: Any) -> None:
 
 
 @compiled
-def relu(source: Any, target: Any) -> None:
-    """``x if x > 0 else 0``, flat."""
-    for i in range(source.size):
-        x = source[i]
-        target[i] = x if x > 0 else np.float32(0)
-
-
-@compiled
 def max_pool2d(
     source: Any, rows: Any, columns: Any, offsets: Any, kernel_w: int, target: Any
 ) -> None:

@@ -15,7 +15,9 @@ from bitinfer.backends.base import (
     Extras,
     InterpretedExecutor,
     StepFunction,
-    finish_dot,
+    activate,
+    finish_scaled,
+    finish_sum,
     pack_below,
 )
 from bitinfer.plan import steps
@@ -38,10 +40,10 @@ class ReferenceBackend:
 
     def bind(self, plan: Plan) -> Executor:
         """Return an executor of ``plan``."""
-        return InterpretedExecutor(plan, _bind_step)
+        return InterpretedExecutor(plan, bind_step)
 
 
-def _bind_step(step: Step, plan: Plan) -> StepFunction:
+def bind_step(step: Step, plan: Plan) -> StepFunction:
     """Return the function that runs ``step``; constants are unpacked here, once."""
     channels = plan.buffers[step.source].shape[-1]
     match step:
@@ -50,11 +52,15 @@ def _bind_step(step: Step, plan: Plan) -> StepFunction:
         case steps.BinaryDense():
             return _binary_dense(step, channels)
         case steps.Conv2d():
-            return _conv2d(step)
+            return _conv2d(step, channels)
+        case steps.Dense():
+            return _dense(step, channels)
         case steps.MaxPool2d():
             return _max_pool2d(step, is_bits=plan.buffers[step.source].kind == "bits")
         case steps.Flatten():
             return _flatten(step, plan)
+        case steps.Pad2d():
+            return _pad2d(step, plan)
         case _:
             return _elementwise(step)
 
@@ -70,11 +76,11 @@ def _windows(x: Array, window: Window, fill: float) -> Array:
 
 
 def _convolve(x: Array, weight: Array, window: Window, fill: float) -> Array:
-    """Convolve a map (H, W, C) with weight (Cout, kh, kw, C / groups)."""
+    """Convolve a map (H, W, C) with weight (Cout, kh, kw, C / groups), both of one float type."""
     views = _windows(x, window, fill)
     height, width, channels = views.shape[:3]
     per_group, outputs = channels // window.groups, weight.shape[0] // window.groups
-    result = np.empty((height, width, weight.shape[0]), np.float32)
+    result = np.empty((height, width, weight.shape[0]), weight.dtype)
     reduction = weight[0].size
     rows = max(1, _COLUMN_FLOATS // (width * reduction))
     pixels = max(1, min(width, _COLUMN_FLOATS // reduction))
@@ -98,7 +104,7 @@ def _binary_conv2d(step: steps.BinaryConv2d, channels: int) -> StepFunction:
     def run(source: Array, extras: Extras, target: Array) -> None:
         signs = bits.unpack(source, channels)
         dot = _convolve(signs, weight, step.window, step.pad_value)
-        finish_dot(step, dot, extras, target)
+        finish_sum(step, dot, extras, target)
 
     return run
 
@@ -108,25 +114,61 @@ def _binary_dense(step: steps.BinaryDense, channels: int) -> StepFunction:
 
     def run(source: Array, extras: Extras, target: Array) -> None:
         dot = weight @ bits.unpack(source, channels)
-        finish_dot(step, dot, extras, target)
+        finish_sum(step, dot, extras, target)
 
     return run
 
 
-def _conv2d(step: steps.Conv2d) -> StepFunction:
+def _weight(step: steps.Conv2d | steps.Dense, channels: int) -> Array:
+    """Return the weight as float64: its sums with integers are exact there."""
+    weight = step.weight
+    if weight.dtype == np.uint64:
+        weight = bits.unpack(weight, channels)
+    return weight.astype(np.float64)
+
+
+def _conv2d(step: steps.Conv2d, channels: int) -> StepFunction:
+    weight = _weight(step, channels // step.window.groups)
+
     def run(source: Array, extras: Extras, target: Array) -> None:
-        target[...] = _convolve(source, step.weight, step.window, 0.0)
-        if step.bias is not None:
-            target += step.bias
+        x, window = source, step.window
+        if step.table is not None:
+            x = step.table[source, np.arange(channels)]
+        total = _convolve(x.astype(np.float64), weight, window, 0.0)
+        if step.offset is None:
+            finish_sum(step, total, extras, target)
+            return
+        e = step.epilogue
+        alpha = np.ones(len(weight)) if e.alpha is None else e.alpha.astype(np.float64)
+        inside = np.broadcast_to(step.offset.astype(np.float64), source.shape)
+        shift = -alpha * _convolve(inside, weight, window, 0.0)
+        if e.bias is not None:
+            shift += e.bias
+        y = numerics.scale_sum(total, e.alpha, None, None, e.floor) + shift.astype(np.float32)
+        finish_scaled(e, y, extras, target)
+
+    return run
+
+
+def _dense(step: steps.Dense, channels: int) -> StepFunction:
+    weight = _weight(step, channels)
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        finish_sum(step, weight @ source.astype(np.float64), extras, target)
 
     return run
 
 
 def _max_pool2d(step: steps.MaxPool2d, *, is_bits: bool) -> StepFunction:
+    flips: Array = np.zeros(1, np.uint64)
+    if step.minimum is not None:
+        flips = bits.pack(np.where(step.minimum, -1, 1)).words
+
     def run(source: Array, extras: Extras, target: Array) -> None:
         if is_bits:
-            views = _windows(source, step.window, np.iinfo(np.uint64).max)
-            target[...] = np.bitwise_and.reduce(views, axis=(3, 4))
+            # The maximum of signs is the AND of their bits, the minimum that of the other bits.
+            views = _windows(source ^ flips, step.window, np.iinfo(np.uint64).max)
+            target[...] = np.bitwise_and.reduce(views, axis=(3, 4)) ^ flips
         else:
             target[...] = np.max(_windows(source, step.window, -np.inf), axis=(3, 4))
 
@@ -142,7 +184,21 @@ def _flatten(step: steps.Flatten, plan: Plan) -> StepFunction:
         if step.channels_first and x.ndim == 3:
             x = x.transpose(2, 0, 1)
         flat = x.reshape(-1)
-        target[...] = bits.pack(flat).words if is_bits else flat
+        target[...] = bits.pack(flat).words if is_bits else flat.reshape(target.shape)
+
+    return run
+
+
+def _pad2d(step: steps.Pad2d, plan: Plan) -> StepFunction:
+    buffer = plan.buffers[step.source]
+    top, _, left, _ = step.padding
+    fill: Array = np.full(buffer.shape[-1:], step.value, np.float32)
+    if buffer.kind == "bits":
+        fill = bits.pack(fill).words
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        target[...] = fill
+        target[top : top + source.shape[0], left : left + source.shape[1]] = source
 
     return run
 
@@ -174,17 +230,28 @@ def _elementwise(step: Step) -> StepFunction:
                 channel = np.arange(source.shape[-1])
                 target[...] = step.table[source, channel]
             case steps.PackSigns():
-                target[...] = pack_below(source, step.threshold)
+                target[...] = pack_below(source, step.threshold, step.flip)
+            case steps.Quantize():
+                target[...] = numerics.quantize(source, step.scale)
             case steps.BetaMap():
                 target[...] = _beta_map(step, source)
-            case steps.Dense():
-                target[...] = step.weight @ source
-                if step.bias is not None:
-                    target += step.bias
             case steps.Affine():
                 target[...] = numerics.affine(source, step.scale, step.shift)
-            case steps.Relu():
-                target[...] = np.where(source > 0, source, np.float32(0))
+            case steps.Activate():
+                target[...] = activate(source, step.activation)
+            case steps.Add():
+                target[...] = source + extras.other
+            case steps.Multiply():
+                target[...] = source * extras.other
+            case steps.CopyChannels():
+                part = source[..., step.begin : step.begin + step.count]
+                target[..., step.to : step.to + step.count] = part
+            case steps.ShuffleChannels():
+                parts = source.reshape(*source.shape[:-1], step.groups, -1)
+                target[...] = parts.swapaxes(-1, -2).reshape(source.shape)
+            case steps.GlobalPool2d():
+                wide = source.reshape(-1, source.shape[-1]).astype(np.float64)
+                target[...] = wide.max(axis=0) if step.is_max else wide.mean(axis=0)
             case steps.AvgPool2d():
                 target[...] = _avg_pool2d(step, source)
             case steps.Softmax():

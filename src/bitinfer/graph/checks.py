@@ -1,0 +1,181 @@
+"""Limits, and the checks of values and tensors that the rules of all nodes are made of.
+
+The limits keep a hostile file from asking for unbounded memory or time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitinfer.bits import has_stray_bits, words_for
+from bitinfer.errors import GraphError, ShapeError
+from bitinfer.graph.nodes import Padding, Pair
+
+Tensors = Mapping[str, NDArray[Any]]
+Kind = Literal["float", "sign", "uint8", "int8"]
+
+MAX_EXTENT = 1 << 14
+"""Largest height, width, kernel extent, stride or padding."""
+MAX_CHANNELS = 1 << 20
+"""Largest number of channels, or length of a vector."""
+MAX_VALUE_BYTES = 1 << 28
+"""Largest value of one sample, as float32; also the largest padded map."""
+MAX_TOTAL_BYTES = 1 << 31
+"""All values of one sample together, as float32: all may live at once."""
+MAX_REDUCTION = 1 << 24
+"""Largest K of a binary layer: integers up to here are exact in float32."""
+MAX_SUM = (1 << 31) - 1
+"""Largest integer sum of a layer, whatever its input."""
+MAX_OPERATIONS = 1 << 38
+"""Largest number of multiply-accumulates (or window taps) of one inference."""
+MAX_NODES = 1 << 11
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """Kind and shape of one value of one sample."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the elements are uint8 or int8."""
+        return self.kind in ("uint8", "int8")
+
+
+def window_output(
+    extent: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> Pair:
+    """Return (Hout, Wout) of a window that slides over a padded map of ``extent`` (H, W).
+
+    Raises:
+        ShapeError: a parameter is out of range, or the window is larger than the padded map.
+    """
+    for what, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
+        if not all(1 <= v <= MAX_EXTENT for v in pair):
+            raise ShapeError(f"{what} {pair} is not within 1 to {MAX_EXTENT}")
+    if not all(0 <= v <= MAX_EXTENT for v in padding):
+        raise ShapeError(f"padding {padding} is not within 0 to {MAX_EXTENT}")
+    result = []
+    for axis in (0, 1):
+        padded = extent[axis] + padding[2 * axis] + padding[2 * axis + 1]
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        if reach > padded:
+            raise ShapeError(
+                f"the window reaches over {reach} pixels along axis {axis}, "
+                f"but the padded map has only {padded}"
+            )
+        result.append((padded - reach) // stride[axis] + 1)
+    return result[0], result[1]
+
+
+def check_value(name: str, value: Value) -> int:
+    """Return the bytes of a value, as float32.  Raises ShapeError if it exceeds a limit."""
+    *extents, channels = value.shape
+    if not 1 <= channels <= MAX_CHANNELS or not all(1 <= e <= MAX_EXTENT for e in extents):
+        raise ShapeError(
+            f"value {name!r}: shape {value.shape} has an axis of 0, above {MAX_EXTENT} pixels "
+            f"or above {MAX_CHANNELS} channels"
+        )
+    size = 4 * math.prod(value.shape)
+    if size > MAX_VALUE_BYTES:
+        raise ShapeError(f"value {name!r}: shape {value.shape} takes over {MAX_VALUE_BYTES} bytes")
+    return size
+
+
+def check_padded(shape: tuple[int, ...], padding: Padding) -> None:
+    """Refuse a padded map that is too large to be made, as some backends do."""
+    height, width = shape[0] + padding[0] + padding[1], shape[1] + padding[2] + padding[3]
+    if 4 * height * width * shape[-1] > MAX_VALUE_BYTES:
+        raise ShapeError(f"the padded map takes over {MAX_VALUE_BYTES} bytes")
+
+
+def check_signs(name: str, weight: NDArray[Any], leading: tuple[int, ...], length: int) -> None:
+    """Refuse a weight that is not packed signs (*leading, words_for(length))."""
+    wanted = (*leading, words_for(length))
+    if weight.dtype != np.uint64 or weight.shape != wanted or 0 in wanted:
+        raise ShapeError(
+            f"weight {name!r} is {weight.dtype} of shape {weight.shape}, wanted uint64 of shape "
+            f"{wanted} for {length} signs"
+        )
+    if has_stray_bits(weight, length):
+        raise ShapeError(f"weight {name!r} has bits set past its {length} signs")
+
+
+def check_numbers(name: str, weight: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Refuse a weight that is not finite float32, int16 or int8 of ``shape``."""
+    if weight.dtype not in (np.float32, np.int16, np.int8) or weight.shape != shape or 0 in shape:
+        raise ShapeError(
+            f"tensor {name!r} is {weight.dtype} of shape {weight.shape}, wanted float32, int16 or "
+            f"int8 of {shape}"
+        )
+    if not np.isfinite(weight).all():
+        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
+
+
+def check_sums(name: str, weight: NDArray[Any], length: int, kind: Kind) -> None:
+    """Refuse weights whose integer sums with a uint8 or int8 value could exceed 32 bits."""
+    if weight.dtype == np.uint64:
+        largest = length
+    else:
+        largest = int(np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1).max())
+    if largest * (255 if kind == "uint8" else 128) > MAX_SUM:
+        raise ShapeError(f"weight {name!r}: sums with {kind} values may exceed {MAX_SUM}")
+
+
+def check_floats(
+    tensors: Tensors, name: str | None, shape: tuple[int, ...], dtype: type = np.float32
+) -> None:
+    """Refuse a tensor, if there is one, that is not finite numbers of ``dtype`` and ``shape``."""
+    if name is None:
+        return
+    tensor = tensors[name]
+    if tensor.dtype != dtype or tensor.shape != shape or 0 in shape:
+        raise ShapeError(
+            f"tensor {name!r} is {tensor.dtype} of shape {tensor.shape}, wanted "
+            f"{np.dtype(dtype)} of {shape}"
+        )
+    if not np.isfinite(tensor).all():
+        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
+
+
+def check_flags(tensors: Tensors, name: str | None, shape: tuple[int, ...]) -> None:
+    """Refuse a tensor, if there is one, that is not uint8 of ``shape``, each 0 or 1."""
+    check_floats(tensors, name, shape, np.uint8)
+    if name is not None and (tensors[name] > 1).any():
+        raise ShapeError(f"tensor {name!r} holds other numbers than 0 and 1")
+
+
+def check_reduction(length: int) -> None:
+    """Refuse a K of a binary layer whose results float32 does not hold."""
+    if length > MAX_REDUCTION:
+        raise ShapeError(f"K = {length} exceeds {MAX_REDUCTION}, above which float32 is inexact")
+
+
+def want_value(what: str, name: str | None, value: Value | None, wanted: Value) -> None:
+    """Refuse a second input, if there is one, that is not as wanted."""
+    if value is not None and value != wanted:
+        raise ShapeError(
+            f"{what} {name!r} is {value.kind} of shape {value.shape}, "
+            f"wanted {wanted.kind} of shape {wanted.shape}"
+        )
+
+
+def want_kind(source: Value, *kinds: Kind) -> None:
+    """Refuse an input of another kind."""
+    if source.kind not in kinds:
+        raise GraphError(f"the input is a {source.kind} value, wanted {' or '.join(kinds)}")
+
+
+def want_rank(source: Value, rank: int) -> None:
+    """Refuse an input of another rank."""
+    if len(source.shape) != rank:
+        wanted = "(H, W, C)" if rank == 3 else "(C,)"
+        raise ShapeError(f"the input has shape {source.shape}, wanted {wanted}")
