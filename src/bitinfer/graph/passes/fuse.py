@@ -1,0 +1,213 @@
+"""Passes that fuse what stands behind a layer into its epilogue, so that its sums are written once.
+
+Of a chain of nodes that becomes one, every inner value has one reader and is no output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bitinfer.graph import nodes
+from bitinfer.graph.checks import Tensors, Value
+from bitinfer.graph.nodes import Epilogue, Graph, Layer, Node, as_activation
+from bitinfer.graph.passes.chains import norm_affine
+from bitinfer.graph.passes.draft import Draft
+
+Array = NDArray[Any]
+Rewritten = tuple[Graph, dict[str, Array]]
+
+replace = msgspec.structs.replace
+
+
+def fold_batch_norm(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Fold BatchNorm into the scale and bias (of float weights: the weights) of the layer before.
+
+    A ReLU between them becomes the smallest sum (``floor``): for a positive alpha,
+    ``max(sum * alpha + bias, 0) * s + t = max(sum, -bias / alpha) * (alpha * s) + (bias * s + t)``.
+    Results differ by rounding.
+    """
+    draft = Draft(graph, tensors)
+    for norm in draft.nodes():
+        if not isinstance(norm, nodes.BatchNorm):
+            continue
+        relu, layer = None, draft.maker(norm.input)
+        if isinstance(layer, nodes.Relu):
+            relu, layer = layer, draft.maker(layer.input)
+        if not isinstance(layer, Layer) or layer.epilogue is not None:
+            continue
+        chain: tuple[Node, ...] = (layer, norm) if relu is None else (layer, relu, norm)
+        if any(draft.only_reader(node.name) is None for node in chain[:-1]):
+            continue
+        folded = _with_norm(draft, layer, norm, has_relu=relu is not None)
+        if folded is not None:
+            draft.replace(chain, folded)
+    return draft.finish()
+
+
+def fuse_residual(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Add a second value of the same shape in the epilogue of the layer that it is added to.
+
+    Of two layers, the binary one takes it, else the later one.  A ReLU between the layer and the
+    addition becomes the smallest sum, as in :func:`fold_batch_norm`.
+    """
+    draft = Draft(graph, tensors)
+    for add in draft.nodes():
+        if not isinstance(add, nodes.Add):
+            continue
+        shape = draft.values[add.input].shape
+        if add.input == add.other or draft.values[add.other] != Value("float", shape):
+            continue
+        fused = [
+            made
+            for layer, residual in ((add.input, add.other), (add.other, add.input))
+            if (made := _with_residual(draft, layer, residual, add)) is not None
+        ]
+        if fused:
+            chain, layer = max(fused, key=lambda made: _preference(draft, made[0][0]))
+            draft.replace(chain, layer)
+    return draft.finish()
+
+
+def fuse_activation(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Apply an activation in the epilogue of the layer before."""
+    draft = Draft(graph, tensors)
+    for node in draft.nodes():
+        if not isinstance(node, nodes.ActivationNode):
+            continue
+        layer = draft.maker(node.input)
+        if not isinstance(layer, Layer) or draft.only_reader(layer.name) is not node:
+            continue
+        e = layer.epilogue or Epilogue()
+        if e.activation is None and e.threshold is None:
+            e = replace(e, activation=as_activation(node))
+            draft.replace((layer, node), replace(layer, name=node.name, epilogue=e))
+    return draft.finish()
+
+
+def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Pack signs in the epilogue of the layer whose result they are taken of.
+
+    The floats are written too if others read them.  Of several signs the first is fused.
+    """
+    draft = Draft(graph, tensors)
+    for sign in draft.nodes():
+        if not isinstance(sign, nodes.Sign):
+            continue
+        layer = draft.maker(sign.input)
+        if not isinstance(layer, Layer) or layer.name != sign.input:
+            continue
+        e = layer.epilogue or Epilogue()
+        if e.threshold is not None:
+            continue
+        threshold = sign.threshold
+        if threshold is None:
+            zeros = np.zeros(draft.values[layer.name].shape[-1], np.float32)
+            threshold = draft.keep(f"{sign.name}.threshold", zeros)
+        e = replace(e, threshold=threshold, flip=sign.flip)
+        if draft.only_reader(layer.name) is sign:
+            draft.replace((layer, sign), replace(layer, name=sign.name, epilogue=e))
+        else:
+            rank = draft.rank(layer)
+            draft.remove(layer, sign)
+            draft.insert(replace(layer, epilogue=replace(e, signs=sign.name)), rank)
+    return draft.finish()
+
+
+def fold_padding(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Let a convolution pad its input itself, where it pads with the same value or not at all."""
+    draft = Draft(graph, tensors)
+    for pad in draft.nodes():
+        if not isinstance(pad, nodes.Pad2d):
+            continue
+        conv = draft.only_reader(pad.name)
+        kind = draft.values[pad.input].kind
+        if isinstance(conv, nodes.Conv2d) and kind == "float" and pad.value == 0:
+            folded = _with_padding(conv, pad)
+        elif isinstance(conv, nodes.BinaryConv2d) and kind == "sign" and conv.input == pad.name:
+            value = conv.pad_value if any(conv.padding) else int(pad.value)
+            if value != pad.value:
+                continue
+            folded = replace(_with_padding(conv, pad), pad_value=value)
+        else:
+            continue
+        if conv.input == pad.name:
+            draft.replace((pad, conv), folded)
+    return draft.finish()
+
+
+def _with_padding(conv: Any, pad: nodes.Pad2d) -> Any:
+    sides = tuple(a + b for a, b in zip(conv.padding, pad.padding, strict=True))
+    return replace(conv, input=pad.input, padding=sides)
+
+
+def _with_norm(
+    draft: Draft, layer: Layer, norm: nodes.BatchNorm, *, has_relu: bool
+) -> Layer | None:
+    """Return the layer with a BatchNorm, and a ReLU before it, folded in; None if it cannot be."""
+    scale, shift = norm_affine(draft, norm)
+    if has_relu:
+        floor = _floor_of_relu(draft, layer)
+        if floor is None:
+            return None
+        layer = replace(layer, epilogue=Epilogue(floor=draft.keep(f"{norm.name}.floor", floor)))
+    weight = draft.tensor(layer.weight)
+    bias = draft.tensor(layer.bias)
+    with np.errstate(all="ignore"):
+        new_bias = shift if bias is None else bias * scale + shift
+        is_float = weight.dtype == np.float32 and layer.alpha is None and not has_relu
+        if is_float:
+            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        alpha = draft.tensor(layer.alpha)
+        alpha = scale if alpha is None else alpha * scale
+    if not all(np.isfinite(t).all() for t in (weight, new_bias, alpha)):
+        return None  # each part is within float32, but their product is not
+    layer = replace(layer, name=norm.name, bias=draft.keep(f"{norm.name}.bias", new_bias))
+    if is_float:
+        return replace(layer, weight=draft.keep(f"{norm.name}.weight", weight))
+    return replace(layer, alpha=draft.keep(f"{norm.name}.alpha", alpha))
+
+
+def _floor_of_relu(draft: Draft, layer: Layer) -> Array | None:
+    """Return the sums (Cout,) below which a ReLU behind the layer gives 0; None if it cannot be."""
+    if getattr(layer, "beta", None) is not None or getattr(layer, "offset", None) is not None:
+        return None
+    alpha, bias = draft.tensor(layer.alpha), draft.tensor(layer.bias)
+    channels = draft.values[layer.name].shape[-1]
+    floor = np.zeros(channels, np.float32) if bias is None else -bias
+    if alpha is not None:
+        if not (alpha > 0).all():
+            return None
+        with np.errstate(all="ignore"):
+            floor = floor / alpha
+    return floor if np.isfinite(floor).all() else None
+
+
+def _with_residual(
+    draft: Draft, name: str, residual: str, add: nodes.Add
+) -> tuple[tuple[Node, ...], Layer] | None:
+    """Return the nodes that a layer with the addition in it replaces, and that layer."""
+    layer, relu = draft.maker(name), None
+    if isinstance(layer, nodes.Relu):
+        relu, layer = layer, draft.maker(layer.input)
+    if not isinstance(layer, Layer):
+        return None
+    chain: tuple[Node, ...] = (layer, add) if relu is None else (layer, relu, add)
+    if any(draft.only_reader(node.name) is None for node in chain[:-1]):
+        return None
+    e = layer.epilogue or Epilogue()
+    if e.residual is not None or e.activation is not None or e.threshold is not None:
+        return None
+    if relu is not None:
+        floor = None if e.floor is not None else _floor_of_relu(draft, layer)
+        if floor is None:
+            return None
+        e = replace(e, floor=draft.keep(f"{add.name}.floor", floor))
+    return chain, replace(layer, name=add.name, epilogue=replace(e, residual=residual))
+
+
+def _preference(draft: Draft, layer: Node) -> tuple[bool, float]:
+    return isinstance(layer, nodes.BinaryConv2d | nodes.BinaryDense), draft.rank(layer)

@@ -1,0 +1,169 @@
+"""Passes that bring signs as close to their layers as they can come: bits instead of floats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bitinfer import numerics
+from bitinfer.graph import nodes
+from bitinfer.graph.checks import Tensors
+from bitinfer.graph.nodes import Graph, Node
+from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of, monotone
+from bitinfer.graph.passes.draft import Draft
+
+Array = NDArray[Any]
+Rewritten = tuple[Graph, dict[str, Array]]
+
+
+def sign_before_flatten(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Take the signs of a map before it is flattened, where one threshold serves all elements.
+
+    Bits are flattened instead of floats, and the sign may fold into the layer before.
+    """
+    draft = Draft(graph, tensors)
+    for node in draft.nodes():
+        if not isinstance(node, nodes.Sign) or node.threshold is not None or node.flip is not None:
+            continue
+        flatten = draft.maker(node.input)
+        if not isinstance(flatten, nodes.Flatten) or draft.only_reader(flatten.name) is not node:
+            continue
+        if draft.values[flatten.input].kind != "float":
+            continue
+        first, last = draft.rank(flatten), draft.rank(node)
+        draft.remove(flatten, node)
+        draft.insert(msgspec.structs.replace(node, name=flatten.name, input=flatten.input), first)
+        draft.insert(msgspec.structs.replace(flatten, name=node.name, input=flatten.name), last)
+    return draft.finish()
+
+
+def max_pool_after_sign(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Pool bits instead of floats: the sign of a maximum is the maximum of the signs.
+
+    Between the pool and the sign there may be a chain that rises or falls with every element; in
+    channels where it falls, the sign of the maximum is the minimum of the signs.
+    """
+    draft = Draft(graph, tensors)
+    for pool in draft.nodes(backwards=True):  # of several pools in a row, the last goes first
+        if not isinstance(pool, nodes.MaxPool2d) or draft.values[pool.input].kind != "float":
+            continue
+        chain, sign = _chain_to_sign(draft, pool.name)
+        if sign is None:
+            continue
+        minimum = _is_falling(draft, chain, sign)
+        ranks = [draft.rank(node) for node in (pool, *chain, sign)]
+        source = pool.input
+        draft.remove(pool, *chain, sign)
+        for node, rank in zip(chain, ranks, strict=False):
+            draft.insert(msgspec.structs.replace(node, input=source), rank)
+            source = node.name
+        mask = draft.keep(f"{sign.name}.minimum", minimum) if minimum.any() else None
+        draft.insert(msgspec.structs.replace(sign, name=pool.name, input=source), ranks[-2])
+        draft.insert(
+            msgspec.structs.replace(pool, name=sign.name, input=pool.name, minimum=mask), ranks[-1]
+        )
+    return draft.finish()
+
+
+def fold_signs(graph: Graph, tensors: Tensors) -> Rewritten:
+    """Fold everything monotone between a value and its sign into one threshold per channel.
+
+    Behind a layer with integer sums, whose scale and bias are part of the chain, the threshold is
+    an integer and the layer writes bits.  Elsewhere it is a float32 number of the sign itself.
+    """
+    draft = Draft(graph, tensors)
+    for sign in draft.nodes():
+        if not isinstance(sign, nodes.Sign) or draft.values[sign.input].kind != "float":
+            continue
+        chain: list[Node] = []
+        source = draft.maker(sign.input)
+        while source is not None and monotone(draft, source):
+            if draft.only_reader(source.name) is None:
+                break
+            chain.insert(0, source)
+            source = draft.maker(source.input)
+        is_alone = source is not None and draft.only_reader(source.name) is not None
+        if is_alone and _has_integer_sums(draft, source):
+            _compare_sums(draft, source, chain, sign)
+        elif chain:
+            _compare_floats(draft, chain, sign)
+    return draft.finish()
+
+
+def _chain_to_sign(draft: Draft, value: str) -> tuple[list[Node], nodes.Sign | None]:
+    """Return the monotone nodes behind a value up to a sign, each the only reader of the last."""
+    chain: list[Node] = []
+    while (reader := draft.only_reader(value)) is not None:
+        if isinstance(reader, nodes.Sign):
+            return chain, reader
+        if not monotone(draft, reader):
+            break
+        chain.append(reader)
+        value = reader.name
+    return chain, None
+
+
+def _is_falling(draft: Draft, chain: list[Node], sign: nodes.Sign) -> Array:
+    """Return per channel (uint8) whether the sign falls as the element rises."""
+    falls = np.zeros(draft.values[sign.input].shape[-1], np.bool_)
+    for node in chain:
+        if isinstance(node, nodes.BatchNorm) and node.gamma is not None:
+            falls ^= draft.tensor(node.gamma) < 0
+    if sign.flip is not None:
+        falls ^= draft.tensor(sign.flip).astype(np.bool_)
+    return falls.astype(np.uint8)
+
+
+def _has_integer_sums(draft: Draft, node: Node | None) -> bool:
+    """Tell whether a node is a layer whose result depends on an integer sum and nothing else."""
+    if not isinstance(node, nodes.Layer) or node.epilogue is not None:
+        return False
+    match node:
+        case nodes.BinaryConv2d() | nodes.BinaryDense():
+            return node.beta is None
+        case nodes.Conv2d():
+            return draft.values[node.input].is_integer and node.offset is None
+        case nodes.Dense():
+            return draft.values[node.input].is_integer
+
+
+def _largest_sum(draft: Draft, node: nodes.Layer) -> Array:
+    """Return the largest magnitude of the sums of every channel (C,) int64."""
+    source, weight = draft.values[node.input], draft.tensor(node.weight)
+    scale = {"sign": 1, "uint8": 255, "int8": 128}[source.kind]
+    if weight.dtype == np.uint64:
+        groups = getattr(node, "groups", 1)
+        taps = int(np.prod(weight.shape[1:-1], dtype=np.int64))
+        return np.full(len(weight), scale * taps * (source.shape[-1] // groups), np.int64)
+    magnitude = np.abs(weight.reshape(len(weight), -1).astype(np.int64))
+    return np.asarray(scale * magnitude.sum(axis=1))
+
+
+def _compare_sums(draft: Draft, layer: Any, chain: list[Node], sign: nodes.Sign) -> None:
+    alpha, bias = draft.tensor(layer.alpha), draft.tensor(layer.bias)
+    behind = bits_of(draft, chain, sign)
+    limit = _largest_sum(draft, layer)
+    threshold, flip = bisect(
+        lambda sums: behind(numerics.scale_sum(sums, alpha, bias)), -limit, limit
+    )
+    epilogue = nodes.Epilogue(
+        threshold=draft.keep(f"{sign.name}.threshold", threshold.astype(np.int32)),
+        flip=draft.keep(f"{sign.name}.flip", flip.astype(np.uint8)) if flip.any() else None,
+    )
+    fused = msgspec.structs.replace(layer, name=sign.name, alpha=None, bias=None, epilogue=epilogue)
+    draft.replace((layer, *chain, sign), fused)
+
+
+def _compare_floats(draft: Draft, chain: list[Node], sign: nodes.Sign) -> None:
+    channels = draft.values[sign.input].shape[-1]
+    threshold, flip = bisect_floats(bits_of(draft, chain, sign), channels)
+    folded = nodes.Sign(
+        name=sign.name,
+        input=chain[0].input,
+        threshold=draft.keep(f"{sign.name}.threshold", threshold),
+        flip=draft.keep(f"{sign.name}.flip", flip.astype(np.uint8)) if flip.any() else None,
+    )
+    draft.replace((*chain, sign), folded)
