@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": _DATA,
     "backends": _DATA | {"plan"},
     "vision": _FILES,
+    "integer_ends": _FILES,
     "session": _RUNNING,
     "functional": _RUNNING,
     "datasets": _FILES | {"vision"},
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional"},
     "cli": _RUNNING | {"session", "functional", "datasets", "zoo", "importers", "report"}
-    | {"train", "serve"},
+    | {"integer_ends", "train", "serve"},
     "__main__": {"cli"},
     "__init__": {"_version", "bits", "functional", "session"},
 }  # fmt: skip
