@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bitinfer.graph import passes
 from helpers import binary_model, colour_model, save
 
 Call = Callable[..., Any]
@@ -110,3 +112,20 @@ def test_no_kernel_is_imported(tmp_path: Path) -> None:
         [sys.executable, "-c", script, path], capture_output=True, timeout=60, check=False
     )
     assert process.returncode == 0, process.stderr.decode()
+
+
+def test_passes_shows_the_network_as_it_is_run(tmp_path: Path, call: Call) -> None:
+    path = save(binary_model(), tmp_path / "m.bin")
+    result = call("inspect", "--passes", path)
+    assert (result.code, result.err) == (0, "")
+    assert re.search(r"fold_signs +\d+ -> \d+", result.out)
+    assert re.search(r"\n\w+ +bconv2d .* sign +1 +threshold\n", result.out)
+    document = json.loads(call("inspect", "--passes", "--json", path).out)
+    optimised = document["optimised"]
+    assert [p["name"] for p in optimised["passes"]] == list(passes.NAMES)
+    assert optimised["passes"][-1]["after"] == len(optimised["layers"])
+    assert len(optimised["layers"]) < len(document["layers"])
+    assert all(
+        layer["kind"] == "sign" for layer in optimised["layers"] if "threshold" in layer["epilogue"]
+    )
+    assert "optimised" not in json.loads(call("inspect", "--json", path).out)

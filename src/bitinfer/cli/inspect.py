@@ -11,8 +11,13 @@ from bitinfer.cli import _common
 from bitinfer.cli._terminal import printable, show, table
 
 if TYPE_CHECKING:
-    from bitinfer.graph import Node
+    from collections.abc import Mapping
+
+    from bitinfer.graph import Node, Value
+    from bitinfer.graph.checks import Tensors
     from bitinfer.modelfile import Model, Preprocessing, Provenance
+
+    Values = Mapping[str, Value]
 
 _LABELS_SHOWN = 10
 _NAME = 40
@@ -27,6 +32,11 @@ def add_parser(subparsers: Any) -> None:
         "file. The file is checked as for running; nothing is run.",
     )
     parser.add_argument("model", metavar="MODEL", help="model file")
+    parser.add_argument(
+        "--passes",
+        action="store_true",
+        help="also show the network as it is run: what the passes made of its layers at loading",
+    )
     _common.add_json(parser)
 
 
@@ -36,10 +46,15 @@ def run(args: argparse.Namespace) -> int:
 
     model = modelfile.load(args.model)
     document = _describe(args.model, model)
+    if args.passes:
+        document["optimised"] = _describe_passes(model)
     if args.json:
         _common.print_json(document)
     else:
-        show([[(line, "")] for line in _as_text(document, model)])
+        lines = _as_text(document, model)
+        if args.passes:
+            lines += _optimised_as_text(document["optimised"])
+        show([[(line, "")] for line in lines])
     return 0
 
 
@@ -49,7 +64,7 @@ def _describe(path: str, model: Model) -> dict[str, Any]:
     from bitinfer.modelfile import FORMAT_VERSION
 
     graph = model.graph
-    layers = [_describe_layer(node, model) for node in graph.nodes]
+    layers = [_describe_layer(node, model.values, model.tensors) for node in graph.nodes]
     parameters = sum(layer["parameters"] for layer in layers)
     operations = sum(layer["operations"] for layer in layers)
     binary = sum(layer["operations"] for layer in layers if layer["weight_bits"] == 1)
@@ -74,30 +89,77 @@ def _describe(path: str, model: Model) -> dict[str, Any]:
     }
 
 
-def _describe_layer(node: Node, model: Model) -> dict[str, Any]:
+def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:
     from bitinfer.graph import operations
-    from bitinfer.graph.nodes import BinaryConv2d, BinaryDense, node_tensors
+    from bitinfer.graph.nodes import Layer, node_tensors
 
-    value = model.values[node.name]
+    value = values[node.name]
     names = node_tensors(node)
-    parameters = sum(model.tensors[name].size for name in names)
-    is_binary = False
-    if isinstance(node, BinaryConv2d | BinaryDense):
-        is_binary = True
-        # Packed weights are counted in signs, not in words.
-        weight = model.tensors[node.weight]
-        groups = node.groups if isinstance(node, BinaryConv2d) else 1
-        signs = math.prod(weight.shape[:-1]) * model.values[node.input].shape[-1] // groups
-        parameters += signs - weight.size
+    parameters = sum(tensors[name].size for name in names)
+    bits = 32 if names else None
+    if isinstance(node, Layer):
+        weight = tensors[node.weight]
+        bits = 8 * weight.dtype.itemsize
+        if weight.dtype == "uint64":
+            # Packed weights are counted in signs, not in words.
+            bits = 1
+            groups = getattr(node, "groups", 1)
+            signs = math.prod(weight.shape[:-1]) * values[node.input].shape[-1] // groups
+            parameters += signs - weight.size
     return {
         "name": node.name,
         "op": node.__struct_config__.tag,
         "output_shape": value.shape,
         "kind": value.kind,
-        "weight_bits": (1 if is_binary else 32) if names else None,
+        "weight_bits": bits,
         "parameters": parameters,
-        "operations": operations(node, model.values, model.tensors),
+        "operations": operations(node, values, tensors),
     }
+
+
+def _describe_passes(model: Model) -> dict[str, Any]:
+    """Run the passes one after the other; return what each left, and the layers at the end."""
+    from bitinfer.graph import infer, passes
+
+    graph, tensors = model.graph, dict(model.tensors)
+    counts = []
+    for function in passes.PASSES:
+        before = len(graph.nodes)
+        graph, tensors = function(graph, tensors)
+        counts.append({"name": function.__name__, "before": before, "after": len(graph.nodes)})
+    values = infer(graph, tensors)
+    layers = []
+    for node in graph.nodes:
+        layer = _describe_layer(node, values, tensors)
+        layers.append(layer | {"epilogue": _describe_epilogue(node, values)})
+    return {"passes": counts, "layers": layers}
+
+
+def _describe_epilogue(node: Node, values: Values) -> list[str]:
+    """Say what is fused into a layer, in the order in which it is applied."""
+    from bitinfer.graph.nodes import Layer
+
+    if not isinstance(node, Layer):
+        return []
+    parts = [
+        name
+        for name in ("alpha", "beta", "bias", "offset")
+        if getattr(node, name, None) is not None
+    ]
+    e = node.epilogue
+    if e is None:
+        return parts
+    if e.floor is not None:
+        parts.insert(0, "floor")
+    if e.residual is not None:
+        parts.append(f"+ {e.residual}")
+    if e.activation is not None:
+        parts.append(e.activation.kind)
+    if e.signs is not None:
+        parts.append(f"signs to {e.signs}")
+    elif e.threshold is not None:
+        parts.append("threshold" if not parts else "signs")
+    return parts
 
 
 def _as_text(document: dict[str, Any], model: Model) -> list[str]:
@@ -114,17 +176,10 @@ def _as_text(document: dict[str, Any], model: Model) -> list[str]:
         f"output         {outputs}",
         "",
     ]
-    rows = [("layer", "operation", "output", "kind", "bits", "parameters", "operations")]
+    head = ("layer", "operation", "output", "kind", "bits", "parameters", "operations")
+    rows: list[tuple[str, ...]] = [head]
     rows += [
-        (
-            printable(layer["name"], _NAME),
-            layer["op"],
-            _shape(layer["output_shape"]),
-            layer["kind"],
-            str(layer["weight_bits"] or "-"),
-            f"{layer['parameters']:,}",
-            f"{layer['operations']:,}",
-        )
+        (*_cells(layer), f"{layer['parameters']:,}", f"{layer['operations']:,}")
         for layer in document["layers"]
     ]
     total, file_bytes = document["operations"], document["file_bytes"]
@@ -140,6 +195,31 @@ def _as_text(document: dict[str, Any], model: Model) -> list[str]:
         f"labels         {_labels(model.labels)}",
     ]
     return lines + _provenance(model.provenance)
+
+
+def _optimised_as_text(optimised: dict[str, Any]) -> list[str]:
+    lines = ["", "passes         nodes before and after"]
+    lines += [
+        f"  {done['name']:<22}{done['before']:>5} -> {done['after']}"
+        for done in optimised["passes"]
+    ]
+    rows: list[tuple[str, ...]] = [("layer", "operation", "output", "kind", "bits", "then")]
+    rows += [
+        (*_cells(layer), printable(", ".join(layer["epilogue"]), 3 * _NAME))
+        for layer in optimised["layers"]
+    ]
+    return [*lines, "", *table(rows, right=frozenset((4,)))]
+
+
+def _cells(layer: dict[str, Any]) -> tuple[str, ...]:
+    """Return what both tables of layers begin with."""
+    return (
+        printable(layer["name"], _NAME),
+        layer["op"],
+        _shape(layer["output_shape"]),
+        layer["kind"],
+        str(layer["weight_bits"] or "-"),
+    )
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer.graph import nodes
 from bitinfer.graph.checks import Tensors, Value
 from bitinfer.graph.nodes import Graph, Node, node_inputs, node_tensors, node_values
 from bitinfer.graph.shapes import infer
 
 
 class Draft:
-    """The nodes of a graph, for a pass to remove and insert.
-
-    A node that takes the place of others bears the name of the last of them, so that whoever reads
-    that value need not change.
-    """
+    """The nodes of a graph, for a pass to remove, insert and replace."""
 
     def __init__(self, graph: Graph, tensors: Tensors) -> None:
         self.graph = graph
@@ -83,10 +81,28 @@ class Draft:
             self._readers.setdefault(value, {})[node.name] = None
 
     def replace(self, old: tuple[Node, ...], new: Node) -> None:
-        """Put one node in the place of the last of several."""
-        rank = self.rank(old[-1])
+        """Put one node in the place of the last of several, whose value it makes.
+
+        It keeps its name if that is free now, unless the graph hands the value out under the name
+        of the last.
+        """
+        rank, last = self.rank(old[-1]), old[-1].name
+        value = self.values[last]
         self.remove(*old)
+        if self.is_output(last):
+            new = msgspec.structs.replace(new, name=last)
         self.insert(new, rank)
+        self.values[new.name] = value
+        self.read_instead(last, new.name)
+
+    def read_instead(self, old: str, new: str) -> None:
+        """Let whoever reads the value ``old`` read the value ``new``."""
+        if old == new:
+            return
+        for reader in self.readers(old):
+            rank = self.rank(reader)
+            self.remove(reader)
+            self.insert(_reading(reader, old, new), rank)
 
     def keep(self, name: str, tensor: NDArray[Any]) -> str:
         """Add a tensor under a name that is free; return the name."""
@@ -113,3 +129,16 @@ class Draft:
         used = {name for node in kept for name in node_tensors(node)}
         graph = Graph(self.graph.name, self.graph.input, tuple(kept), self.graph.outputs)
         return graph, {name: t for name, t in self.tensors.items() if name in used}
+
+
+def _reading(node: Node, old: str, new: str) -> Node:
+    """Return the node, reading the value ``new`` wherever it read ``old``."""
+    # What BatchNorm calls beta is a tensor.
+    names = ("input", "other") if isinstance(node, nodes.BatchNorm) else ("input", "other", "beta")
+    fields: dict[str, Any] = {name: new for name in names if getattr(node, name, None) == old}
+    if isinstance(node, nodes.Concat):
+        fields["others"] = tuple(new if name == old else name for name in node.others)
+    epilogue = node.epilogue if isinstance(node, nodes.Layer) else None
+    if epilogue is not None and epilogue.residual == old:
+        fields["epilogue"] = msgspec.structs.replace(epilogue, residual=new)
+    return msgspec.structs.replace(node, **fields)

@@ -84,7 +84,7 @@ def fuse_activation(graph: Graph, tensors: Tensors) -> Rewritten:
         e = layer.epilogue or Epilogue()
         if e.activation is None and e.threshold is None:
             e = replace(e, activation=as_activation(node))
-            draft.replace((layer, node), replace(layer, name=node.name, epilogue=e))
+            draft.replace((layer, node), replace(layer, epilogue=e))
     return draft.finish()
 
 
@@ -109,7 +109,7 @@ def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
             threshold = draft.keep(f"{sign.name}.threshold", zeros)
         e = replace(e, threshold=threshold, flip=sign.flip)
         if draft.only_reader(layer.name) is sign:
-            draft.replace((layer, sign), replace(layer, name=sign.name, epilogue=e))
+            draft.replace((layer, sign), replace(layer, epilogue=e))
         else:
             rank = draft.rank(layer)
             draft.remove(layer, sign)
@@ -165,7 +165,7 @@ def _with_norm(
         alpha = scale if alpha is None else alpha * scale
     if not all(np.isfinite(t).all() for t in (weight, new_bias, alpha)):
         return None  # each part is within float32, but their product is not
-    layer = replace(layer, name=norm.name, bias=draft.keep(f"{norm.name}.bias", new_bias))
+    layer = replace(layer, bias=draft.keep(f"{norm.name}.bias", new_bias))
     if is_float:
         return replace(layer, weight=draft.keep(f"{norm.name}.weight", weight))
     return replace(layer, alpha=draft.keep(f"{norm.name}.alpha", alpha))
@@ -206,7 +206,7 @@ def _with_residual(
         if floor is None:
             return None
         e = replace(e, floor=draft.keep(f"{add.name}.floor", floor))
-    return chain, replace(layer, name=add.name, epilogue=replace(e, residual=residual))
+    return chain, replace(layer, epilogue=replace(e, residual=residual))
 
 
 def _preference(draft: Draft, layer: Node) -> tuple[bool, float]:

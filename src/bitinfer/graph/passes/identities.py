@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import msgspec
 from numpy.typing import NDArray
 
 from bitinfer.graph import nodes
@@ -22,7 +21,8 @@ def drop_identities(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, ND
     draft = Draft(graph, tensors)
     for node in draft.nodes():
         if not draft.is_output(node.name) and _is_identity(draft, node):
-            _bypass(draft, node)
+            draft.read_instead(node.name, node.input)
+            draft.remove(node)
     return draft.finish()
 
 
@@ -60,32 +60,3 @@ def _is_never_negative(draft: Draft, node: Node | None) -> bool:
             return _is_never_negative(draft, draft.maker(node.input))
         case _:
             return False
-
-
-def _bypass(draft: Draft, node: Node) -> None:
-    """Let the readers of a node read its input."""
-    readers = [(reader, draft.rank(reader)) for reader in draft.readers(node.name)]
-    for reader, rank in readers:
-        draft.remove(reader)
-        draft.insert(renamed_input(reader, node.name, node.input), rank)
-    draft.remove(node)
-
-
-def renamed_input(node: Node, old: str, new: str) -> Node:
-    """Return a node that reads the value ``new`` wherever it read ``old``."""
-    fields: dict[str, Any] = {
-        name: new
-        for name in ("input", "other", "beta")
-        if getattr(node, name, None) == old and not (name == "beta" and _is_norm(node))
-    }
-    if isinstance(node, nodes.Concat):
-        fields["others"] = tuple(new if name == old else name for name in node.others)
-    epilogue = node.epilogue if isinstance(node, nodes.Layer) else None
-    if epilogue is not None and epilogue.residual == old:
-        fields["epilogue"] = msgspec.structs.replace(epilogue, residual=new)
-    return msgspec.structs.replace(node, **fields)
-
-
-def _is_norm(node: Node) -> bool:
-    """Tell whether ``beta`` of the node is a tensor instead of a value."""
-    return isinstance(node, nodes.BatchNorm)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors
+from bitinfer.graph.checks import Tensors, Value
 from bitinfer.graph.nodes import Graph, Node
 from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of, monotone
 from bitinfer.graph.passes.draft import Draft
@@ -35,8 +35,11 @@ def sign_before_flatten(graph: Graph, tensors: Tensors) -> Rewritten:
             continue
         first, last = draft.rank(flatten), draft.rank(node)
         draft.remove(flatten, node)
-        draft.insert(msgspec.structs.replace(node, name=flatten.name, input=flatten.input), first)
-        draft.insert(msgspec.structs.replace(flatten, name=node.name, input=flatten.name), last)
+        draft.insert(msgspec.structs.replace(node, input=flatten.input), first)
+        draft.read_instead(node.name, flatten.name)
+        draft.values[flatten.name] = draft.values[node.name]
+        draft.values[node.name] = Value("sign", draft.values[flatten.input].shape)
+        draft.insert(msgspec.structs.replace(flatten, input=node.name), last)
     return draft.finish()
 
 
@@ -61,10 +64,13 @@ def max_pool_after_sign(graph: Graph, tensors: Tensors) -> Rewritten:
             draft.insert(msgspec.structs.replace(node, input=source), rank)
             source = node.name
         mask = draft.keep(f"{sign.name}.minimum", minimum) if minimum.any() else None
-        draft.insert(msgspec.structs.replace(sign, name=pool.name, input=source), ranks[-2])
-        draft.insert(
-            msgspec.structs.replace(pool, name=sign.name, input=pool.name, minimum=mask), ranks[-1]
-        )
+        for node in chain:
+            draft.values[node.name] = draft.values[pool.input]
+        draft.values[pool.name] = draft.values[sign.name]
+        draft.values[sign.name] = Value("sign", draft.values[pool.input].shape)
+        draft.insert(msgspec.structs.replace(sign, input=source), ranks[-2])
+        draft.read_instead(sign.name, pool.name)
+        draft.insert(msgspec.structs.replace(pool, input=sign.name, minimum=mask), ranks[-1])
     return draft.finish()
 
 
@@ -153,7 +159,7 @@ def _compare_sums(draft: Draft, layer: Any, chain: list[Node], sign: nodes.Sign)
         threshold=draft.keep(f"{sign.name}.threshold", threshold.astype(np.int32)),
         flip=draft.keep(f"{sign.name}.flip", flip.astype(np.uint8)) if flip.any() else None,
     )
-    fused = msgspec.structs.replace(layer, name=sign.name, alpha=None, bias=None, epilogue=epilogue)
+    fused = msgspec.structs.replace(layer, alpha=None, bias=None, epilogue=epilogue)
     draft.replace((layer, *chain, sign), fused)
 
 
