@@ -168,9 +168,9 @@ MUTANTS = (
     Mutant("NaN is negative", "kernels/pack_signs/pack_signs.h", "(x[i] < 0)", "(!(x[i] >= 0))"),
     Mutant(
         "groups share the first group's inputs",
-        "kernels/conv2d/conv2d_body.inc",
-        "(const float *)at->source + group * channels;",
-        "(const float *)at->source;",
+        "kernels/conv2d/conv2d_portable.c",
+        "v.channel = group * (size_t)(s->in_c / s->groups);",
+        "v.channel = 0;",
     ),
     Mutant(
         "the beta map divides by the taps within the map",

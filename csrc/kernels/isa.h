@@ -16,11 +16,13 @@
 #define BI_TARGET_popcnt __attribute__((target("popcnt")))
 #define BI_RUNS_popcnt() __builtin_cpu_supports("popcnt")
 
-#define BI_TARGET_avx2 __attribute__((target("popcnt,avx2")))
-#define BI_RUNS_avx2() (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("avx2"))
+#define BI_TARGET_avx2 __attribute__((target("popcnt,avx2,fma")))
+#define BI_RUNS_avx2()                                                    \
+    (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("avx2") && \
+     __builtin_cpu_supports("fma"))
 
 #define BI_TARGET_avx512vbmi                                                                   \
-    __attribute__((target("popcnt,bmi2,avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,"   \
+    __attribute__((target("popcnt,bmi2,avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,"   \
                           "avx512bitalg,avx512vpopcntdq")))
 #define BI_RUNS_avx512vbmi()                                                            \
     (BI_RUNS_avx2() && __builtin_cpu_supports("bmi2") &&                                \

@@ -1,6 +1,53 @@
-/* conv2d_avx2.c -- conv2d_body.inc with 256-bit vectors. */
+/* conv2d_avx2.c -- which way a layer is computed. */
 #if defined(__x86_64__)
-#define BI_TARGET BI_TARGET_avx2
-#define BI_NAME(operation) bi_##operation##_avx2
-#include "conv2d_body.inc"
+#include "layers_avx2.h"
+
+static size_t weight_bytes(const bi_step *s)
+{
+    if (bi_depthwise_takes(s))
+        return bi_depthwise_weight_bytes(s);
+    return bi_dense_takes(s) ? bi_dense_weight_bytes(s) : bi_tiles_weight_bytes(s);
+}
+
+static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+{
+    if (bi_depthwise_takes(s))
+        bi_depthwise_pack_weight(s, canonical, packed);
+    else if (bi_dense_takes(s))
+        bi_dense_pack_weight(s, canonical, packed);
+    else
+        bi_tiles_pack_weight(s, canonical, packed);
+}
+
+static size_t scratch_bytes(const bi_step *s)
+{
+    if (bi_depthwise_takes(s))
+        return 0;
+    return bi_dense_takes(s) ? bi_dense_scratch_bytes(s) : bi_tiles_scratch_bytes(s);
+}
+
+static void stage(const bi_step *s, const bi_pointers *at)
+{
+    if (bi_depthwise_takes(s))
+        return;
+    if (bi_dense_takes(s))
+        bi_dense_stage(s, at);
+    else
+        bi_tiles_stage(s, at);
+}
+
+static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    if (begin == end)
+        return;
+    if (bi_depthwise_takes(s))
+        bi_depthwise_run(s, at, begin, end);
+    else if (bi_dense_takes(s))
+        bi_dense_run(s, at);
+    else
+        bi_tiles_run(s, at, begin, end);
+}
+
+const bi_kernel bi_conv2d_avx2 = {weight_bytes, pack_weight, scratch_bytes, stage, run};
+const bi_kernel bi_dense_avx2 = {weight_bytes, pack_weight, scratch_bytes, stage, run};
 #endif

@@ -1,0 +1,205 @@
+/* dense_avx2.c -- dense layers of floats: each weight is read once, in one stream, up to 64 outputs
+ * at a time.
+ *
+ * Packed weight: for every block of 64 outputs, the last one rounded up to 16, missing outputs 0:
+ *   floats (and 16-bit integers, converted)   [K][outputs] f32
+ *   8-bit integers                            [K][outputs] i8; they are converted in registers
+ *   bits                                      [K / 30][outputs] u32, weight k in bit k % 30
+ *
+ * Bits go by tables: stage() writes, for every three inputs, the eight sums +-a +-b +-c, bit i of the
+ * index for input i.  One vpermps looks up eight outputs, three products each.
+ */
+#if defined(__x86_64__)
+#include "finish_avx2.h"
+#include "layers_avx2.h"
+
+enum { WIDEST = 64, WORD_WEIGHTS = 30, WORD_TABLES = 10 };
+
+int bi_dense_takes(const bi_step *s)
+{
+    return !bi_conv2d_is_integer(s) && s->table == NULL && s->groups == 1 && s->out_h == 1 &&
+           s->out_w == 1 && s->pad_top == 0 && s->pad_left == 0 && s->kernel_h == s->in_h &&
+           s->kernel_w == s->in_w;
+}
+
+static size_t inputs_of(const bi_step *s) { return bi_conv2d_taps(s) * (size_t)s->in_c; }
+
+static size_t words_of(const bi_step *s)
+{
+    return (inputs_of(s) + WORD_WEIGHTS - 1) / WORD_WEIGHTS;
+}
+
+/* Bytes of the weights of one output. */
+static size_t output_bytes(const bi_step *s)
+{
+    switch (s->weight_type) {
+    case BI_WEIGHT_I8: return inputs_of(s);
+    case BI_WEIGHT_BITS: return words_of(s) * 4;
+    default: return inputs_of(s) * 4;
+    }
+}
+
+/* Outputs of the block that begins with output o, with the missing ones. */
+static size_t block_width(const bi_step *s, size_t o)
+{
+    size_t left = ((size_t)s->out_c - o + 15) / 16 * 16;
+    return left < WIDEST ? left : WIDEST;
+}
+
+size_t bi_dense_weight_bytes(const bi_step *s)
+{
+    return ((size_t)s->out_c + 15) / 16 * 16 * output_bytes(s);
+}
+
+void bi_dense_pack_weight(const bi_step *s, const void *canonical, void *packed)
+{
+    size_t inputs = inputs_of(s), channels = (size_t)s->in_c;
+    unsigned char *block = packed;
+    memset(packed, 0, bi_dense_weight_bytes(s));
+    for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
+        size_t width = block_width(s, first);
+        for (size_t k = 0; k < inputs; k++)
+            for (size_t o = 0; o < width && first + o < (size_t)s->out_c; o++) {
+                float weight = bi_conv2d_weight_at(s, canonical, first + o, k / channels,
+                                                   k % channels);
+                if (s->weight_type == BI_WEIGHT_BITS)
+                    ((uint32_t *)block)[k / WORD_WEIGHTS * width + o] |=
+                        (uint32_t)(weight < 0) << (k % WORD_WEIGHTS);
+                else if (s->weight_type == BI_WEIGHT_I8)
+                    ((int8_t *)block)[k * width + o] = (int8_t)weight;
+                else
+                    ((float *)block)[k * width + o] = weight;
+            }
+        block += width * output_bytes(s);
+    }
+}
+
+size_t bi_dense_scratch_bytes(const bi_step *s)
+{
+    return s->weight_type == BI_WEIGHT_BITS ? words_of(s) * WORD_TABLES * 32 : 0;
+}
+
+void bi_dense_stage(const bi_step *s, const bi_pointers *at)
+{
+    if (s->weight_type != BI_WEIGHT_BITS)
+        return;
+    size_t inputs = inputs_of(s);
+    const float *source = at->source;
+    float *table = at->scratch;
+    for (size_t k = 0; k < words_of(s) * WORD_WEIGHTS; k += 3, table += 8) {
+        float x[3];
+        for (size_t i = 0; i < 3; i++)
+            x[i] = k + i < inputs ? source[k + i] : 0;
+        for (int i = 0; i < 8; i++)
+            table[i] = ((i & 1 ? -x[0] : x[0]) + (i & 2 ? -x[1] : x[1])) + (i & 4 ? -x[2] : x[2]);
+    }
+}
+
+/* Eight weights as floats. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) __m256 weights(const void *from,
+                                                                           size_t i, int bytes)
+{
+    if (!bytes)
+        return _mm256_load_ps((const float *)from + i);
+    __m128i eight = _mm_loadl_epi64((const __m128i *)((const int8_t *)from + i));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+}
+
+/* Sums of a block of `vectors` vectors (a constant where this is inlined), in as many chains for
+ * each as make eight in all, because an addition takes four cycles. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) void
+sum_block(const float *x, size_t inputs, const void *weight, int vectors, int bytes, float *sums)
+{
+    int chains = 8 / vectors;
+    size_t width = (size_t)vectors * 8, k = 0;
+    __m256 sum[4][8];
+    for (int j = 0; j < chains; j++)
+        for (int v = 0; v < vectors; v++)
+            sum[j][v] = _mm256_setzero_ps();
+    for (; k + (size_t)chains <= inputs; k += (size_t)chains)
+        for (int j = 0; j < chains; j++) {
+            __m256 input = _mm256_broadcast_ss(x + k + j);
+            for (int v = 0; v < vectors; v++)
+                sum[j][v] = _mm256_fmadd_ps(
+                    input, weights(weight, (k + (size_t)j) * width + (size_t)v * 8, bytes),
+                    sum[j][v]);
+        }
+    for (; k < inputs; k++)
+        for (int v = 0; v < vectors; v++)
+            sum[0][v] = _mm256_fmadd_ps(_mm256_broadcast_ss(x + k),
+                                        weights(weight, k * width + (size_t)v * 8, bytes),
+                                        sum[0][v]);
+    for (int v = 0; v < vectors; v++) {
+        for (int j = 1; j < chains; j++)
+            sum[0][v] = _mm256_add_ps(sum[0][v], sum[j][v]);
+        _mm256_storeu_ps(sums + v * 8, sum[0][v]);
+    }
+}
+
+/* The same from bits and tables; `vectors` is 2 or 4, of a block of `width` outputs. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) void
+sum_bits(const float *table, size_t words, const uint32_t *weight, size_t width, int vectors,
+         float *sums)
+{
+    __m256 sum[4];
+    for (int v = 0; v < vectors; v++)
+        sum[v] = _mm256_setzero_ps();
+    for (size_t word = 0; word < words; word++, weight += width) {
+        __m256i bits[4];
+        for (int v = 0; v < vectors; v++)
+            bits[v] = _mm256_loadu_si256((const __m256i *)(weight + v * 8));
+        for (int t = 0; t < WORD_TABLES; t++, table += 8) {
+            __m256 entries = _mm256_load_ps(table);
+            for (int v = 0; v < vectors; v++) {
+                sum[v] = _mm256_add_ps(sum[v], _mm256_permutevar8x32_ps(entries, bits[v]));
+                bits[v] = _mm256_srli_epi32(bits[v], 3);
+            }
+        }
+    }
+    for (int v = 0; v < vectors; v++)
+        _mm256_storeu_ps(sums + v * 8, sum[v]);
+}
+
+BI_TARGET_avx2 static void sum_outputs(const bi_step *s, const bi_pointers *at, size_t width,
+                                       const void *weight, float *sums)
+{
+    size_t inputs = inputs_of(s);
+    if (s->weight_type == BI_WEIGHT_BITS) {
+        size_t o = 0;
+        for (; o + 32 <= width; o += 32)
+            sum_bits(at->scratch, words_of(s), (const uint32_t *)weight + o, width, 4, sums + o);
+        if (o < width)
+            sum_bits(at->scratch, words_of(s), (const uint32_t *)weight + o, width, 2, sums + o);
+        return;
+    }
+    int bytes = s->weight_type == BI_WEIGHT_I8;
+    switch ((int)(width / 16) * 2 + bytes) {
+    case 2: sum_block(at->source, inputs, weight, 2, 0, sums); break;
+    case 3: sum_block(at->source, inputs, weight, 2, 1, sums); break;
+    case 4: sum_block(at->source, inputs, weight, 4, 0, sums); break;
+    case 5: sum_block(at->source, inputs, weight, 4, 1, sums); break;
+    case 6: sum_block(at->source, inputs, weight, 6, 0, sums); break;
+    case 7: sum_block(at->source, inputs, weight, 6, 1, sums); break;
+    case 8: sum_block(at->source, inputs, weight, 8, 0, sums); break;
+    default: sum_block(at->source, inputs, weight, 8, 1, sums); break;
+    }
+}
+
+BI_TARGET_avx2 void bi_dense_run(const bi_step *s, const bi_pointers *at)
+{
+    const unsigned char *weight = s->weight;
+    for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
+        size_t width = block_width(s, first);
+        float sums[WIDEST];
+        sum_outputs(s, at, width, weight, sums);
+        weight += width * output_bytes(s);
+        for (size_t o = 0; o < width; o += 16) {
+            size_t left = (size_t)s->out_c - first - o;
+            bi_block block;
+            bi_block_set(&block, s, (int32_t)(first + o), (int32_t)(left < 16 ? left : 16));
+            bi_finish_block(s, at, &block, 0, _mm256_loadu_ps(sums + o),
+                            _mm256_loadu_ps(sums + o + 8), NULL);
+        }
+    }
+}
+#endif

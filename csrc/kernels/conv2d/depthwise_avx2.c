@@ -1,0 +1,123 @@
+/* depthwise_avx2.c -- depthwise convolution of floats: 16 channels of 4 pixels at a time, read where
+ * the map is; taps outside it are skipped.
+ *
+ * Packed weight: [block of 16 channels][tap][16] f32, missing channels 0.
+ */
+#if defined(__x86_64__)
+#include "finish_avx2.h"
+#include "layers_avx2.h"
+
+enum { PIXELS = 4 };
+
+int bi_depthwise_takes(const bi_step *s)
+{
+    return s->groups > 1 && s->groups == s->in_c && s->groups == s->out_c &&
+           !bi_conv2d_is_integer(s) && s->table == NULL;
+}
+
+size_t bi_depthwise_weight_bytes(const bi_step *s)
+{
+    return ((size_t)s->out_c + 15) / 16 * bi_conv2d_taps(s) * 64;
+}
+
+void bi_depthwise_pack_weight(const bi_step *s, const void *canonical, void *packed)
+{
+    size_t taps = bi_conv2d_taps(s);
+    memset(packed, 0, bi_depthwise_weight_bytes(s));
+    for (size_t c = 0; c < (size_t)s->out_c; c++)
+        for (size_t tap = 0; tap < taps; tap++)
+            ((float *)packed)[(c / 16 * taps + tap) * 16 + c % 16] =
+                bi_conv2d_weight_at(s, canonical, c, tap, 0);
+}
+
+/* What is the same for all pixels of a row and a block of channels. */
+typedef struct {
+    const bi_step *step;
+    const bi_pointers *at;
+    const bi_block *block;
+    const float *source, *weight;    /* of the block; the source's row of tap 0, column 0 */
+    int32_t oy, ky_first, ky_end;
+    __m256i mask_low, mask_high;     /* the channels that are there */
+} row;
+
+/* Eight channels; `whole`: all of them are there. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) __m256 read(const float *from,
+                                                                        __m256i mask, int whole)
+{
+    return whole ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, mask);
+}
+
+/* `count` pixels (a constant where this is inlined) from column ox on, which all have the taps
+ * from kx_first up to kx_end. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) void
+compute(const row *r, int32_t ox, int32_t kx_first, int32_t kx_end, int count, int whole)
+{
+    const bi_step *s = r->step;
+    ptrdiff_t channels = s->in_c, map_row = (ptrdiff_t)s->in_w * channels;
+    ptrdiff_t next = s->stride_w * channels;
+    __m256 low[PIXELS], high[PIXELS];
+    for (int i = 0; i < count; i++)
+        low[i] = high[i] = _mm256_setzero_ps();
+    ptrdiff_t y = r->oy * s->stride_h - s->pad_top, x = ox * s->stride_w - s->pad_left;
+    for (ptrdiff_t ky = r->ky_first; ky < r->ky_end; ky++)
+        for (ptrdiff_t kx = kx_first; kx < kx_end; kx++) {
+            const float *w = r->weight + (ky * s->kernel_w + kx) * 16;
+            const float *from = r->source + (y + ky * s->dilation_h) * map_row +
+                                (x + kx * s->dilation_w) * channels;
+            __m256 w_low = _mm256_load_ps(w), w_high = _mm256_load_ps(w + 8);
+            for (int i = 0; i < count; i++, from += next) {
+                low[i] = _mm256_fmadd_ps(read(from, r->mask_low, whole), w_low, low[i]);
+                high[i] = _mm256_fmadd_ps(read(from + 8, r->mask_high, whole), w_high, high[i]);
+            }
+        }
+    size_t pixel = (size_t)r->oy * (size_t)s->out_w + (size_t)ox;
+    for (int i = 0; i < count; i++)
+        bi_finish_block(s, r->at, r->block, pixel + (size_t)i, low[i], high[i], NULL);
+}
+
+BI_TARGET_avx2 static inline __attribute__((always_inline)) void compute_row(const row *r,
+                                                                             int whole)
+{
+    const bi_step *s = r->step;
+    int32_t ox = 0;
+    while (ox < s->out_w) {
+        int32_t first, end, last = ox + PIXELS - 1;
+        int32_t reach = (s->kernel_w - 1) * s->dilation_w;
+        bi_valid_taps(ox, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w, &first,
+                      &end);
+        if (first == 0 && last < s->out_w &&
+            last * s->stride_w - s->pad_left + reach < s->in_w) {
+            compute(r, ox, 0, s->kernel_w, PIXELS, whole);
+            ox += PIXELS;
+        } else {
+            compute(r, ox, first, end, 1, whole);
+            ox++;
+        }
+    }
+}
+
+BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, int32_t begin,
+                                     int32_t end)
+{
+    row r = {.step = s, .at = at};
+    __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (r.oy = begin; r.oy < end; r.oy++) {
+        bi_valid_taps(r.oy, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
+                      &r.ky_first, &r.ky_end);
+        for (int32_t c = 0; c < s->out_c; c += 16) {
+            int32_t count = s->out_c - c < 16 ? s->out_c - c : 16;
+            bi_block block;
+            bi_block_set(&block, s, c, count);
+            r.block = &block;
+            r.source = (const float *)at->source + c;
+            r.weight = (const float *)s->weight + (size_t)c * bi_conv2d_taps(s);
+            r.mask_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
+            r.mask_high = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), lanes);
+            if (count == 16)
+                compute_row(&r, 1);
+            else
+                compute_row(&r, 0);
+        }
+    }
+}
+#endif
