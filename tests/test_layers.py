@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": _DATA,
     "backends": _DATA | {"plan"},
     "vision": _FILES,
-    "session": _RUNNING,
+    "profiling": _RUNNING,
+    "session": _RUNNING | {"profiling"},
     "functional": _RUNNING,
     "datasets": _FILES | {"vision"},
     "zoo": _FILES,
@@ -36,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": _FILES,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional"},
-    "cli": _RUNNING | {"session", "functional", "datasets", "zoo", "importers", "report"}
-    | {"train", "serve"},
+    "cli": _RUNNING | {"session", "profiling", "functional", "datasets", "zoo", "importers"}
+    | {"report", "train", "serve"},
     "__main__": {"cli"},
     "__init__": {"_version", "bits", "functional", "session"},
 }  # fmt: skip

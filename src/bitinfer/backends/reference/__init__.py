@@ -36,9 +36,9 @@ class ReferenceBackend:
         """Return which kernel serves each operation: NumPy, for all."""
         return dict.fromkeys(OPERATIONS.values(), "numpy")
 
-    def bind(self, plan: Plan) -> Executor:
-        """Return an executor of ``plan``."""
-        return InterpretedExecutor(plan, _bind_step)
+    def bind(self, plan: Plan, threads: int = 1) -> Executor:
+        """Return an executor of ``plan``.  NumPy does the work, whatever ``threads`` says."""
+        return InterpretedExecutor(plan, _bind_step, "numpy")
 
 
 def _bind_step(step: Step, plan: Plan) -> StepFunction:
