@@ -1,8 +1,9 @@
 /* bitinfer.h -- the C interface.  The part between the cdef marks is what cffi reads.
  *
- * A network is a list of steps over an arena.  bi_execute() walks the list; it allocates nothing,
- * takes no lock and touches no Python object, so the caller may run it without the GIL, and from
- * many threads at once as long as each call has its own arena and its own outputs.
+ * A network is a list of steps over an arena.  bi_execute() walks the list; it allocates nothing
+ * and touches no Python object, so the caller may run it without the GIL, and from many threads at
+ * once as long as each call has its own arenas and its own outputs.  Without a pool it takes no
+ * lock; with one, no lock that another call may hold.
  *
  * The steps come from the binder, which checked every size.  Nothing here checks them again.
  */
@@ -23,6 +24,8 @@ typedef int64_t bi_place;
 typedef struct bi_step {
     int32_t kernel;                /* index in the kernel list */
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
+    int32_t parts;                 /* into how many ranges a pool's threads share the rows out, at
+                                    * most BI_PARTS_LIMIT; 0 or 1: one thread does them all */
     bi_place source, beta, target, signs, scratch;
     bi_place residual;             /* add, multiply: the other operand */
     int32_t in_h, in_w, in_c;
@@ -75,10 +78,35 @@ typedef struct bi_step {
 #define BI_FLAG_VECTOR 32           /* add, multiply: the other operand is (in_c), for every pixel */
 #define BI_FLAG_MAXIMUM 64          /* global pool: maximum instead of mean */
 
+#define BI_PARTS_LIMIT 4095
+
+typedef struct bi_plan {
+    const bi_step *steps;
+    int32_t n_steps;
+    int64_t arena_bytes;           /* a multiple of 64 */
+    const int64_t *stride_bytes;   /* of each external, from one sample to the next */
+} bi_plan;
+
+/* Threads that bi_execute() may use beside its own: `threads` in all, at least 1.  They are started
+ * by the first work that is shared out, sleep when there is none, and end with the pool.  A pool
+ * serves one call at a time; a call that finds it taken works alone.  The child of a fork starts
+ * threads of its own.  NULL: no memory. */
+typedef struct bi_pool bi_pool;
+bi_pool *bi_pool_new(int32_t threads);
+void bi_pool_free(bi_pool *pool);    /* while no call uses it */
+
 /* Run the steps for each of `samples` samples.  External i of sample n starts at
- * externals[i] + n * stride_bytes[i]. */
-void bi_execute(const bi_step *steps, int32_t n_steps, unsigned char *arena,
-                void *const *externals, const int64_t *stride_bytes, int64_t samples);
+ * externals[i] + n * stride_bytes[i].  `arenas` holds, one after the other, as many arenas as the
+ * pool has threads (1 without a pool), on a multiple of 64.  The results do not depend on the pool.
+ *
+ * A pool (or NULL) shares samples out where there are enough for all threads, else the rows of the
+ * steps.  `nanoseconds` (or NULL) has an element for each step, to which its time is added; samples
+ * are then not shared out. */
+void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals,
+                int64_t samples, bi_pool *pool, int64_t *nanoseconds);
+
+/* Cycles a second of the core that this runs on, by a measurement of under a millisecond. */
+double bi_clock_hz(void);
 
 /* The kernel list, best first within an operation; see kernels/kernels.inc. */
 int32_t bi_kernel_count(void);

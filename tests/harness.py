@@ -50,8 +50,12 @@ def bind(backend: Backend, plan: Plan) -> Executor:
 
 def fill_arena(executor: Any, byte: int) -> None:
     """Fill an arena of the executor, made now if there is none, with one byte."""
+    if hasattr(executor, "_workspaces"):
+        with executor._workspaces.take() as workspace:
+            workspace.arena[...] = byte
+        return
     with executor._arenas.take() as arena:
-        parts = arena.values() if isinstance(arena, dict) else [arena]
+        parts = arena.values()
         for part in parts:
             part.view(np.uint8)[...] = byte
 

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": _DATA | {"plan"},
     "vision": _FILES,
     "integer_ends": _FILES,
-    "session": _RUNNING,
+    "profiling": _RUNNING,
+    "session": _RUNNING | {"profiling"},
     "functional": _RUNNING,
     "datasets": _FILES | {"vision"},
     "zoo": _FILES,
@@ -37,8 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": _FILES,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional"},
-    "cli": _RUNNING | {"session", "functional", "datasets", "zoo", "importers", "report"}
-    | {"integer_ends", "train", "serve"},
+    "cli": _RUNNING | {"session", "profiling", "functional", "datasets", "zoo", "importers"}
+    | {"report", "integer_ends", "train", "serve"},
     "__main__": {"cli"},
     "__init__": {"_version", "bits", "functional", "session"},
 }  # fmt: skip

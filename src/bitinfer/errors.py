@@ -9,6 +9,7 @@
             ImageError    a picture
             DataError     a data set
         BackendError      a backend or kernel is absent here         (RuntimeError)
+        PicklingError     a session cannot be sent to a process      (TypeError)
         OutputError       a result cannot be written                 (OSError)
         UsageError        options of a command that do not fit       (ValueError)
 
@@ -52,6 +53,10 @@ class DataError(InputError):
 
 class BackendError(BitInferError, RuntimeError):
     """A backend or kernel is unknown, or not available on this machine."""
+
+
+class PicklingError(BitInferError, TypeError):
+    """A session that was not loaded from a file cannot be pickled."""
 
 
 class UsageError(BitInferError, ValueError):

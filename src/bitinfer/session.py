@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer import modelfile, numerics, vision
-from bitinfer.backends import Executor, select
-from bitinfer.errors import ShapeError
+from bitinfer import modelfile, numerics, profiling, vision
+from bitinfer.backends import Executor, resolve_threads, select
+from bitinfer.errors import ModelFileError, PicklingError, ShapeError
+from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
 from bitinfer.modelfile import Model
 from bitinfer.plan import lower
+from bitinfer.profiling import StepTime
+
+_FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,71 +41,192 @@ class Prediction:
     probability: float
 
 
-def load(path: str | os.PathLike[str], backend: str = "auto") -> Session:
+def load(
+    path: str | os.PathLike[str],
+    backend: str = "auto",
+    threads: int = 1,
+    *,
+    skip_passes: Collection[str] = (),
+) -> Session:
     """Load a model file.
 
     ``backend`` is ``auto``, ``native``, ``numba``, ``reference`` or ``native:<kernel>``
-    (backends.select).
+    (backends.select).  ``threads`` may work on one call; 0 is as many as this process may use.
+    Only ``native`` makes use of more than one.  The results are the same bits.  ``skip_passes``
+    names rewrites of the graph that are left out (graph.passes.NAMES), ``all`` for all of them: to
+    find out which one changes a result.
 
     Raises:
         ModelFileError: the file is not an intact model file.
-        BackendError: the backend is unknown or not available here.
+        BackendError: the backend is unknown or not available here, or ``threads`` is no such
+            number.
     """
-    return Session(modelfile.load(path), backend)
+    session = Session(modelfile.load(path), backend, threads, skip_passes)
+    session.path = Path(path).absolute()
+    return session
+
+
+def _load_same(
+    path: str, sha256: str, backend: str, threads: int, skip_passes: tuple[str, ...]
+) -> Session:
+    """Load what a pickled session was loaded from.
+
+    Raises:
+        ModelFileError: the file is gone, or is another one by now.
+    """
+    session = load(path, backend, threads, skip_passes=skip_passes)
+    if session.model.sha256 != sha256:
+        raise ModelFileError(f"{path}: not the file that the pickled session was loaded from")
+    return session
 
 
 class Session:
     """Runs one network.  Many threads may use one session at once.
 
+    It survives fork, and is pickled as the path it was loaded from.  With ``threads`` (see
+    :func:`load`) above 1 a call that comes while another one uses these threads runs on its own.
+
     Raises:
-        BackendError: the backend is unknown or not available here.
+        BackendError: the backend is unknown or not available here, or ``threads`` is no number
+            of threads.
+        GraphError: ``skip_passes`` names no pass.
     """
 
-    def __init__(self, model: Model, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Model,
+        backend: str = "auto",
+        threads: int = 1,
+        skip_passes: Collection[str] = (),
+    ) -> None:
         self.model = model
+        self._network = passes.optimise(model.graph, model.tensors, skip_passes)
+        self.path: Path | None = None
+        """Where the model was loaded from, if it was."""
+        self.threads = resolve_threads(threads)
+        self._made_from = (backend, threads, tuple(skip_passes))
         self._backend = select(backend)
-        self._executors: dict[str, Executor] = {}
+        self._executors: dict[np.dtype[Any], Executor] = {}
         values = model.values
         graph = model.graph
-        self.inputs = (TensorInfo(graph.input.name, graph.input.shape),)
+        self._takes_pixels_only = graph.input.kind == "uint8"
+        dtype = "uint8" if self._takes_pixels_only else "float32"
+        self.inputs = (TensorInfo(graph.input.name, graph.input.shape, dtype),)
         self.outputs = tuple(TensorInfo(name, values[name].shape) for name in graph.outputs)
+        self._shape = graph.input.shape
+        self._out_shape = self.outputs[0].shape
+        self._has_one_output = len(self.outputs) == 1
 
     def __repr__(self) -> str:
         return f"<bitinfer.Session {self.model.graph.name!r} on {self.backend}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.path is None:
+            raise PicklingError(
+                "a session made from a model in memory cannot be pickled; write the model with "
+                "bitinfer.modelfile.save and load that file with bitinfer.load"
+            )
+        return _load_same, (os.fspath(self.path), self.model.sha256, *self._made_from)
 
     @property
     def backend(self) -> str:
         """Backend and kernel, such as ``native:avx2``."""
         return self._backend.label
 
-    def run(self, x: NDArray[Any]) -> Any:
+    def run(self, x: NDArray[Any], out: Any = None) -> Any:
         """Run the network on one sample or a batch.
 
         Shapes:  x (H, W, C) or (N, H, W, C) -- for a network of vectors (C,) or (N, C) -- to an
                  array of the output's shape, with N in front if x had it; a dict of name to array
                  if the network has several outputs.
         Meaning: uint8 is pixels, normalised as the model file says; any other real type is the
-                 network's input as it is.  NaN has the sign +1.
-        Raises:  ShapeError if x does not fit.
+                 network's input as it is.  NaN has the sign +1.  A network with integer ends
+                 takes uint8 alone.
+                 ``out``, if given, is written to and returned: a C-contiguous float32 array of
+                 the result's shape, or a dict of one for each output.  With float32 or uint8
+                 that is C-contiguous, nothing then is allocated but a few small objects.
+        Raises:  ShapeError if x or out does not fit.
         """
+        if type(x) is not np.ndarray or x.dtype is not _FLOAT32 or not x.flags.c_contiguous:
+            x = self._as_input(x)
+        shape = x.shape
+        if shape == self._shape:
+            batch = x[None]
+        elif shape[1:] == self._shape:
+            batch = x
+        else:
+            self._refuse_shape(shape)
+        executor = self._executors.get(x.dtype) or self._bind(x.dtype)
+        head = shape[: -len(self._shape)]
+        if not self._has_one_output:
+            return self._run_several(executor, batch, head, out)
+        if out is None:
+            out = np.empty(head + self._out_shape, _FLOAT32)
+        else:
+            _check_out(out, head + self._out_shape, self.outputs[0].name)
+            if np.may_share_memory(batch, out):
+                batch = batch.copy()
+        executor.run(batch, (out if head else out[None],))
+        return out
+
+    def profile(self, x: NDArray[Any], rounds: int = 100) -> list[StepTime]:
+        """Run the network ``rounds`` times and return what each step takes, in order.
+
+        ``x`` is as for :meth:`run`; the times are of one sample.
+        """
+        return profiling.summarize(*self.measure_steps(x, rounds))
+
+    def measure_steps(self, x: NDArray[Any], rounds: int) -> profiling.Measurement:
+        """Return the times of all rounds, from which :meth:`profile` makes its list."""
+        if rounds < 1:
+            raise ShapeError(f"profile: rounds is {rounds}, wanted at least 1")
+        x = self._as_input(x)
+        if x.shape != self._shape and x.shape[1:] != self._shape:
+            self._refuse_shape(x.shape)
+        batch = x.reshape(-1, *self._shape)
+        if not len(batch):
+            raise ShapeError("profile: a batch of no samples takes no time")
+        outputs = [np.empty((len(batch), *info.shape), np.float32) for info in self.outputs]
+        executor = self._executors.get(x.dtype) or self._bind(x.dtype)
+        return profiling.measure(executor, batch, outputs, rounds)
+
+    def warmup(self, *, pixels: bool = False) -> None:
+        """Bind the network to its kernels and run it once, so that the first request need not.
+
+        ``pixels`` prepares for uint8 input, which has a plan of its own.
+        """
+        pixels = pixels or self._takes_pixels_only
+        self.run(np.zeros(self._shape, np.uint8 if pixels else np.float32))
+
+    def _run_several(
+        self, executor: Executor, batch: NDArray[Any], head: tuple[int, ...], out: Any
+    ) -> dict[str, NDArray[np.float32]]:
+        shapes = {info.name: head + info.shape for info in self.outputs}
+        if out is None:
+            out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+        else:
+            if not isinstance(out, Mapping) or out.keys() != shapes.keys():
+                raise ShapeError(f"run: out is no dict of arrays named {', '.join(shapes)}")
+            for name, shape in shapes.items():
+                _check_out(out[name], shape, name)
+                if np.may_share_memory(batch, out[name]):
+                    batch = batch.copy()
+        arrays = [out[name] for name in shapes]
+        executor.run(batch, arrays if head else [array[None] for array in arrays])
+        return dict(zip(shapes, arrays, strict=True))
+
+    def _as_input(self, x: Any) -> NDArray[Any]:
+        """Return x as float32 or uint8, C-contiguous."""
         x = np.asarray(x)
-        shape = self.inputs[0].shape
-        if x.shape != shape and x.shape[1:] != shape:
-            raise ShapeError(
-                f"run: x has shape {x.shape}, wanted {shape} or (N, {', '.join(map(str, shape))})"
-            )
         if x.dtype.kind not in "biuf":
             raise ShapeError(f"run: x is {x.dtype}, wanted uint8 pixels or float32")
-        batch = np.ascontiguousarray(
-            x.reshape(-1, *shape), dtype=np.uint8 if x.dtype == np.uint8 else np.float32
+        return np.asarray(x, _UINT8 if x.dtype == np.uint8 else _FLOAT32, order="C")
+
+    def _refuse_shape(self, shape: tuple[int, ...]) -> NoReturn:
+        wanted = self._shape
+        raise ShapeError(
+            f"run: x has shape {shape}, wanted {wanted} or (N, {', '.join(map(str, wanted))})"
         )
-        results = [np.empty((len(batch), *info.shape), np.float32) for info in self.outputs]
-        self._executor(pixels=batch.dtype == np.uint8).run(batch, results)
-        if x.ndim == len(shape):
-            results = [result[0] for result in results]
-        if len(results) == 1:
-            return results[0]
-        return dict(zip((info.name for info in self.outputs), results, strict=True))
 
     def predictions(self, output: NDArray[Any], top_k: int = 5) -> list[Prediction]:
         """Return the ``top_k`` most probable classes of one sample's output, best first.
@@ -141,20 +268,31 @@ class Session:
             output = output[self.outputs[0].name]
         return self.predictions(output, top_k)
 
-    def _executor(self, *, pixels: bool) -> Executor:
-        key = "pixels" if pixels else "float"
-        executor = self._executors.get(key)
-        if executor is None:
-            model = self.model
-            table = None
-            if pixels:
-                p = model.preprocessing
-                if p is None:
-                    raise ShapeError(
-                        "run: x is uint8, but the model file does not say how to normalise "
-                        "pixels; pass the network's input as float32"
-                    )
-                table = numerics.normalization_table(p.scale, p.mean, p.std)
-            plan = lower(model.graph, model.tensors, table)
-            executor = self._executors.setdefault(key, self._backend.bind(plan))
-        return executor
+    def _bind(self, dtype: np.dtype[Any]) -> Executor:
+        """Return the executor for one type of input, made now if there is none."""
+        model, table = self.model, None
+        if self._takes_pixels_only:
+            if dtype != np.uint8:
+                raise ShapeError(
+                    f"run: x is {dtype}, but this network takes pixels (uint8) as they are"
+                )
+        elif dtype == np.uint8:
+            p = model.preprocessing
+            if p is None:
+                raise ShapeError(
+                    "run: x is uint8, but the model file does not say how to normalise "
+                    "pixels; pass the network's input as float32"
+                )
+            table = numerics.normalization_table(p.scale, p.mean, p.std)
+        plan = lower(*self._network, table)
+        # Of two threads that come here at once, both get the first one's.
+        return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+
+
+def _check_out(out: Any, shape: tuple[int, ...], name: str) -> None:
+    """Raise ShapeError unless ``out`` is an array that a result can be written into."""
+    if not isinstance(out, np.ndarray) or out.dtype != _FLOAT32 or out.shape != shape:
+        came = f"{out.dtype}{out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ShapeError(f"run: out for {name} is {came}, wanted an array float32{shape}")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ShapeError(f"run: out for {name} is not contiguous in C's order, or is read-only")

@@ -37,7 +37,8 @@ def batch(rng: np.random.Generator) -> np.ndarray:
 
 
 def arenas_of(executor: Any) -> list[Any]:
-    return executor._arenas._free
+    lent = executor._workspaces if hasattr(executor, "_workspaces") else executor._arenas
+    return lent._free
 
 
 def run(executor: Any, plan: Plan, x: np.ndarray) -> list[np.ndarray]:

@@ -1002,7 +1002,8 @@ static void check_execute(void)
         buffer packed = bind_weight(&steps[1], canonical.data);
         void *externals[] = {x.data, y.data};
         int64_t strides[] = {length * 4, outputs * 4};
-        bi_execute(steps, 2, arena.data, externals, strides, samples);
+        bi_plan plan = {steps, 2, 64, strides};
+        bi_execute(&plan, arena.data, externals, samples, NULL, NULL);
         int right = 1;
         for (int32_t n = 0; n < samples; n++)
             for (int32_t o = 0; o < outputs; o++) {

@@ -68,7 +68,20 @@ def test_pixels_are_normalised_by_a_step_of_their_own(rng: np.random.Generator) 
     assert plan.buffers[plan.input] == Buffer("pixels", (2, 2, 3))
     assert plan.buffers[first.target] == Buffer("float", (2, 2, 3))
     assert plan.steps[1].source == first.target
-    assert [s.operation for s in lower(graph, tensors).steps] == ["relu"]
+    assert [s.operation for s in lower(graph, tensors).steps] == ["activate"]
+
+
+def test_pixels_are_normalised_by_the_convolutions_if_only_they_read_them(
+    rng: np.random.Generator,
+) -> None:
+    b = GraphBuilder("g", (2, 2, 3))
+    x = b.conv2d(b.input, np.ones((4, 1, 1, 3)))
+    y = b.conv2d(b.input, np.ones((4, 1, 1, 3)))
+    table = rng.standard_normal((256, 3), np.float32)
+    plan = lower(*b.build(b.add(x, y)), table)
+    assert [step.operation for step in plan.steps] == ["conv2d", "conv2d", "add"]
+    assert all(s.table is table for s in plan.steps if isinstance(s, steps.Conv2d))
+    assert plan.buffers[plan.input] == Buffer("pixels", (2, 2, 3))
 
 
 def test_batch_norm_becomes_the_affine_of_numerics(rng: np.random.Generator) -> None:

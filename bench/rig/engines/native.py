@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,9 @@ def build(name: str, problem: Problem) -> Engine:
     y = np.empty((1, *target.stored_shape), np.uint64 if to_bits else np.float32)
     expected = problem.expected_bits if to_bits else problem.expected_binary
     operation = plan.steps[-1].operation
-    run, kept = _bind(backend.bind(plan), x, y)
     return Engine(
-        run=run,
+        # Checking arrays in Python costs microseconds, which are no part of a layer.
+        run=backend.bind(plan).bind_call(x, [y]),
         output=lambda: _unpack(y, expected) if to_bits else y.reshape(expected.shape),
         expected=expected,
         tolerance=0,
@@ -52,7 +51,6 @@ def build(name: str, problem: Problem) -> Engine:
             "backend": backend.label,
             "kernel": f"{operation}/{backend.kernels()[operation]}",
         },
-        kept=kept,
     )
 
 
@@ -85,31 +83,6 @@ def _plan(problem: Problem, *, to_bits: bool) -> Plan:
         outputs=(target,),
         output_names=(layer.name,),
     )
-
-
-def _bind(executor: Any, x: Array, y: Array) -> tuple[Callable[[], object], tuple[object, ...]]:
-    """Return one inference as a call without arguments, and what it needs to live.
-
-    With the native backend that is the C call and nothing else, as ONNX Runtime's binding of inputs
-    and outputs is: checking arrays in Python costs microseconds, which are no part of a layer.
-    """
-    if not hasattr(executor, "_steps"):
-        return lambda: executor.run(x, [y]), ()
-    from bitinfer.backends.base import aligned_bytes
-    from bitinfer.backends.native import load_library
-
-    native = load_library()
-    ffi, call = native.ffi, native.lib.bi_execute
-    arrays = (aligned_bytes(executor.arena_bytes), x, y)
-    arena, *outer = (ffi.from_buffer("unsigned char[]", array) for array in arrays)
-    externals = ffi.new("void *[]", outer)
-    steps_array, strides = executor._steps, executor._strides
-    count = len(steps_array)
-
-    def run() -> None:
-        call(steps_array, count, arena, externals, strides, 1)
-
-    return run, (executor, arrays, outer)
 
 
 def _unpack(words: Array, expected: Array) -> Array:

@@ -6,6 +6,8 @@ import dataclasses
 import os
 
 from bitinfer.backends.base import Backend, Executor
+from bitinfer.backends.threads import resolve as resolve_threads
+from bitinfer.backends.threads import usable_cpus
 from bitinfer.errors import BackendError
 
 NAMES = ("native", "numba", "reference")
@@ -91,6 +93,16 @@ def cpu_features() -> dict[str, bool]:
         return {}
 
 
+def clock_hz() -> float | None:
+    """Return the measured clock of this core, in cycles a second; None without native backend."""
+    try:
+        from bitinfer.backends.native import clock_hz
+
+        return clock_hz()
+    except ImportError:
+        return None
+
+
 def _create(name: str, isa: str | None) -> Backend:
     if name == "native":
         from bitinfer.backends.native import NativeBackend
@@ -123,4 +135,16 @@ def _detail(backend: Backend) -> str:
     return ""
 
 
-__all__ = ["NAMES", "Backend", "Executor", "Status", "cpu_features", "kernels", "select", "status"]
+__all__ = [
+    "NAMES",
+    "Backend",
+    "Executor",
+    "Status",
+    "clock_hz",
+    "cpu_features",
+    "kernels",
+    "resolve_threads",
+    "select",
+    "status",
+    "usable_cpus",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer import bits, numerics
-from bitinfer.plan.memory import ALIGNMENT, Request, place
+from bitinfer.plan.cost import place_buffers
+from bitinfer.plan.memory import ALIGNMENT
 from bitinfer.plan.steps import Activation, Buffer, Epilogue, Layer, Plan, Step
 
 Array = NDArray[Any]
@@ -38,7 +40,15 @@ class Executor(Protocol):
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of scratch memory that one call takes."""
+        """Bytes of scratch memory that one call of one thread takes."""
+
+    @property
+    def plan(self) -> Plan:
+        """What is executed."""
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Which kernel serves each step."""
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """Run ``len(x)`` samples.  Many threads may call this at once.
@@ -46,6 +56,16 @@ class Executor(Protocol):
         ``x`` (N, ...) of the plan's input; ``outputs`` (N, ...) in the plan's order, overwritten;
         all C-contiguous.
         """
+
+    def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
+        """Return ``run(x, outputs)`` as a call that checks nothing and allocates nothing.
+
+        It reads ``x`` and writes ``outputs`` where they are now.  One thread at a time may call
+        it; it cannot be interrupted.
+        """
+
+    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+        """Run ``rounds`` times; return the nanoseconds (rounds, steps) of all samples together."""
 
 
 class Backend(Protocol):
@@ -62,8 +82,11 @@ class Backend(Protocol):
     def kernels(self) -> dict[str, str]:
         """Return which kernel serves each operation."""
 
-    def bind(self, plan: Plan) -> Executor:
-        """Choose kernels, re-lay weights, fix the arena."""
+    def bind(self, plan: Plan, threads: int = 1) -> Executor:
+        """Choose kernels, re-lay weights, fix the arena.
+
+        ``threads``, at least 1, may work on one call.  It is for ``native``; the others use one.
+        """
 
 
 class FreeList(Generic[_T]):
@@ -77,17 +100,25 @@ class FreeList(Generic[_T]):
         self._make = make
         self._free: list[_T] = []
 
+    def acquire(self) -> _T:
+        """Lend one, until :meth:`release`."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._make()
+
+    def release(self, thing: _T) -> None:
+        """Take one back."""
+        self._free.append(thing)
+
     @contextlib.contextmanager
     def take(self) -> Iterator[_T]:
         """Lend one for the length of the ``with`` block."""
-        try:
-            thing = self._free.pop()
-        except IndexError:
-            thing = self._make()
+        thing = self.acquire()
         try:
             yield thing
         finally:
-            self._free.append(thing)
+            self.release(thing)
 
 
 def aligned_bytes(size: int) -> NDArray[np.uint8]:
@@ -100,18 +131,32 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
 class InterpretedExecutor:
     """Runs a plan step by step from Python, through one function per step."""
 
-    def __init__(self, plan: Plan, bind_step: Callable[[Step, Plan], StepFunction]) -> None:
-        self._plan = plan
+    def __init__(
+        self, plan: Plan, bind_step: Callable[[Step, Plan], StepFunction], kernel: str
+    ) -> None:
+        self.plan = plan
+        self.kernels = (kernel,) * len(plan.steps)
         self._functions = [bind_step(step, plan) for step in plan.steps]
-        spans = plan.lifetimes()
-        self._inner = list(spans)
-        requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in self._inner]
-        self._offsets, self.arena_bytes = place(requests)
+        self._offsets, self.arena_bytes = place_buffers(plan)
         self._arenas = FreeList(self._new_arena)
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """See :meth:`Executor.run`."""
-        plan = self._plan
+        self._run(x, outputs, None)
+
+    def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
+        """See :meth:`Executor.bind_call`; here it is :meth:`run` itself."""
+        return lambda: self._run(x, outputs, None)
+
+    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+        """See :meth:`Executor.profile`."""
+        times = np.zeros((rounds, len(self.plan.steps)), np.int64)
+        for row in times:
+            self._run(x, outputs, row)
+        return times
+
+    def _run(self, x: Array, outputs: Sequence[Array], times: NDArray[np.int64] | None) -> None:
+        plan = self.plan
         # As in C: infinity and NaN are results, not warnings.
         with self._arenas.take() as inner, np.errstate(all="ignore"):
             values = dict(inner)
@@ -119,15 +164,20 @@ class InterpretedExecutor:
                 values[plan.input] = x[sample]
                 for buffer, output in zip(plan.outputs, outputs, strict=True):
                     values[buffer] = output[sample, ...]
-                for step, function in zip(plan.steps, self._functions, strict=True):
+                for index, (step, function) in enumerate(
+                    zip(plan.steps, self._functions, strict=True)
+                ):
+                    started = 0 if times is None else time.perf_counter_ns()
                     extras = Extras(*(None if b is None else values[b] for b in _extras(step)))
                     function(values[step.source], extras, values[step.target])
+                    if times is not None:
+                        times[index] += time.perf_counter_ns() - started
 
     def _new_arena(self) -> dict[int, Array]:
         arena = aligned_bytes(self.arena_bytes)
         return {
-            number: _view(arena, offset, self._plan.buffers[number])
-            for number, offset in zip(self._inner, self._offsets, strict=True)
+            number: _view(arena, offset, self.plan.buffers[number])
+            for number, offset in self._offsets.items()
         }
 
 

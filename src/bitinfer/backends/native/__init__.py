@@ -28,6 +28,11 @@ def instruction_sets() -> dict[str, bool]:
     return result
 
 
+def clock_hz() -> float:
+    """Return the clock of the core that this runs on, now, in cycles a second; measured."""
+    return float(load_library().lib.bi_clock_hz())
+
+
 class NativeBackend:
     """The backend ``native``; ``isa`` caps the instruction set of every kernel.
 
@@ -67,8 +72,8 @@ class NativeBackend:
         """``native:`` and the kernel of the binary convolution."""
         return f"native:{self.kernels()['bconv2d']}"
 
-    def bind(self, plan: Plan) -> Executor:
-        """Return an executor of ``plan``."""
+    def bind(self, plan: Plan, threads: int = 1) -> Executor:
+        """Return an executor of ``plan``, each call of which may use ``threads`` threads."""
         from bitinfer.backends.native.executor import NativeExecutor
 
-        return NativeExecutor(plan, self.find_kernel)
+        return NativeExecutor(plan, self.find_kernel, threads)

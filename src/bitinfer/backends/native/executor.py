@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bitinfer.backends.base import Array, FreeList, aligned_bytes
+from bitinfer.backends.base import DTYPES, Array, FreeList, aligned_bytes
 from bitinfer.backends.native import load_library
 from bitinfer.bits import pack, words_for
 from bitinfer.plan import steps
@@ -28,12 +30,24 @@ _WEIGHT_TYPES = {
 LONGEST_CALL_S = 0.05
 """A batch is split so that one C call takes about this long: Ctrl-C waits for its end."""
 
+SHORTEST_PART_NS = 2000
+"""Of a step that threads share: handing a part to another thread costs about a microsecond."""
+
+
+class _Workspace:
+    """What one call needs to itself: an arena for each thread, and the places of its arrays."""
+
+    def __init__(self, size: int, externals: int) -> None:
+        self.arena = aligned_bytes(size)
+        self.pointer = _ffi.from_buffer("unsigned char[]", self.arena)
+        self.externals = _ffi.new("void *[]", externals)
+
 
 class NativeExecutor:
     """See :class:`bitinfer.backends.base.Executor`."""
 
-    def __init__(self, plan: Plan, find_kernel: Callable[[str], int]) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, find_kernel: Callable[[str], int], threads: int = 1) -> None:
+        self.plan = plan
         self._kept: list[Any] = []  # what the structs point to must outlive them
         self._steps = _ffi.new("bi_step[]", len(plan.steps))
         scratch = []
@@ -44,33 +58,104 @@ class NativeExecutor:
             self._set_constants(struct, step)
             scratch.append(_lib.bi_scratch_bytes(_ffi.addressof(struct)))
         self.arena_bytes = self._place(scratch)
-        self._arenas = FreeList(lambda: aligned_bytes(self.arena_bytes))
-        outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
-        self._strides = _ffi.new("int64_t[]", [b.size_bytes for b in outer])
+        self._outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
+        self._strides = _ffi.new("int64_t[]", [b.size_bytes for b in self._outer])
+        self._struct = _ffi.new("bi_plan *")
+        self._struct.steps, self._struct.n_steps = self._steps, len(plan.steps)
+        self._struct.arena_bytes, self._struct.stride_bytes = self.arena_bytes, self._strides
+        self._use_threads(1, _ffi.NULL)
+        if threads > 1:
+            self._share_out(threads)
+            pool = _lib.bi_pool_new(threads)
+            if pool == _ffi.NULL:
+                raise MemoryError
+            self._use_threads(threads, _ffi.gc(pool, _lib.bi_pool_free))
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """See :attr:`bitinfer.backends.base.Executor.kernels`."""
+        names = (_lib.bi_kernel_isa(step.kernel) for step in self._steps)
+        return tuple(_ffi.string(name).decode() for name in names)
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """See :meth:`bitinfer.backends.base.Executor.run`."""
-        arrays = [x, *outputs]
-        pointers = [
-            _ffi.from_buffer("unsigned char[]", array, require_writable=i > 0)
-            for i, array in enumerate(arrays)
-        ]
-        done, chunk, samples = 0, 1, len(x)
-        with self._arenas.take() as arena:
-            arena_pointer = _ffi.from_buffer("unsigned char[]", arena)
-            while done < samples:
-                chunk = min(chunk, samples - done)
-                externals = _ffi.new(
-                    "void *[]",
-                    [p + done * s for p, s in zip(pointers, self._strides, strict=True)],
-                )
-                started = time.perf_counter()
+        workspace = self._workspaces.acquire()
+        try:
+            externals = workspace.externals
+            _point(externals, x, outputs)
+            if len(x) == 1:
                 _lib.bi_execute(
-                    self._steps, len(self._steps), arena_pointer, externals, self._strides, chunk
+                    self._struct, workspace.pointer, externals, 1, self._pool, _ffi.NULL
                 )
-                took = time.perf_counter() - started
-                done += chunk
-                chunk = max(1, min(2 * chunk, int(chunk * LONGEST_CALL_S / max(took, 1e-9))))
+            else:
+                self._run_batch(workspace, len(x))
+        finally:
+            self._workspaces.release(workspace)
+
+    def _run_batch(self, workspace: _Workspace, samples: int) -> None:
+        externals, strides = workspace.externals, list(self._strides)
+        done, chunk = 0, self._threads
+        while done < samples:
+            chunk = min(chunk, samples - done)
+            started = time.perf_counter()
+            _lib.bi_execute(
+                self._struct, workspace.pointer, externals, chunk, self._pool, _ffi.NULL
+            )
+            took = time.perf_counter() - started
+            for i, stride in enumerate(strides):
+                externals[i] = _ffi.cast("char *", externals[i]) + chunk * stride
+            done += chunk
+            # A multiple of the threads, so that all are busy until the end.
+            fitting = int(chunk * LONGEST_CALL_S / max(took, 1e-9)) // self._threads
+            chunk = min(2 * chunk, max(1, fitting) * self._threads)
+
+    def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
+        """See :meth:`bitinfer.backends.base.Executor.bind_call`."""
+        workspace = self._new_workspace()
+        _point(workspace.externals, x, outputs)
+        execute, kept = _lib.bi_execute, (self, workspace, x, tuple(outputs))
+        struct, arenas, externals = self._struct, workspace.pointer, workspace.externals
+        samples, pool, untimed = len(x), self._pool, _ffi.NULL
+
+        def call() -> None:
+            execute(struct, arenas, externals, samples, pool, untimed)
+
+        call.kept = kept  # type: ignore[attr-defined]  # the C side sees pointers alone
+        return call
+
+    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+        """See :meth:`bitinfer.backends.base.Executor.profile`."""
+        times = np.zeros((rounds, len(self._steps)), np.int64)
+        with self._workspaces.take() as workspace:
+            _point(workspace.externals, x, outputs)
+            for row in times:
+                _lib.bi_execute(
+                    self._struct,
+                    workspace.pointer,
+                    workspace.externals,
+                    len(x),
+                    self._pool,
+                    _ffi.from_buffer("int64_t[]", row),
+                )
+        return times
+
+    def _use_threads(self, threads: int, pool: Any) -> None:
+        self._threads, self._pool = threads, pool
+        # No method of self: in a cycle of references, threads would outlive their session.
+        self._new_workspace = functools.partial(
+            _Workspace, self.arena_bytes * threads, len(self._outer)
+        )
+        self._workspaces = FreeList(self._new_workspace)
+
+    def _share_out(self, threads: int) -> None:
+        """Set into how many parts each step is cut, by the time it takes one thread here.
+
+        A part for each thread, where it is worth while: kernels lose time at every cut.
+        """
+        x, *outputs = (np.zeros((1, *b.stored_shape), DTYPES[b.kind]) for b in self._outer)
+        for struct, took in zip(self._steps, self.profile(x, outputs, 3).min(axis=0), strict=True):
+            parts = min(struct.rows, threads, took // SHORTEST_PART_NS)
+            struct.parts = min(int(parts), _lib.BI_PARTS_LIMIT)
 
     def _set_constants(self, struct: Any, step: Step) -> None:
         if isinstance(step, steps.Layer):
@@ -148,7 +233,7 @@ class NativeExecutor:
 
     def _place(self, scratch: Sequence[int]) -> int:
         """Give every buffer and scratch a place; return the size of the arena."""
-        plan, spans = self._plan, self._plan.lifetimes()
+        plan, spans = self.plan, self.plan.lifetimes()
         inner = list(spans)
         requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in inner]
         requests += [Request(size, index, index) for index, size in enumerate(scratch)]
@@ -168,6 +253,15 @@ class NativeExecutor:
             elif isinstance(step, steps.Add | steps.Multiply):
                 struct.has_residual, struct.residual = 1, places[step.other]
         return total
+
+
+def _point(externals: Any, x: Array, outputs: Sequence[Array]) -> None:
+    """Write down where the arrays of a call are; its caller keeps them alive."""
+    externals[0] = _ffi.from_buffer(x)
+    for i, output in enumerate(outputs, start=1):
+        if not output.flags.writeable:
+            raise ValueError("an output cannot be written to")
+        externals[i] = _ffi.from_buffer(output)
 
 
 def _describe(struct: Any, step: Step, plan: Plan) -> None:

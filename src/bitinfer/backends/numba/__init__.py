@@ -29,11 +29,14 @@ class NumbaBackend:
         """Return which kernel serves each operation: compiled loops, for all."""
         return dict.fromkeys(OPERATIONS.values(), "numba")
 
-    def bind(self, plan: Plan) -> Executor:
-        """Return an executor of ``plan``; the loops it needs are compiled or loaded now."""
+    def bind(self, plan: Plan, threads: int = 1) -> Executor:
+        """Return an executor of ``plan``; the loops it needs are compiled or loaded now.
+
+        One thread does the work, whatever ``threads`` says.
+        """
         from bitinfer.backends.numba.binding import bind_step
 
-        executor = InterpretedExecutor(plan, bind_step)
+        executor = InterpretedExecutor(plan, bind_step, "numba")
         outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
         x, *outputs = (np.zeros((1, *b.stored_shape), DTYPES[b.kind]) for b in outer)
         executor.run(x, outputs)

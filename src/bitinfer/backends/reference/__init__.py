@@ -38,9 +38,9 @@ class ReferenceBackend:
         """Return which kernel serves each operation: NumPy, for all."""
         return dict.fromkeys(OPERATIONS.values(), "numpy")
 
-    def bind(self, plan: Plan) -> Executor:
-        """Return an executor of ``plan``."""
-        return InterpretedExecutor(plan, bind_step)
+    def bind(self, plan: Plan, threads: int = 1) -> Executor:
+        """Return an executor of ``plan``.  NumPy does the work, whatever ``threads`` says."""
+        return InterpretedExecutor(plan, bind_step, "numpy")
 
 
 def bind_step(step: Step, plan: Plan) -> StepFunction:

@@ -1,0 +1,33 @@
+"""What a plan costs: multiply-accumulates of its steps, bytes of its arena."""
+
+from __future__ import annotations
+
+import math
+
+from bitinfer.plan import steps
+from bitinfer.plan.memory import Request, place
+from bitinfer.plan.steps import Plan, Step
+
+
+def macs(step: Step, plan: Plan) -> int:
+    """Return the multiply-accumulates of a convolution or dense step of one sample, else 0.
+
+    Padded taps count: this is the nominal number that engines are compared by.
+    """
+    source, target = plan.buffers[step.source], plan.buffers[step.target]
+    match step:
+        case steps.BinaryConv2d() | steps.Conv2d():
+            channels = source.shape[-1] // step.window.groups
+            return math.prod(target.shape) * math.prod(step.window.kernel) * channels
+        case steps.BinaryDense() | steps.Dense():
+            return math.prod(target.shape) * source.shape[-1]
+        case _:
+            return 0
+
+
+def place_buffers(plan: Plan) -> tuple[dict[int, int], int]:
+    """Return the offset of every inner buffer in an arena, and the size of the arena in bytes."""
+    spans = plan.lifetimes()
+    requests = [Request(plan.buffers[b].size_bytes, *span) for b, span in spans.items()]
+    offsets, total = place(requests)
+    return dict(zip(spans, offsets, strict=True)), total
