@@ -218,7 +218,7 @@ def compiler() -> str | None:
 
 def build(folder: Path, mutant: Mutant | None) -> tuple[Path, Path]:
     """Compile the sources, changed if there is a mutant; return the library and the C test."""
-    sources, program = folder / "csrc", CSRC.parent / "tests" / "c" / "check_kernels.c"
+    sources, programs = folder / "csrc", (CSRC.parent / "tests" / "c").glob("*.c")
     shutil.copytree(CSRC, sources)
     if mutant is not None:
         path = sources / mutant.file
@@ -229,7 +229,8 @@ def build(folder: Path, mutant: Mutant | None) -> tuple[Path, Path]:
     files = [str(path) for path in sorted(sources.rglob("*.c"))]
     flags = [str(compiler()), "-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", f"-I{sources}"]
     subprocess.run([*flags, "-shared", *files, "-lm", "-o", str(library)], check=True)
-    subprocess.run([*flags, str(program), str(library), "-lm", "-o", str(test)], check=True)
+    program = [str(path) for path in sorted(programs)]
+    subprocess.run([*flags, *program, str(library), "-lm", "-o", str(test)], check=True)
     return library, test
 
 

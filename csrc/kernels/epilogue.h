@@ -126,6 +126,49 @@ static inline void bi_finish(const bi_step *s, const bi_output_pixel *p, int32_t
     }
 }
 
+/* The floats that the chain reads for every output.  Vector kernels keep copies, padded to whole
+ * vectors, with values that change nothing where the step has none. */
+typedef enum {
+    BI_SCALE_ALPHA,
+    BI_SCALE_BIAS,
+    BI_SCALE_FLOOR,
+    BI_SCALE_SLOPE,
+    BI_SCALE_SHIFT_IN,
+    BI_SCALE_SHIFT_OUT,
+    BI_SCALE_SIGN_THRESHOLD,
+    BI_SCALES,
+} bi_scale;
+
+static inline float bi_scale_of(const bi_step *s, bi_scale which, int32_t o)
+{
+    switch (which) {
+    case BI_SCALE_ALPHA: return s->alpha != NULL ? s->alpha[o] : 1;
+    case BI_SCALE_BIAS: return s->bias != NULL ? s->bias[o] : -0.0f;    /* -0 + -0 is -0 */
+    case BI_SCALE_FLOOR: return s->floor != NULL ? s->floor[o] : -INFINITY;
+    case BI_SCALE_SLOPE: return s->slope != NULL ? s->slope[o] : 1;
+    case BI_SCALE_SHIFT_IN: return s->shift_in != NULL ? s->shift_in[o] : 0;
+    case BI_SCALE_SHIFT_OUT: return s->shift_out != NULL ? s->shift_out[o] : 0;
+    default: return s->sign_threshold != NULL ? s->sign_threshold[o] : 0;
+    }
+}
+
+/* Which part of the chain a vector kernel is compiled for. */
+typedef enum {
+    BI_PLAIN_FLOATS,    /* floats, scaled by alpha and bias alone */
+    BI_ANY_OUTPUT,      /* floats, signs of them, or both */
+    BI_SIGNS,           /* signs of the integer sums */
+    BI_OUTPUTS,
+} bi_output;
+
+static inline bi_output bi_output_of(const bi_step *s)
+{
+    if (s->threshold != NULL)
+        return BI_SIGNS;
+    int plain = s->floor == NULL && !s->has_beta && !s->has_residual &&
+                s->activation == BI_ACTIVATION_NONE && s->sign_threshold == NULL;
+    return plain ? BI_PLAIN_FLOATS : BI_ANY_OUTPUT;
+}
+
 /* Bytes of one pixel of the target. */
 static inline size_t bi_target_pixel_bytes(const bi_step *s)
 {

@@ -8,7 +8,7 @@
 #define BITINFER_ISA_H
 
 #if defined(__x86_64__)
-#define BI_ISAS(X) X(portable) X(popcnt) X(avx2) X(avx512vbmi)
+#define BI_ISAS(X) X(portable) X(popcnt) X(avx2) X(avx512bw) X(avx512vbmi)
 
 #define BI_TARGET_portable
 #define BI_RUNS_portable() 1
@@ -21,15 +21,19 @@
     (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("avx2") && \
      __builtin_cpu_supports("fma"))
 
+#define BI_TARGET_avx512bw                                                                     \
+    __attribute__((target("popcnt,bmi2,avx2,avx512f,avx512bw,avx512vl,avx512dq")))
+#define BI_RUNS_avx512bw()                                                              \
+    (BI_RUNS_avx2() && __builtin_cpu_supports("bmi2") &&                                \
+     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&         \
+     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+
 #define BI_TARGET_avx512vbmi                                                                   \
     __attribute__((target("popcnt,bmi2,avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,"   \
                           "avx512bitalg,avx512vpopcntdq")))
 #define BI_RUNS_avx512vbmi()                                                            \
-    (BI_RUNS_avx2() && __builtin_cpu_supports("bmi2") &&                                \
-     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&         \
-     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&        \
-     __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bitalg") &&  \
-     __builtin_cpu_supports("avx512vpopcntdq"))
+    (BI_RUNS_avx512bw() && __builtin_cpu_supports("avx512vbmi") &&                      \
+     __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("avx512vpopcntdq"))
 
 #elif defined(__aarch64__)
 #define BI_ISAS(X) X(portable) X(neon)

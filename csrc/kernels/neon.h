@@ -6,14 +6,7 @@
 #include <stdint.h>
 
 #include "isa.h"
-
-/* Arrays of vectors live in registers only if every index into them is known.  Each compiler
- * ignores the other's pragma without a word. */
-#if defined(__clang__)
-#define BI_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define BI_UNROLL _Pragma("GCC unroll 8")
-#endif
+#include "unroll.h"
 
 /* The top bits of 64 bytes that are each 0x00 or 0xff, byte i of m[0] first: bit 0 of the result.
  * NEON has no movemask; each byte keeps the one bit that it stands for, and adding neighbours three

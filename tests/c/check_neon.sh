@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs check_kernels.c on an emulated 64-bit Arm CPU: bash tests/c/check_neon.sh
+# Runs the C test (check_kernels.c) on an emulated 64-bit Arm CPU: bash tests/c/check_neon.sh
 #
 # Needs aarch64-linux-gnu-gcc and qemu-aarch64-static (Debian: gcc-aarch64-linux-gnu,
 # qemu-user-static); what is missing is fetched by apt, if that may be and works.  Without them it
@@ -43,8 +43,7 @@ for source in $(find csrc -name '*.c' | sort); do
     "$cc" "${flags[@]}" -O3 -c "$source" -o "${objects[-1]}"
 done
 # The test itself with -O1: gcc 12 for aarch64 dies of an internal error at -O3.
-"$cc" "${flags[@]}" -O1 -c tests/c/check_kernels.c -o "$work/check_kernels.o"
-"$cc" -static "$work/check_kernels.o" "${objects[@]}" -lm -o "$work/check_kernels"
+"$cc" "${flags[@]}" -O1 -static tests/c/kernels/*.c "${objects[@]}" -lm -o "$work/check_kernels"
 
 "$qemu" "$work/check_kernels" | tee "$work/log"
 grep -q '^native:neon bconv2d: ' "$work/log" || { echo "no NEON kernel was checked" && exit 1; }

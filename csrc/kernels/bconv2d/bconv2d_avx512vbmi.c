@@ -10,14 +10,17 @@
  */
 #if defined(__x86_64__)
 #include "../isa.h"
-#include "lookup.h"
+#include "../unroll.h"
+#include "finish_avx512.h"
+
+#define BI_TARGET BI_TARGET_avx512vbmi
+#define BI_ENTRY_BITS 6
+#define TABLES tables[0][0]
 #include "lookup_avx512.h"
 
 extern const bi_kernel bi_bconv2d_avx2, bi_bconv2d_words_avx512vbmi;
 
-enum { LANES = 64, BITS = 6, HEADER = (sizeof(bi_lookup) + 63) / 64 * 64 };
-
-#define BI_UNROLL _Pragma("GCC unroll 8")
+enum { HEADER = (sizeof(bi_lookup) + 63) / 64 * 64 };
 
 /* Row a, byte w: f(a, w), in the low digit, then the same in the high digit. */
 static const uint8_t tables[2][64][64] __attribute__((aligned(64))) = {
@@ -35,10 +38,12 @@ static const uint8_t tables[2][64][64] __attribute__((aligned(64))) = {
 #define ROWS64(d) {ROWS16(0, d), ROWS16(16, d), ROWS16(32, d), ROWS16(48, d)}
     ROWS64(0), ROWS64(4)};
 
+#include "tile_avx512.inc"
+
 static int describe(const bi_step *s, bi_lookup *shape)
 {
     return s->dilation_w == 1 && s->out_c / s->groups > LANES &&
-           bi_lookup_describe(s, BITS, LANES, shape);
+           bi_lookup_describe(s, BI_ENTRY_BITS, LANES, shape);
 }
 
 /* The kernel for shapes that describe() refuses. */
@@ -180,255 +185,6 @@ BI_TARGET_avx512vbmi static void stage(const bi_step *s, const bi_pointers *at)
     }
 }
 
-/* What the loops over the pairs of a tile share. */
-typedef struct {
-    const bi_step *step;
-    const bi_lookup *shape;
-    char *target;                      /* of the group's first channel of pixel 0 */
-    size_t target_pixel;               /* bytes */
-    const float *residual, *beta;      /* of the group's first channel of pixel 0, or NULL */
-    const uint8_t *weights;            /* of the block of vectors */
-    const float *alpha, *bias, *slope; /* of its first channel, as are the next two */
-    const int16_t *thresholds;
-    const uint64_t *flips;
-    int32_t first_channel, channels;   /* of the block in the group; of the group from there on */
-    size_t row_step, apart[2];         /* bytes: between tap rows; from A to B, if is_vertical */
-} block;
-
-/* Add a part of K for up to three pairs that lie alike. */
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-add_part(const block *b, const bi_part *p, const bi_pair *const *pair, int vectors,
-         bi_sums_vbmi *sums)
-{
-    int32_t segment = p->segment > pair[0]->ky_first ? p->segment : pair[0]->ky_first;
-    int32_t end = p->segment_end < pair[0]->ky_end ? p->segment_end : pair[0]->ky_end;
-    if (segment >= end) {
-        BI_UNROLL for (int i = 0; i < 8; i++) sums->f[i] = sums->h[i] = _mm512_setzero_si512();
-        return;
-    }
-    size_t offset = (size_t)segment * (b->row_step / 2) + (size_t)p->entry;
-    const uint8_t *weight =
-        b->weights + ((size_t)segment * (size_t)b->shape->segment_entries + (size_t)p->entry) *
-                         ((size_t)vectors * LANES);
-    size_t segments = (size_t)(end - segment), entries = (size_t)p->entries;
-    size_t apart = b->apart[pair[0]->is_vertical];
-    const uint16_t *index0 = pair[0]->index + offset, *index1 = pair[1]->index + offset;
-    const uint16_t *index2 = pair[2]->index + offset;
-    if (vectors == 4)
-        bi_add_part_2x4(index0, index1, index2, apart, b->row_step, weight, segments, entries,
-                        tables[0][0], sums);
-    else if (vectors == 3)
-        bi_add_part_2x3(index0, index1, index2, apart, b->row_step, weight, segments, entries,
-                        tables[0][0], sums);
-    else
-        bi_add_part_3x2(index0, index1, index2, apart, b->row_step, weight, segments, entries,
-                        tables[0][0], sums);
-}
-
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) __m512
-activate(const block *b, __m512 y, int32_t c)
-{
-    const __m512 zero = _mm512_setzero_ps();
-    switch (b->step->activation) {
-    case BI_ACTIVATION_RELU: return _mm512_max_ps(y, zero);
-    case BI_ACTIVATION_PRELU:
-        return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, zero, _CMP_LT_OQ), y,
-                                  _mm512_loadu_ps(b->slope + c));
-    case BI_ACTIVATION_CLIP:
-        y = _mm512_max_ps(y, _mm512_set1_ps(b->step->low));
-        return _mm512_min_ps(y, _mm512_set1_ps(b->step->high));
-    default: return y;
-    }
-}
-
-/* Write sixteen channels of one pixel, from channel c of the block on, as floats. */
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-write_sixteen(const block *b, size_t pixel, int32_t c, __m256i dot, int any)
-{
-    int32_t first = b->first_channel + c, left = b->channels - c;
-    if (left <= 0)
-        return;
-    __mmask16 here = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-    __m512 y = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(dot));
-    y = _mm512_mul_ps(y, _mm512_loadu_ps(b->alpha + c));
-    if (any && b->beta != NULL)
-        y = _mm512_mul_ps(y, _mm512_set1_ps(b->beta[pixel * (size_t)b->step->groups]));
-    y = _mm512_add_ps(y, _mm512_loadu_ps(b->bias + c));
-    if (any && b->residual != NULL)
-        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(here, b->residual + first +
-                                                             pixel * (size_t)b->step->out_c));
-    if (any && b->step->activation != BI_ACTIVATION_NONE)
-        y = activate(b, y, c);
-    _mm512_mask_storeu_ps((float *)(b->target + pixel * b->target_pixel) + first, here, y);
-}
-
-/* Write 64 channels of one pixel, from channel c of the block on, as signs.  A mask has the even or
- * the odd eights of the channels. */
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-write_signs(const block *b, const bi_pair *p, int which, int32_t c, __m512i even, __m512i odd)
-{
-    const int16_t *thresholds = b->thresholds + c;
-    uint64_t even_signs = _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(thresholds), even);
-    uint64_t odd_signs = _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(thresholds + 32), odd);
-    uint64_t signs = _pdep_u64(even_signs, UINT64_C(0x00ff00ff00ff00ff)) |
-                     _pdep_u64(odd_signs, UINT64_C(0xff00ff00ff00ff00));
-    signs ^= b->flips[c / LANES];
-    int32_t left = b->channels - c;
-    if (left < LANES)
-        signs &= (UINT64_C(1) << left) - 1;
-    uint64_t *target =
-        (uint64_t *)(b->target + bi_pair_pixel(b->step, p, which) * b->target_pixel);
-    target[(b->first_channel + c) / LANES] = signs;
-}
-
-/* Finish 64 channels of one pixel, from channel c of the block on, from their sums of f. */
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-write_outputs(const block *b, const bi_pair *p, int which, int32_t c, __m512i even, __m512i odd,
-              int output)
-{
-    const int16_t *constants = p->constants[which] + b->first_channel + c;
-    __m512i parity = _mm512_set1_epi16(p->parity[which]);
-    __m512i c_even = _mm512_loadu_si512(constants), c_odd = _mm512_loadu_si512(constants + 32);
-    even = _mm512_add_epi16(_mm512_slli_epi16(even, 2), _mm512_add_epi16(c_even, parity));
-    odd = _mm512_add_epi16(_mm512_slli_epi16(odd, 2), _mm512_add_epi16(c_odd, parity));
-    if (output == BI_SIGNS) {
-        write_signs(b, p, which, c, even, odd);
-        return;
-    }
-    int any = output == BI_ANY_FLOATS;
-    size_t pixel = bi_pair_pixel(b->step, p, which);
-    /* Each 128 bits hold channels 16 i .. 16 i + 7 (even) and 16 i + 8 .. 16 i + 15 (odd). */
-    const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
-    const __m512i second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-    __m512i low = _mm512_permutex2var_epi64(even, first, odd);
-    __m512i high = _mm512_permutex2var_epi64(even, second, odd);
-    write_sixteen(b, pixel, c, _mm512_castsi512_si256(low), any);
-    write_sixteen(b, pixel, c + 16, _mm512_extracti64x4_epi64(low, 1), any);
-    write_sixteen(b, pixel, c + 32, _mm512_castsi512_si256(high), any);
-    write_sixteen(b, pixel, c + 48, _mm512_extracti64x4_epi64(high, 1), any);
-}
-
-/* Finish a part of K for one pair: keep its sums, or add those kept before and write the outputs.
- * The sums of vector v are number v * pairs + index. */
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-finish_part(const block *b, const bi_pair *p, int vectors, int pairs, int index,
-            const bi_sums_vbmi *sums, int first, int last, __m512i *kept, int output)
-{
-    const __m512i even = _mm512_set1_epi16(0x00ff);
-    BI_UNROLL for (int v = 0; v < vectors; v++) {
-        __m512i a, bb;
-        bi_separate_vbmi(sums->f[v * pairs + index], sums->h[v * pairs + index], &a, &bb);
-        __m512i word[4] = {_mm512_and_si512(a, even), _mm512_srli_epi16(a, 8),
-                           _mm512_and_si512(bb, even), _mm512_srli_epi16(bb, 8)};
-        if (!first)
-            BI_UNROLL for (int i = 0; i < 4; i++)
-                word[i] = _mm512_add_epi16(word[i], kept[4 * v + i]);
-        if (!last) {
-            BI_UNROLL for (int i = 0; i < 4; i++) kept[4 * v + i] = word[i];
-            continue;
-        }
-        write_outputs(b, p, 0, v * LANES, word[0], word[1], output);
-        if (!p->is_alone)
-            write_outputs(b, p, 1, v * LANES, word[2], word[3], output);
-    }
-}
-
-static inline int lie_alike(const bi_pair *one, const bi_pair *other)
-{
-    return one->ky_first == other->ky_first && one->ky_end == other->ky_end &&
-           one->is_vertical == other->is_vertical;
-}
-
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-run_tile(const block *b, const bi_pair *pairs, size_t count, int vectors, int at_once, int output)
-{
-    __m512i kept[BI_LOOKUP_TILE][16];
-    bi_part p = {0};
-    int more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM_VBMI, &p);
-    for (int first = 1; more; first = 0) {
-        bi_part now = p;
-        more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM_VBMI, &p);
-        for (size_t i = 0; i < count;) {
-            const bi_pair *pair[3] = {&pairs[i], &pairs[i], &pairs[i]};
-            int together = 1;
-            while (together < at_once && i + (size_t)together < count &&
-                   lie_alike(&pairs[i], &pairs[i + (size_t)together])) {
-                pair[together] = &pairs[i + (size_t)together];
-                together++;
-            }
-            bi_sums_vbmi sums;
-            add_part(b, &now, pair, vectors, &sums);
-            BI_UNROLL for (int j = 0; j < at_once; j++)
-                if (j < together)
-                    finish_part(b, pair[j], vectors, at_once, j, &sums, first, !more,
-                                kept[i + (size_t)j], output);
-            i += (size_t)together;
-        }
-    }
-}
-
-#define DEFINE_RUN_TILE(vectors, at_once, output)                                             \
-    BI_TARGET_avx512vbmi static __attribute__((noinline)) void run_tile_##vectors##_##output( \
-        const block *b, const bi_pair *pairs, size_t count)                                   \
-    {                                                                                         \
-        run_tile(b, pairs, count, vectors, at_once, output);                                  \
-    }
-#define DEFINE_RUN_TILES(vectors, at_once)            \
-    DEFINE_RUN_TILE(vectors, at_once, BI_PLAIN_FLOATS) \
-    DEFINE_RUN_TILE(vectors, at_once, BI_ANY_FLOATS)   \
-    DEFINE_RUN_TILE(vectors, at_once, BI_SIGNS)
-DEFINE_RUN_TILES(2, 3)
-DEFINE_RUN_TILES(3, 2)
-DEFINE_RUN_TILES(4, 2)
-
-static void (*const run_tiles[3][3])(const block *b, const bi_pair *pairs, size_t count) = {
-#define RUN_TILES(vectors)                                                        \
-    {run_tile_##vectors##_BI_PLAIN_FLOATS, run_tile_##vectors##_BI_ANY_FLOATS,    \
-     run_tile_##vectors##_BI_SIGNS}
-    RUN_TILES(2), RUN_TILES(3), RUN_TILES(4)};
-
-static void run_blocks(const bi_step *s, const bi_pointers *at, int32_t group,
-                       const bi_pair *pairs, size_t count)
-{
-    const bi_lookup *shape = s->weight;
-    const char *base = (const char *)shape;
-    size_t k = (size_t)(s->kernel_h * s->kernel_w) * (size_t)shape->entries;
-    size_t padded = (size_t)shape->vectors * LANES;
-    size_t row_step = (size_t)(s->dilation_h * shape->plane_w) * (size_t)shape->entries * 2;
-    size_t first = (size_t)group * (size_t)shape->outputs;
-    block b = {
-        .step = s,
-        .shape = shape,
-        .target = (char *)at->target + (s->threshold != NULL ? first / 8 : first * sizeof(float)),
-        .target_pixel = bi_target_pixel_bytes(s),
-        .residual = at->residual != NULL ? at->residual + first : NULL,
-        .beta = at->beta != NULL ? at->beta + group : NULL,
-        .weights = (const uint8_t *)base + shape->weights + (size_t)group * padded * k,
-        .alpha = (const float *)(base + shape->alpha) + (size_t)group * padded,
-        .bias = (const float *)(base + shape->bias) + (size_t)group * padded,
-        .slope = (const float *)(base + shape->slope) + (size_t)group * padded,
-        .thresholds = (const int16_t *)(base + shape->thresholds) + (size_t)group * padded,
-        .flips = (const uint64_t *)(base + shape->flips) + group * shape->vectors,
-        .channels = shape->outputs,
-        .row_step = row_step,
-        .apart = {(size_t)s->stride_w * (size_t)shape->entries * 2,
-                  (size_t)s->stride_h * (size_t)shape->plane_w * (size_t)shape->entries * 2},
-    };
-    bi_lookup_output output = bi_lookup_output_of(s);
-    for (int32_t left = shape->vectors, vectors; left > 0; left -= vectors) {
-        vectors = bi_lookup_block(left);
-        run_tiles[vectors - 2][output](&b, pairs, count);
-        b.first_channel += vectors * LANES;
-        b.channels -= vectors * LANES;
-        b.weights += (size_t)vectors * LANES * k;
-        b.alpha += vectors * LANES;
-        b.bias += vectors * LANES;
-        b.slope += vectors * LANES;
-        b.thresholds += vectors * LANES;
-        b.flips += vectors;
-    }
-}
-
 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     bi_step other;
@@ -450,7 +206,7 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
             .vertical_x = (s->out_w - 1) * s->stride_w,
             .parities = (const uint16_t *)(scratch + parts.parities) + (size_t)g * pixels,
         };
-        bi_lookup_for_pairs(s, at, g, &planes, begin, end, run_blocks);
+        bi_lookup_run(s, at, g, &planes, begin, end, run_block);
     }
 }
 

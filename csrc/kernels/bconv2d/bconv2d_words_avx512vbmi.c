@@ -2,20 +2,17 @@
  * its vectors empty: XOR and vpopcntq, eight outputs to a vector, 32 outputs and four pixels at a
  * time.
  *
- * Packed weight: [block of 32 outputs][ky][kx][word][32] u64, missing outputs 0; then alpha, bias
- * and slope, [block][32] f32 each, and thresholds, [block][32] i32; then flips, [block] u64.
+ * Packed weight: [block of 32 outputs][ky][kx][word][32] u64, missing outputs 0; then
+ * [bi_scale][block][32] f32 and thresholds, [block][32] i32; then flips, [block] u64.
  *
  * Only for groups = 1 and dilation_w = 1: then the taps of a row lie side by side.
  */
 #if defined(__x86_64__)
-#include <immintrin.h>
-
 #include "../isa.h"
-#include "lookup.h"
+#include "../unroll.h"
+#include "finish_avx512.h"
 
 enum { BLOCK = 32, VECTORS = 4, PIXELS = 4 };
-
-#define UNROLL _Pragma("GCC unroll 4")
 
 static size_t block_count(const bi_step *s) { return ((size_t)s->out_c + BLOCK - 1) / BLOCK; }
 
@@ -24,8 +21,8 @@ static size_t output_words(const bi_step *s)
     return (size_t)(s->kernel_h * s->kernel_w) * bi_words(s->in_c);
 }
 
-/* The parts behind the words, as offsets in units of 32 bits from the first. */
-enum { ALPHA, BIAS, SLOPE, THRESHOLD, PARTS };
+/* The parts behind the words, in units of 32 bits for every output. */
+enum { THRESHOLD = BI_SCALES, PARTS };
 
 static size_t weight_bytes(const bi_step *s)
 {
@@ -47,13 +44,12 @@ static void pack_weight(const bi_step *s, const void *canonical, void *packed)
         uint64_t *block = to + o / BLOCK * BLOCK * words + o % BLOCK;
         for (size_t k = 0; k < words; k++)
             block[k * BLOCK] = from[o * words + k];
-        scales[ALPHA * outputs + o] = s->alpha != NULL ? s->alpha[o] : 1;
-        scales[BIAS * outputs + o] = s->bias != NULL ? s->bias[o] : -0.0f;    /* -0 + -0 is -0 */
-        scales[SLOPE * outputs + o] = s->slope != NULL ? s->slope[o] : 1;
-        if (s->threshold != NULL) {
+        for (size_t i = 0; i < BI_SCALES; i++)
+            scales[i * outputs + o] = bi_scale_of(s, (bi_scale)i, (int32_t)o);
+        if (s->threshold != NULL)
             thresholds[o] = s->threshold[o];
+        if (s->flip != NULL)
             flips[o / BLOCK] |= (uint64_t)(s->flip[o] != 0) << (o % BLOCK);
-        }
     }
     if (s->pad_value != 0)
         bi_bconv2d_pack_tap_sums(s, canonical, (int32_t *)(flips + block_count(s)));
@@ -64,65 +60,50 @@ typedef struct {
     const bi_step *step;
     const bi_pointers *at;
     const uint64_t *weight;    /* of the block */
-    const float *scales;       /* ALPHA of the block's first output */
-    size_t outputs;            /* from ALPHA to BIAS, and so on */
+    const float *scales;       /* BI_SCALE_ALPHA of the block's first output */
+    size_t outputs;            /* to the next bi_scale */
     uint64_t flips;
     const int32_t *tap_sums;
     int32_t first;             /* output */
+    int32_t is_signs;          /* the target */
 } block;
 
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) __m512
-activate(const bi_step *s, __m512 y, const float *slope)
-{
-    const __m512 zero = _mm512_setzero_ps();
-    switch (s->activation) {
-    case BI_ACTIVATION_RELU: return _mm512_max_ps(y, zero);
-    case BI_ACTIVATION_PRELU:
-        return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, zero, _CMP_LT_OQ), y,
-                                  _mm512_loadu_ps(slope));
-    case BI_ACTIVATION_CLIP:
-        y = _mm512_max_ps(y, _mm512_set1_ps(s->low));
-        return _mm512_min_ps(y, _mm512_set1_ps(s->high));
-    default: return y;
-    }
-}
-
-/* Finish sixteen outputs of one pixel, from output `first + i` on. */
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, uint32_t *signs, int output)
+/* Finish sixteen outputs of one pixel, from output `first + i` on; return their signs. */
+BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) uint32_t
+write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, bi_output output)
 {
     const bi_step *s = b->step;
+    const bi_pointers *at = b->at;
     int32_t left = s->out_c - b->first - i;
     if (left <= 0)
-        return;
+        return 0;
     __mmask16 here = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
     const float *scales = b->scales + i;
     if (output == BI_SIGNS) {
         __m512i threshold = _mm512_loadu_si512(scales + THRESHOLD * b->outputs);
-        *signs |= (uint32_t)_mm512_mask_cmplt_epi32_mask(here, dot, threshold) << i;
-        return;
+        return _mm512_mask_cmplt_epi32_mask(here, dot, threshold);
     }
     size_t c = pixel * (size_t)s->out_c + (size_t)(b->first + i);
-    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_loadu_ps(scales));
-    if (output == BI_ANY_FLOATS && b->at->beta != NULL)
-        y = _mm512_mul_ps(y, _mm512_set1_ps(b->at->beta[pixel]));
-    y = _mm512_add_ps(y, _mm512_loadu_ps(scales + BIAS * b->outputs));
-    if (output == BI_ANY_FLOATS && b->at->residual != NULL)
-        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(here, b->at->residual + c));
-    if (output == BI_ANY_FLOATS && s->activation != BI_ACTIVATION_NONE)
-        y = activate(s, y, scales + SLOPE * b->outputs);
-    _mm512_mask_storeu_ps((float *)b->at->target + c, here, y);
+    bi_sixteen sixteen = {
+        .here = here,
+        .scales = scales,
+        .outputs = b->outputs,
+        .beta = at->beta != NULL ? at->beta + pixel : NULL,
+        .residual = at->residual != NULL ? at->residual + c : NULL,
+        .floats = output == BI_PLAIN_FLOATS || !b->is_signs ? (float *)at->target + c : NULL,
+    };
+    return bi_finish_sixteen(s, &sixteen, dot, output);
 }
 
 /* Finish 32 outputs of one pixel, from how many signs differ. */
 BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
 write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m512i *differ,
-              int output)
+              bi_output output)
 {
     const bi_step *s = b->step;
     int32_t valid = (t->ky_end - t->ky_first) * (t->kx_end - t->kx_first) * s->in_c;
     uint32_t signs = 0;
-    UNROLL for (int half = 0; half < 2; half++) {
+    BI_UNROLL for (int half = 0; half < 2; half++) {
         __m512i count = _mm512_inserti64x4(
             _mm512_castsi256_si512(_mm512_cvtepi64_epi32(differ[2 * half])),
             _mm512_cvtepi64_epi32(differ[2 * half + 1]), 1);
@@ -133,13 +114,14 @@ write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m5
                 extra[i] = bi_bconv2d_padding_sum(s, b->tap_sums, t, b->first + 16 * half + i);
             dot = _mm512_add_epi32(dot, _mm512_loadu_si512(extra));
         }
-        write_sixteen(b, pixel, 16 * half, dot, &signs, output);
+        signs |= write_sixteen(b, pixel, 16 * half, dot, output) << (16 * half);
     }
-    if (output != BI_SIGNS)
+    if (output == BI_PLAIN_FLOATS || s->flip == NULL)
         return;
     int32_t left = s->out_c - b->first;
     uint32_t inside = left >= BLOCK ? ~0u : (1u << left) - 1;
-    uint32_t *target = (uint32_t *)((char *)b->at->target + pixel * bi_target_pixel_bytes(s));
+    uint64_t *words = b->is_signs ? b->at->target : b->at->signs;
+    uint32_t *target = (uint32_t *)(words + pixel * bi_words(s->out_c));
     int32_t unit = b->first / BLOCK;
     target[unit] = (signs ^ (uint32_t)b->flips) & inside;
     if (left <= BLOCK && unit % 2 == 0)
@@ -148,14 +130,14 @@ write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m5
 
 /* Up to four neighbouring pixels whose windows have the same taps inside the map. */
 BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-run_pixels(const block *b, const bi_bconv2d_taps *t, size_t pixel, int pixels, int output)
+run_pixels(const block *b, const bi_bconv2d_taps *t, size_t pixel, int pixels, bi_output output)
 {
     const bi_step *s = b->step;
     size_t words = bi_words(s->in_c), step = (size_t)s->stride_w * words;
     size_t run = (size_t)(t->kx_end - t->kx_first) * words;
     __m512i total[PIXELS][VECTORS];
-    UNROLL for (int p = 0; p < pixels; p++)
-        UNROLL for (int v = 0; v < VECTORS; v++) total[p][v] = _mm512_setzero_si512();
+    BI_UNROLL for (int p = 0; p < pixels; p++)
+        BI_UNROLL for (int v = 0; v < VECTORS; v++) total[p][v] = _mm512_setzero_si512();
     for (int32_t ky = t->ky_first; ky < t->ky_end; ky++) {
         const uint64_t *a = (const uint64_t *)b->at->source +
                             ((size_t)(t->y + ky * s->dilation_h) * (size_t)s->in_w +
@@ -164,22 +146,22 @@ run_pixels(const block *b, const bi_bconv2d_taps *t, size_t pixel, int pixels, i
             b->weight + (size_t)(ky * s->kernel_w + t->kx_first) * words * BLOCK;
         for (size_t k = 0; k < run; k++, w += BLOCK) {
             __m512i weight[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++) weight[v] = _mm512_loadu_si512(w + 8 * v);
-            UNROLL for (int p = 0; p < pixels; p++) {
+            BI_UNROLL for (int v = 0; v < VECTORS; v++) weight[v] = _mm512_loadu_si512(w + 8 * v);
+            BI_UNROLL for (int p = 0; p < pixels; p++) {
                 __m512i x = _mm512_set1_epi64((long long)a[k + (size_t)p * step]);
-                UNROLL for (int v = 0; v < VECTORS; v++) {
+                BI_UNROLL for (int v = 0; v < VECTORS; v++) {
                     __m512i ones = _mm512_popcnt_epi64(_mm512_xor_si512(x, weight[v]));
                     total[p][v] = _mm512_add_epi64(total[p][v], ones);
                 }
             }
         }
     }
-    UNROLL for (int p = 0; p < pixels; p++) 
+    BI_UNROLL for (int p = 0; p < pixels; p++) 
         write_outputs(b, t, pixel + (size_t)p, total[p], output);
 }
 
 BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, int output)
+run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_output output)
 {
     size_t words = output_words(s), outputs = block_count(s) * BLOCK;
     const uint64_t *weight = s->weight;
@@ -196,6 +178,7 @@ run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, in
                 .flips = flips[n],
                 .tap_sums = (const int32_t *)(flips + block_count(s)),
                 .first = (int32_t)n * BLOCK,
+                .is_signs = bi_target_is_signs(s),
             };
             bi_bconv2d_taps inside = bi_bconv2d_taps_at(s, y, 0);
             inside.kx_first = 0;
@@ -221,10 +204,10 @@ run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, in
 BI_TARGET_avx512vbmi static void run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                      int32_t end)
 {
-    switch (bi_lookup_output_of(s)) {
+    switch (bi_output_of(s)) {
     case BI_PLAIN_FLOATS: run_rows(s, at, begin, end, BI_PLAIN_FLOATS); break;
-    case BI_ANY_FLOATS: run_rows(s, at, begin, end, BI_ANY_FLOATS); break;
-    default: run_rows(s, at, begin, end, BI_SIGNS); break;
+    case BI_SIGNS: run_rows(s, at, begin, end, BI_SIGNS); break;
+    default: run_rows(s, at, begin, end, BI_ANY_OUTPUT); break;
     }
 }
 

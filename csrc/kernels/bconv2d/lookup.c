@@ -50,7 +50,8 @@ int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_l
     shape->h_classes = number_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
                                       s->kernel_w, s->in_w, NULL);
     int64_t plane = (int64_t)shape->plane_h * shape->plane_w, map = (int64_t)s->in_h * s->in_w;
-    int shares = s->threshold != NULL && s->groups > 1 && group.outputs % lanes != 0;
+    int has_signs = s->threshold != NULL || s->sign_threshold != NULL;
+    int shares = has_signs && s->groups > 1 && group.outputs % lanes != 0;
     if (shares || (int64_t)group.taps * group.channels >= INT16_MAX ||
         (int64_t)shape->v_classes * shape->h_classes > MOST_CLASSES || plane > 8 * map + 4096)
         return 0;
@@ -62,10 +63,8 @@ int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_l
     shape->weights = aligned(sizeof *shape);
     shape->constants =
         aligned(shape->weights + outputs * (size_t)group.taps * (size_t)shape->entries);
-    shape->alpha = aligned(shape->constants + classes * outputs * sizeof(int16_t));
-    shape->bias = aligned(shape->alpha + outputs * sizeof(float));
-    shape->slope = aligned(shape->bias + outputs * sizeof(float));
-    shape->thresholds = aligned(shape->slope + outputs * sizeof(float));
+    shape->scales = aligned(shape->constants + classes * outputs * sizeof(int16_t));
+    shape->thresholds = aligned(shape->scales + BI_SCALES * outputs * sizeof(float));
     shape->flips = aligned(shape->thresholds + outputs * sizeof(int16_t));
     shape->row_class = aligned(shape->flips + outputs / (size_t)lanes * sizeof(uint64_t));
     shape->column_class = aligned(shape->row_class + (size_t)s->out_h * sizeof(uint16_t));
@@ -200,133 +199,17 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
         pack_constants(s, shape, terms, row_class, column_class,
                        (int16_t *)(base + shape->constants) + vector + split, step);
         size_t natural = vector + (size_t)lane;
-        ((float *)(base + shape->alpha))[natural] = s->alpha != NULL ? s->alpha[o] : 1;
-        ((float *)(base + shape->bias))[natural] = s->bias != NULL ? s->bias[o] : -0.0f;
-        ((float *)(base + shape->slope))[natural] = s->slope != NULL ? s->slope[o] : 1;
+        for (int i = 0; i < BI_SCALES; i++)
+            ((float *)(base + shape->scales))[(size_t)i * step + natural] =
+                bi_scale_of(s, (bi_scale)i, o);
+        if (s->flip != NULL)
+            ((uint64_t *)(base + shape->flips))[vector / (size_t)shape->lanes] |=
+                (uint64_t)(s->flip[o] != 0) << lane;
         if (s->threshold == NULL)
             continue;
         int32_t threshold = s->threshold[o];    /* |dot| < 2^15 - 1, so these bounds decide alike */
         threshold = threshold < -INT16_MAX ? -INT16_MAX : threshold;
         threshold = threshold > INT16_MAX ? INT16_MAX : threshold;
         ((int16_t *)(base + shape->thresholds))[vector + split] = (int16_t)threshold;
-        ((uint64_t *)(base + shape->flips))[vector / (size_t)shape->lanes] |=
-            (uint64_t)(s->flip[o] != 0) << lane;
     }
-}
-
-int bi_lookup_next_part(const bi_lookup *shape, const bi_step *s, int32_t longest, bi_part *part)
-{
-    int32_t length = shape->segment_entries, segments = s->kernel_h * shape->segments_per_row;
-    if (length > longest) {
-        int32_t pieces = (length + longest - 1) / longest;
-        int32_t size = (length + pieces - 1) / pieces;
-        part->entry += part->entries;
-        if (part->segment_end == 0 || part->entry >= length) {
-            part->segment = part->segment_end;
-            part->entry = 0;
-        }
-        part->segment_end = part->segment + 1;
-        part->entries = length - part->entry < size ? length - part->entry : size;
-    } else {
-        part->segment = part->segment_end;
-        part->segment_end = part->segment + longest / length;
-        if (part->segment_end > segments)
-            part->segment_end = segments;
-        part->entries = length;
-    }
-    return part->segment < segments;
-}
-
-void bi_lookup_sum_parities(const bi_step *s, const bi_lookup *shape, uint16_t *odd,
-                            uint16_t *parities)
-{
-    size_t plane_w = (size_t)shape->plane_w;
-    uint16_t *column = odd + (size_t)shape->plane_h * plane_w;
-    for (int32_t oy = 0; oy < s->out_h; oy++, parities += s->out_w) {
-        const uint16_t *row = odd + (size_t)(oy * s->stride_h) * plane_w;
-        memcpy(column, row, plane_w * sizeof *column);
-        for (int32_t ky = 1; ky < s->kernel_h; ky++) {
-            row += (size_t)s->dilation_h * plane_w;
-            for (size_t x = 0; x < plane_w; x++)
-                column[x] = (uint16_t)(column[x] + row[x]);
-        }
-        for (int32_t ox = 0; ox < s->out_w; ox++)
-            parities[ox] = column[ox * s->stride_w];
-        for (int32_t kx = 1; kx < s->kernel_w; kx++)
-            for (int32_t ox = 0; ox < s->out_w; ox++)
-                parities[ox] =
-                    (uint16_t)(parities[ox] + column[ox * s->stride_w + kx * s->dilation_w]);
-    }
-}
-
-static const int16_t *constants_at(const bi_step *s, const bi_lookup *shape, int32_t group,
-                                   int32_t family, int32_t v_class, int32_t h_class)
-{
-    size_t padded = (size_t)shape->vectors * (size_t)shape->lanes;
-    size_t index = ((size_t)family * (size_t)shape->v_classes + (size_t)v_class) *
-                       (size_t)shape->h_classes + (size_t)h_class;
-    return (const int16_t *)((const char *)shape + shape->constants) +
-           (index * (size_t)s->groups + (size_t)group) * padded;
-}
-
-void bi_lookup_for_pairs(const bi_step *s, const bi_pointers *at, int32_t group,
-                         const bi_lookup_group *planes, int32_t begin, int32_t end,
-                         bi_run_pairs *run_tile)
-{
-    const bi_lookup *shape = s->weight;
-    const char *base = (const char *)shape;
-    const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
-    const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
-    size_t entries = (size_t)shape->entries, plane_row = (size_t)shape->plane_w * entries;
-    size_t class_step =
-        (size_t)s->groups * (size_t)shape->vectors * (size_t)shape->lanes;
-    bi_pair pairs[BI_LOOKUP_TILE];
-    size_t count = 0;
-    for (int32_t y = begin; y < end; y++) {
-        bi_bconv2d_taps taps = bi_bconv2d_taps_at(s, y, 0);
-        const int16_t *constants = constants_at(s, shape, group, 0, row_class[y], 0);
-        int32_t pixel = y * s->out_w;
-        const uint16_t *parities = planes->parities + pixel;
-        bi_pair next = {
-            .index = planes->plane + (size_t)(y * s->stride_h) * plane_row,
-            .pixel = pixel,
-            .ky_first = (int16_t)taps.ky_first,
-            .ky_end = (int16_t)taps.ky_end,
-        };
-        for (int32_t x = 0; x + 1 < s->out_w; x += 2) {
-            next.constants[0] = constants + column_class[x] * class_step;
-            next.constants[1] = constants + column_class[x + 1] * class_step;
-            next.parity[0] = (int16_t)(2 * parities[x]);
-            next.parity[1] = (int16_t)(2 * parities[x + 1]);
-            pairs[count++] = next;
-            next.index += 2 * (size_t)s->stride_w * entries;
-            next.pixel += 2;
-            if (count == BI_LOOKUP_TILE) {
-                run_tile(s, at, group, pairs, count);
-                count = 0;
-            }
-        }
-        if (s->out_w % 2 == 0 || (y - begin) % 2 != 0)
-            continue;
-        int32_t x = s->out_w - 1, below = y + 1 < end;
-        pairs[count++] = (bi_pair){
-            .index = planes->vertical +
-                     ((size_t)(y * s->stride_h) * (size_t)planes->vertical_w +
-                      (size_t)planes->vertical_x) * entries,
-            .constants = {constants_at(s, shape, group, 1, row_class[y], column_class[x]),
-                          constants_at(s, shape, group, 1, row_class[y + below], column_class[x])},
-            .pixel = pixel + x,
-            .parity = {(int16_t)(2 * parities[x]),
-                       (int16_t)(2 * parities[x + below * s->out_w])},
-            .ky_end = (int16_t)s->kernel_h,
-            .is_vertical = 1,
-            .is_alone = !below,
-        };
-        if (count == BI_LOOKUP_TILE) {
-            run_tile(s, at, group, pairs, count);
-            count = 0;
-        }
-    }
-    if (count > 0)
-        run_tile(s, at, group, pairs, count);
 }

@@ -29,7 +29,7 @@
  * Packed weight: this header, then, at the offsets that it names,
  *     weights    [group][block of V vectors][entry][V][lanes] u8, entries in the order (ky, kx, c)
  *     constants  [family][vertical, horizontal class][group][vector][even, odd][lanes / 2] i16
- *     alpha, bias, slope [group][vector][lanes] f32; 1, -0, 1 where there is none
+ *     scales     [bi_scale][group][vector][lanes] f32
  *     thresholds [group][vector][even, odd][lanes / 2] i16
  *     flips      [group][vector] u64, bit c for channel c of the vector
  *     classes of the rows and of the columns, u16
@@ -53,7 +53,7 @@ typedef struct {
     int32_t segments_per_row;      /* runs of entries that touch: 1, or kernel_w if dilated */
     int32_t segment_entries;
     int32_t v_classes, h_classes;
-    size_t weights, constants, alpha, bias, slope, thresholds, flips;    /* offsets */
+    size_t weights, constants, scales, thresholds, flips;    /* offsets */
     size_t row_class, column_class, terms;
     size_t total_bytes;
 } bi_lookup;
@@ -70,21 +70,6 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
 static inline int32_t bi_lookup_block(int32_t left)
 {
     return left == 5 ? 3 : left < 4 ? left : 4;
-}
-
-/* What is written: the loops are compiled once for each. */
-typedef enum {
-    BI_PLAIN_FLOATS,    /* scaled by alpha and bias alone */
-    BI_ANY_FLOATS,
-    BI_SIGNS,
-} bi_lookup_output;
-
-static inline bi_lookup_output bi_lookup_output_of(const bi_step *s)
-{
-    if (s->threshold != NULL)
-        return BI_SIGNS;
-    int plain = !s->has_beta && !s->has_residual && s->activation == BI_ACTIVATION_NONE;
-    return plain ? BI_PLAIN_FLOATS : BI_ANY_FLOATS;
 }
 
 /* A part of K: whole segments, or one part of one segment. */
@@ -113,6 +98,13 @@ static inline size_t bi_pair_pixel(const bi_step *s, const bi_pair *pair, int wh
     return (size_t)(pair->pixel + which * apart);
 }
 
+/* Whether two pairs compute the same tap rows of the same plane. */
+static inline int bi_pairs_lie_alike(const bi_pair *one, const bi_pair *other)
+{
+    return one->ky_first == other->ky_first && one->ky_end == other->ky_end &&
+           one->is_vertical == other->is_vertical;
+}
+
 /* Where stage() left one group's entries. */
 typedef struct {
     const uint16_t *plane;       /* of neighbouring pixels; plane_w columns */
@@ -124,18 +116,44 @@ typedef struct {
 
 enum { BI_LOOKUP_TILE = 48 };
 
-typedef void bi_run_pairs(const bi_step *s, const bi_pointers *at, int32_t group,
-                          const bi_pair *pairs, size_t count);
+/* What the loops over the pairs of a tile share: a block of vectors of channels of one group. */
+typedef struct {
+    const bi_step *step;
+    const bi_lookup *shape;
+    float *floats;                      /* of the group's first channel of pixel 0, or NULL... */
+    char *signs;                        /* ...or NULL... */
+    const float *residual, *beta;       /* ...or NULL */
+    size_t signs_pixel;                 /* bytes */
+    const uint8_t *weights;             /* of the block */
+    const float *scales;                /* BI_SCALE_ALPHA of its first channel... */
+    size_t scale_step;                  /* ...and how far behind it the next bi_scale is */
+    const int16_t *thresholds;          /* of its first channel, too */
+    const uint64_t *flips;
+    int32_t first_channel, channels;    /* of the block in the group; of the group from there on */
+    int32_t is_last_group;
+    size_t row_step[2], apart[2];       /* u16, by is_vertical: between tap rows; from A to B if both
+                                         * lie in one plane */
+} bi_block;
 
-/* Hand the pixels of the rows [begin, end) of a group to run_tile, at most BI_LOOKUP_TILE pairs at
- * a time.  Pairs are horizontal; if out_w is odd, the last column is paired vertically. */
-void bi_lookup_for_pairs(const bi_step *s, const bi_pointers *at, int32_t group,
-                         const bi_lookup_group *planes, int32_t begin, int32_t end,
-                         bi_run_pairs *run_tile);
+typedef void bi_run_block(const bi_block *b, const bi_pair *pairs, size_t count, int32_t vectors,
+                          bi_output output);
+
+/* Hand every block of the rows [begin, end) of a group to run_block, for at most BI_LOOKUP_TILE
+ * pairs at a time.  Pairs are horizontal; if out_w is odd, the last column is paired vertically. */
+void bi_lookup_run(const bi_step *s, const bi_pointers *at, int32_t group,
+                   const bi_lookup_group *planes, int32_t begin, int32_t end,
+                   bi_run_block *run_block);
+
+/* The last activation of the chain, one by one. */
+void bi_lookup_sigmoid(float *y, int32_t count);
 
 /* PA of every output pixel from the odd entries of every pixel of the padded map: `odd` is
  * [plane_h][plane_w], with room for one more row that this function uses. */
 void bi_lookup_sum_parities(const bi_step *s, const bi_lookup *shape, uint16_t *odd,
                             uint16_t *parities);
+
+/* The tables for entries of four bits: entry i, byte w is f(a, w) | f(b, w) << 4 for
+ * i = a | b << 4. */
+extern const uint8_t bi_lookup_nibbles[256][16];
 
 #endif

@@ -1,11 +1,11 @@
-/* pack_signs_avx512vbmi.c -- sixteen signs to a comparison, whose result is a mask already. */
+/* pack_signs_avx512bw.c -- sixteen signs to a comparison, whose result is a mask already. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #include "../isa.h"
 #include "pack_signs.h"
 
-BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) uint64_t
+BI_TARGET_avx512bw static inline __attribute__((always_inline)) uint64_t
 pack_word(const void *source, const float *threshold, int32_t count, bi_pack_type type)
 {
     const char *bytes = source;
@@ -26,7 +26,7 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
     return word;
 }
 
-BI_DEFINE_PACK_SIGNS(BI_TARGET_avx512vbmi, pack_word)
+BI_DEFINE_PACK_SIGNS(BI_TARGET_avx512bw, pack_word)
 
-const bi_kernel bi_pack_signs_avx512vbmi = {.run = run};
+const bi_kernel bi_pack_signs_avx512bw = {.run = run};
 #endif

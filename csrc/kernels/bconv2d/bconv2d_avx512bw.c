@@ -1,0 +1,27 @@
+/* bconv2d_avx512bw.c -- binary convolution by tables of nibbles (lookup.h has the arithmetic,
+ * lookup_pairs.inc the layout, lookup_avx512.h the inner loop) for CPUs with AVX-512 BW but without
+ * VBMI, 64 channels and two pixels to a vector.
+ *
+ * Shapes that would leave half of the vectors empty, and dilated ones, go to the AVX2 kernel.
+ */
+#if defined(__x86_64__)
+#include "../isa.h"
+#include "../unroll.h"
+#include "finish_avx512.h"
+#include "pairs_avx2.h"
+
+#define BI_TARGET BI_TARGET_avx512bw
+#define BI_NAME(operation) bi_##operation##_avx512bw
+#define BI_ENTRY_BITS 4
+#define TABLES bi_lookup_nibbles[0]
+#define OTHER bi_bconv2d_avx2
+#include "lookup_avx512.h"
+#include "tile_avx512.inc"
+
+static int takes(const bi_step *s)
+{
+    return s->dilation_w == 1 && s->out_c / s->groups > LANES / 2;
+}
+
+#include "lookup_pairs.inc"
+#endif

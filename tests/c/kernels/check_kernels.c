@@ -1,0 +1,137 @@
+/* check_kernels.c -- every kernel in the list against plain loops; without Python.
+ *
+ *   gcc -std=c11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover -Wall -Wextra -Werror \
+ *       -ffp-contract=off -Icsrc $(find csrc tests/c/kernels -name "*.c") -lm -o /tmp/check_kernels &&
+ *       /tmp/check_kernels
+ *
+ * Signs are kept as chars of -1 and +1; bits are set one by one.  Buffers are of the exact size, by
+ * turns on the heap, where AddressSanitizer watches, and right before or right after an
+ * inaccessible page, which sees assembly too.  Outputs hold junk before each run.  Rows are
+ * computed in parts, the last first, and a part may change no other row.
+ *
+ * Prints a line for each kernel; the last line is "N passed, N failed".
+ */
+#include "check.h"
+
+/* Two steps over an arena that ends at an inaccessible page, for three samples in one call. */
+static void check_execute(void)
+{
+    subject pack_kernel = {bi_kernel_find("pack_signs", NULL), "pack_signs", 0};
+    subject dense_kernel = {bi_kernel_find("bdense", NULL), "bi_execute", 0};
+    const int32_t length = 130, outputs = 3, samples = 3;
+    for (current_place = ON_HEAP; current_place < PLACES; current_place++) {
+        bi_step steps[2] = {plain_step(&pack_kernel, 1, 1, length),
+                            plain_step(&dense_kernel, 1, 1, length)};
+        buffer x = new_floats((size_t)(length * samples)), arena = new_buffer(64, 64);
+        buffer y = new_buffer((size_t)(outputs * samples) * sizeof(float), sizeof(float));
+        signed char *weight = new_signs((size_t)(length * outputs), RANDOM);
+        buffer canonical = pack(weight, (size_t)outputs, length);
+        steps[0].source = -1;
+        steps[0].target = steps[1].source = 0;
+        steps[1].target = -2;
+        steps[1].rows = 1;
+        steps[1].out_c = outputs;
+        buffer packed = bind_weight(&steps[1], canonical.data);
+        void *externals[] = {x.data, y.data};
+        int64_t strides[] = {length * 4, outputs * 4};
+        bi_plan plan = {steps, 2, 64, strides};
+        bi_execute(&plan, arena.data, externals, samples, NULL, NULL);
+        int right = 1;
+        for (int32_t n = 0; n < samples; n++)
+            for (int32_t o = 0; o < outputs; o++) {
+                int32_t dot = 0;
+                for (int32_t i = 0; i < length; i++)
+                    dot += ((const float *)x.data)[n * length + i] < 0 ? -weight[o * length + i]
+                                                                       : weight[o * length + i];
+                right &= ((const float *)y.data)[n * outputs + o] == (float)dot;
+            }
+        count_case(&dense_kernel, &steps[1], right ? NULL : "three samples of two steps");
+        free(weight);
+        buffer all[] = {x, arena, y, canonical, packed};
+        for (size_t i = 0; i < COUNT(all); i++)
+            free_buffer(all[i]);
+    }
+    printf("bi_execute: %ld cases\n", dense_kernel.cases);
+}
+
+static void check_list(void)
+{
+    subject list = {0, "the kernel list", 0};
+    bi_step none = {0};
+    for (int32_t i = 0; i < bi_kernel_count(); i++) {
+        int32_t found = bi_kernel_find(bi_kernel_operation(i), bi_kernel_isa(i));
+        int right = found == i || !bi_kernel_runs_here(i);
+        count_case(&list, &none, right ? NULL : "a kernel is not found under its own name");
+        found = bi_kernel_find(bi_kernel_operation(i), "portable");
+        right = found >= 0 && strcmp(bi_kernel_isa(found), "portable") == 0;
+        count_case(&list, &none, right ? NULL : "an operation has no portable kernel");
+    }
+    int right = bi_kernel_find("no such operation", NULL) == -1;
+    count_case(&list, &none, right ? NULL : "unknown operation");
+    right = bi_kernel_find("bconv2d", "no such isa") == -1;
+    count_case(&list, &none, right ? NULL : "unknown isa");
+    right = bi_isa_name(-1) == NULL && bi_isa_name(1000) == NULL;
+    count_case(&list, &none, right ? NULL : "isa index");
+    printf("the kernel list: %ld cases\n", list.cases);
+}
+
+typedef struct {
+    const char *operation;
+    void (*check)(subject *);
+} checker;
+
+static const checker CHECKERS[] = {
+    {"bconv2d", check_bconv2d},
+    {"bdense", check_bdense},
+    {"pack_signs", check_pack_signs},
+    {"beta_map", check_beta_map},
+    {"affine", check_affine},
+    {"activate", check_activate},
+    {"add", check_pairwise},
+    {"multiply", check_pairwise},
+    {"quantize", check_quantize},
+    {"copy_channels", check_copy_channels},
+    {"shuffle_channels", check_shuffle_channels},
+    {"pad2d", check_pad2d},
+    {"normalize", check_normalize},
+    {"avg_pool2d", check_avg_pool2d},
+    {"max_pool2d", check_max_pool2d},
+    {"global_pool2d", check_global_pool2d},
+    {"flatten", check_flatten},
+    {"softmax", check_softmax},
+    {"conv2d", NULL},    /* ../check_conv2d.c is about these two alone */
+    {"dense", NULL},
+};
+
+static void check_kernel(int32_t kernel)
+{
+    subject k = {kernel, bi_kernel_operation(kernel), 0};
+    const char *isa = bi_kernel_isa(kernel);
+    if (!bi_kernel_runs_here(kernel)) {
+        printf("SKIP native:%s: this CPU lacks it (%s)\n", isa, k.name);
+        return;
+    }
+    random_state = 88172645463325252u;
+    for (size_t i = 0; i < COUNT(CHECKERS); i++)
+        if (strcmp(CHECKERS[i].operation, k.name) == 0) {
+            if (CHECKERS[i].check == NULL)
+                return;
+            CHECKERS[i].check(&k);
+            printf("native:%s %s: %ld cases\n", isa, k.name, k.cases);
+            return;
+        }
+    printf("FAILED %s: there is no check for this operation\n", k.name);
+    failed++;
+}
+
+int main(void)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("compiler: %s\n", bi_compiler());
+    check_list();
+    for (int32_t kernel = 0; kernel < bi_kernel_count(); kernel++)
+        check_kernel(kernel);
+    check_execute();
+    printf("%ld passed, %ld failed\n", passed, failed);
+    return failed != 0;
+}
