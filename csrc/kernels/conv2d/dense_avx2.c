@@ -195,10 +195,11 @@ BI_TARGET_avx2 void bi_dense_run(const bi_step *s, const bi_pointers *at)
         weight += width * output_bytes(s);
         for (size_t o = 0; o < width; o += 16) {
             size_t left = (size_t)s->out_c - first - o;
-            bi_block block;
-            bi_block_set(&block, s, (int32_t)(first + o), (int32_t)(left < 16 ? left : 16));
-            bi_finish_block(s, at, &block, 0, _mm256_loadu_ps(sums + o),
-                            _mm256_loadu_ps(sums + o + 8), NULL);
+            bi_sums all = {
+                .step = s, .at = at, .count = 1, .output = (int32_t)(first + o),
+                .outputs = (int32_t)(left < 16 ? left : 16), .sums = sums + o,
+            };
+            bi_finish_pixels(&all);
         }
     }
 }

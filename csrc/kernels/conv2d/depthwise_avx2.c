@@ -7,7 +7,7 @@
 #include "finish_avx2.h"
 #include "layers_avx2.h"
 
-enum { PIXELS = 4 };
+enum { PIXELS = 4, CHUNK = 64 };
 
 int bi_depthwise_takes(const bi_step *s)
 {
@@ -33,9 +33,7 @@ void bi_depthwise_pack_weight(const bi_step *s, const void *canonical, void *pac
 /* What is the same for all pixels of a row and a block of channels. */
 typedef struct {
     const bi_step *step;
-    const bi_pointers *at;
-    const bi_block *block;
-    const float *source, *weight;    /* of the block; the source's row of tap 0, column 0 */
+    const float *source, *weight;    /* of the block */
     int32_t oy, ky_first, ky_end;
     __m256i mask_low, mask_high;     /* the channels that are there */
 } row;
@@ -50,7 +48,7 @@ BI_TARGET_avx2 static inline __attribute__((always_inline)) __m256 read(const fl
 /* `count` pixels (a constant where this is inlined) from column ox on, which all have the taps
  * from kx_first up to kx_end. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-compute(const row *r, int32_t ox, int32_t kx_first, int32_t kx_end, int count, int whole)
+compute(const row *r, int32_t ox, int32_t kx_first, int32_t kx_end, int count, int whole, float *sums)
 {
     const bi_step *s = r->step;
     ptrdiff_t channels = s->in_c, map_row = (ptrdiff_t)s->in_w * channels;
@@ -70,53 +68,61 @@ compute(const row *r, int32_t ox, int32_t kx_first, int32_t kx_end, int count, i
                 high[i] = _mm256_fmadd_ps(read(from + 8, r->mask_high, whole), w_high, high[i]);
             }
         }
-    size_t pixel = (size_t)r->oy * (size_t)s->out_w + (size_t)ox;
-    for (int i = 0; i < count; i++)
-        bi_finish_block(s, r->at, r->block, pixel + (size_t)i, low[i], high[i], NULL);
+    for (int i = 0; i < count; i++) {
+        _mm256_storeu_ps(sums + i * 16, low[i]);
+        _mm256_storeu_ps(sums + i * 16 + 8, high[i]);
+    }
 }
 
-BI_TARGET_avx2 static inline __attribute__((always_inline)) void compute_row(const row *r,
-                                                                             int whole)
+/* The pixels of a row from column ox up to `end`. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) void
+compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
 {
     const bi_step *s = r->step;
-    int32_t ox = 0;
-    while (ox < s->out_w) {
-        int32_t first, end, last = ox + PIXELS - 1;
-        int32_t reach = (s->kernel_w - 1) * s->dilation_w;
-        bi_valid_taps(ox, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w, &first,
-                      &end);
-        if (first == 0 && last < s->out_w &&
-            last * s->stride_w - s->pad_left + reach < s->in_w) {
-            compute(r, ox, 0, s->kernel_w, PIXELS, whole);
-            ox += PIXELS;
-        } else {
-            compute(r, ox, first, end, 1, whole);
-            ox++;
-        }
+    int32_t reach = (s->kernel_w - 1) * s->dilation_w;
+    while (ox < end) {
+        int32_t kx_first, kx_end, count = 1, last = ox + PIXELS - 1;
+        bi_valid_taps(ox, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w, &kx_first,
+                      &kx_end);
+        if (kx_first == 0 && last < end && last * s->stride_w - s->pad_left + reach < s->in_w)
+            count = PIXELS;
+        if (count == PIXELS)
+            compute(r, ox, 0, s->kernel_w, PIXELS, whole, sums);
+        else
+            compute(r, ox, kx_first, kx_end, 1, whole, sums);
+        ox += count;
+        sums += count * 16;
     }
 }
 
 BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                      int32_t end)
 {
-    row r = {.step = s, .at = at};
+    row r = {.step = s};
+    float sums[CHUNK * 16];
     __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     for (r.oy = begin; r.oy < end; r.oy++) {
         bi_valid_taps(r.oy, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
                       &r.ky_first, &r.ky_end);
         for (int32_t c = 0; c < s->out_c; c += 16) {
             int32_t count = s->out_c - c < 16 ? s->out_c - c : 16;
-            bi_block block;
-            bi_block_set(&block, s, c, count);
-            r.block = &block;
             r.source = (const float *)at->source + c;
             r.weight = (const float *)s->weight + (size_t)c * bi_conv2d_taps(s);
             r.mask_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
             r.mask_high = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), lanes);
-            if (count == 16)
-                compute_row(&r, 1);
-            else
-                compute_row(&r, 0);
+            for (int32_t ox = 0; ox < s->out_w; ox += CHUNK) {
+                int32_t last = ox + CHUNK < s->out_w ? ox + CHUNK : s->out_w;
+                if (count == 16)
+                    compute_columns(&r, ox, last, 1, sums);
+                else
+                    compute_columns(&r, ox, last, 0, sums);
+                bi_sums all = {
+                    .step = s, .at = at, .count = (size_t)(last - ox),
+                    .first = (size_t)r.oy * (size_t)s->out_w + (size_t)ox,
+                    .output = c, .outputs = count, .sums = sums,
+                };
+                bi_finish_pixels(&all);
+            }
         }
     }
 }

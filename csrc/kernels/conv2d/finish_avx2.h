@@ -1,5 +1,9 @@
-/* finish_avx2.h -- the epilogue (../epilogue.h) of 16 outputs of a pixel, in vectors, to the same
- * floats and bits as bi_finish_floats() and bi_finish(). */
+/* finish_avx2.h -- the epilogue (../epilogue.h) of 16 outputs of many pixels, to the same floats and
+ * bits as bi_finish_floats() and bi_finish().
+ *
+ * Stage by stage over sums that lie in the cache, so that every loop is short and its parameters stay
+ * in registers; scale, bias and ReLU are one stage, which writes the target where nothing follows.
+ */
 #ifndef BITINFER_CONV2D_FINISH_AVX2_H
 #define BITINFER_CONV2D_FINISH_AVX2_H
 
@@ -9,150 +13,276 @@
 #include "../isa.h"
 #include "conv2d.h"
 
-/* What the epilogue reads for the `count` (at most 16) outputs from `first` on; the rest is 0. */
+#define BI_INLINE_AVX2 BI_TARGET_avx2 static inline __attribute__((always_inline))
+
+/* Sums of the outputs from `output` on, `outputs` (at most 16) of them, for the pixels from number
+ * `first` on; pixel i has sums[16 * i].  They are spoilt. */
 typedef struct {
-    float floor[16], alpha[16], bias[16], shift_in[16], slope[16], shift_out[16], sign[16];
-    int32_t threshold[16];
-    int32_t first, count;
-    unsigned flip;    /* a bit for each output */
-} bi_block;
+    const bi_step *step;
+    const bi_pointers *at;
+    size_t first, count;
+    int32_t output, outputs;
+    float *sums;                  /* of integer layers i32 */
+    const float *const *shift;    /* [count][16], in place of the bias, or NULL */
+} bi_sums;
 
-static inline void bi_block_copy(void *to, const void *from, const bi_block *b)
+typedef struct {
+    __m256 low, high;
+} bi_pair;
+
+/* The parameters of these outputs, the missing ones 0. */
+BI_INLINE_AVX2 bi_pair bi_parameters(const bi_sums *p, const void *from)
 {
-    memset(to, 0, 64);
+    float all[16] = {0};
     if (from != NULL)
-        memcpy(to, (const float *)from + b->first, (size_t)b->count * 4);
+        memcpy(all, (const float *)from + p->output, (size_t)p->outputs * 4);
+    bi_pair pair = {_mm256_loadu_ps(all), _mm256_loadu_ps(all + 8)};
+    return pair;
 }
 
-static inline void bi_block_set(bi_block *b, const bi_step *s, int32_t first, int32_t count)
+BI_INLINE_AVX2 bi_pair bi_load_pair(const float *from)
 {
-    b->first = first;
-    b->count = count;
-    bi_block_copy(b->floor, s->floor, b);
-    bi_block_copy(b->alpha, s->alpha, b);
-    bi_block_copy(b->bias, s->bias, b);
-    bi_block_copy(b->shift_in, s->shift_in, b);
-    bi_block_copy(b->slope, s->slope, b);
-    bi_block_copy(b->shift_out, s->shift_out, b);
-    bi_block_copy(b->sign, s->sign_threshold, b);
-    bi_block_copy(b->threshold, s->threshold, b);
-    b->flip = 0;
-    if (s->flip != NULL)
-        for (int32_t i = 0; i < count; i++)
-            b->flip |= (unsigned)(s->flip[first + i] != 0) << i;
+    bi_pair pair = {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+    return pair;
 }
 
-/* Write a block's signs; blocks of a pixel come in ascending order. */
-static inline void bi_block_signs(const bi_block *b, uint64_t *signs, unsigned bits)
+BI_INLINE_AVX2 void bi_store_pair(float *to, bi_pair y)
 {
-    bits = (bits ^ b->flip) & ((1u << b->count) - 1);
-    if (b->first % 16 != 0) {
-        for (int32_t i = 0; i < b->count; i++)
-            bi_write_sign(signs, b->first + i, bits >> i & 1);
+    _mm256_storeu_ps(to, y.low);
+    _mm256_storeu_ps(to + 8, y.high);
+}
+
+/* The first `count` of 16 floats; as stores of 8, 4, 2 and 1, because masked ones are slow on Zen. */
+BI_INLINE_AVX2 void bi_store_some(float *to, const float *from, int32_t count)
+{
+    if (count & 16) {
+        bi_store_pair(to, bi_load_pair(from));
         return;
     }
-    if (b->first % 64 == 0)
-        signs[b->first / 64] = bits;    /* and 0 up to the end of the word */
-    else
-        memcpy((unsigned char *)signs + b->first / 8, &bits, 2);
+    if (count & 8) {
+        _mm256_storeu_ps(to, _mm256_loadu_ps(from));
+        to += 8, from += 8;
+    }
+    if (count & 4) {
+        _mm_storeu_ps(to, _mm_loadu_ps(from));
+        to += 4, from += 4;
+    }
+    if (count & 2) {
+        memcpy(to, from, 8);
+        to += 2, from += 2;
+    }
+    if (count & 1)
+        *to = *from;
 }
 
-/* Eight outputs, from `half` (0 or 8) of the block on. */
-BI_TARGET_avx2 static inline __m256 bi_finish_half(const bi_step *s, const bi_block *b, int half,
-                                                   __m256 y, const float *bias,
-                                                   const float *residual)
+/* To floats, times alpha, plus bias (1) or shift (2), ReLU: each if the constant says so. */
+BI_INLINE_AVX2 void bi_linear(const bi_sums *p, float *to, size_t stride, int integer, int scaled,
+                              int biased, int relu)
 {
-    if (s->floor != NULL)
-        y = _mm256_max_ps(y, _mm256_loadu_ps(b->floor + half));
-    if (s->alpha != NULL)
-        y = _mm256_mul_ps(y, _mm256_loadu_ps(b->alpha + half));
-    if (bias != NULL)
-        y = _mm256_add_ps(y, _mm256_loadu_ps(bias + half));
-    if (residual != NULL)
-        y = _mm256_add_ps(y, _mm256_loadu_ps(residual + half));
-    __m256 zero = _mm256_setzero_ps(), slope;
-    switch (s->activation) {
-    case BI_ACTIVATION_NONE: return y;
-    case BI_ACTIVATION_RELU: return _mm256_max_ps(y, zero);
-    case BI_ACTIVATION_CLIP:
-        return _mm256_min_ps(_mm256_max_ps(y, _mm256_set1_ps(s->low)), _mm256_set1_ps(s->high));
-    case BI_ACTIVATION_PRELU:
-    case BI_ACTIVATION_RPRELU:
-        if (s->activation == BI_ACTIVATION_RPRELU)
-            y = _mm256_add_ps(y, _mm256_loadu_ps(b->shift_in + half));
-        slope = _mm256_mul_ps(y, _mm256_loadu_ps(b->slope + half));
-        y = _mm256_blendv_ps(y, slope, _mm256_cmp_ps(y, zero, _CMP_LT_OQ));
-        if (s->activation == BI_ACTIVATION_RPRELU)
-            y = _mm256_add_ps(y, _mm256_loadu_ps(b->shift_out + half));
-        return y;
-    default: {
-        float each[8];
-        _mm256_storeu_ps(each, y);
-        for (int i = 0; i < 8 && half + i < b->count; i++)
-            each[i] = bi_activate(s, b->first + half + i, each[i]);
-        return _mm256_loadu_ps(each);
-    }
+    bi_pair alpha = bi_parameters(p, p->step->alpha), bias = bi_parameters(p, p->step->bias);
+    __m256 zero = _mm256_setzero_ps();
+    for (size_t i = 0; i < p->count; i++, to += stride) {
+        bi_pair y = bi_load_pair(p->sums + i * 16);
+        if (integer) {
+            y.low = _mm256_cvtepi32_ps(_mm256_castps_si256(y.low));
+            y.high = _mm256_cvtepi32_ps(_mm256_castps_si256(y.high));
+        }
+        if (scaled) {
+            y.low = _mm256_mul_ps(y.low, alpha.low);
+            y.high = _mm256_mul_ps(y.high, alpha.high);
+        }
+        if (biased == 2)
+            bias = bi_load_pair(p->shift[i] + p->output);
+        if (biased) {
+            y.low = _mm256_add_ps(y.low, bias.low);
+            y.high = _mm256_add_ps(y.high, bias.high);
+        }
+        if (relu) {
+            y.low = _mm256_max_ps(y.low, zero);
+            y.high = _mm256_max_ps(y.high, zero);
+        }
+        bi_store_pair(to, y);
     }
 }
 
-/* Finish the block of the pixel number `pixel`, whose sums these are; `shift`, if not NULL, stands
- * in for the bias (16 floats). */
-BI_TARGET_avx2 static inline void bi_finish_block(const bi_step *s, const bi_pointers *at,
-                                                  const bi_block *b, size_t pixel, __m256 low,
-                                                  __m256 high, const float *shift)
+BI_TARGET_avx2 static void bi_linear_floats(const bi_sums *p, float *to, size_t stride, int relu)
 {
-    size_t place = pixel * (size_t)s->out_c + (size_t)b->first;
-    const float *bias = shift != NULL ? shift : s->bias != NULL ? b->bias : NULL;
-    const float *residual = NULL;
-    float row[16];
-    if (at->residual != NULL) {
-        residual = at->residual + place;
-        if (b->count < 16) {
-            memset(row, 0, sizeof row);
-            memcpy(row, residual, (size_t)b->count * 4);
-            residual = row;
+    switch ((p->step->alpha != NULL) * 4 + (p->step->bias != NULL) * 2 + relu) {
+    case 0: bi_linear(p, to, stride, 0, 0, 0, 0); break;
+    case 1: bi_linear(p, to, stride, 0, 0, 0, 1); break;
+    case 2: bi_linear(p, to, stride, 0, 0, 1, 0); break;
+    case 3: bi_linear(p, to, stride, 0, 0, 1, 1); break;
+    case 4: bi_linear(p, to, stride, 0, 1, 0, 0); break;
+    case 5: bi_linear(p, to, stride, 0, 1, 0, 1); break;
+    case 6: bi_linear(p, to, stride, 0, 1, 1, 0); break;
+    default: bi_linear(p, to, stride, 0, 1, 1, 1); break;
+    }
+}
+
+BI_TARGET_avx2 static void bi_linear_integers(const bi_sums *p, float *to, size_t stride, int relu)
+{
+    int biased = p->shift != NULL ? 2 : p->step->bias != NULL;
+    switch ((p->step->alpha != NULL) * 6 + biased * 2 + relu) {
+    case 0: bi_linear(p, to, stride, 1, 0, 0, 0); break;
+    case 1: bi_linear(p, to, stride, 1, 0, 0, 1); break;
+    case 2: bi_linear(p, to, stride, 1, 0, 1, 0); break;
+    case 3: bi_linear(p, to, stride, 1, 0, 1, 1); break;
+    case 4: bi_linear(p, to, stride, 1, 0, 2, 0); break;
+    case 5: bi_linear(p, to, stride, 1, 0, 2, 1); break;
+    case 6: bi_linear(p, to, stride, 1, 1, 0, 0); break;
+    case 7: bi_linear(p, to, stride, 1, 1, 0, 1); break;
+    case 8: bi_linear(p, to, stride, 1, 1, 1, 0); break;
+    case 9: bi_linear(p, to, stride, 1, 1, 1, 1); break;
+    case 10: bi_linear(p, to, stride, 1, 1, 2, 0); break;
+    default: bi_linear(p, to, stride, 1, 1, 2, 1); break;
+    }
+}
+
+/* The sums are no less than the floor; they are floats afterwards. */
+BI_TARGET_avx2 static void bi_raise(const bi_sums *p, int integer)
+{
+    bi_pair floor = bi_parameters(p, p->step->floor);
+    for (size_t i = 0; i < p->count; i++) {
+        bi_pair y = bi_load_pair(p->sums + i * 16);
+        if (integer) {
+            y.low = _mm256_cvtepi32_ps(_mm256_castps_si256(y.low));
+            y.high = _mm256_cvtepi32_ps(_mm256_castps_si256(y.high));
+        }
+        y.low = _mm256_max_ps(y.low, floor.low);
+        y.high = _mm256_max_ps(y.high, floor.high);
+        bi_store_pair(p->sums + i * 16, y);
+    }
+}
+
+BI_TARGET_avx2 static void bi_add_residual(const bi_sums *p)
+{
+    const float *residual =
+        p->at->residual + p->first * (size_t)p->step->out_c + (size_t)p->output;
+    for (size_t i = 0; i < p->count; i++, residual += p->step->out_c) {
+        float *y = p->sums + i * 16;
+        if (p->outputs == 16) {
+            _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), _mm256_loadu_ps(residual)));
+            _mm256_storeu_ps(y + 8,
+                             _mm256_add_ps(_mm256_loadu_ps(y + 8), _mm256_loadu_ps(residual + 8)));
+        } else {
+            for (int32_t o = 0; o < p->outputs; o++)
+                y[o] += residual[o];
         }
     }
-    low = bi_finish_half(s, b, 0, low, bias, residual);
-    high = bi_finish_half(s, b, 8, high, bias, residual);
-    uint64_t *signs = at->signs;
-    if (bi_target_is_signs(s))
-        signs = at->target;
-    if (signs != NULL) {
-        __m256 less_low = _mm256_cmp_ps(low, _mm256_loadu_ps(b->sign), _CMP_LT_OQ);
-        __m256 less_high = _mm256_cmp_ps(high, _mm256_loadu_ps(b->sign + 8), _CMP_LT_OQ);
-        unsigned bits = (unsigned)_mm256_movemask_ps(less_low) |
-                        (unsigned)_mm256_movemask_ps(less_high) << 8;
-        bi_block_signs(b, signs + pixel * bi_words(s->out_c), bits);
-        if (bi_target_is_signs(s))
-            return;
-    }
-    float *target = (float *)at->target + place;
-    if (b->count == 16) {
-        _mm256_storeu_ps(target, low);
-        _mm256_storeu_ps(target + 8, high);
-    } else {
-        _mm256_storeu_ps(row, low);
-        _mm256_storeu_ps(row + 8, high);
-        memcpy(target, row, (size_t)b->count * 4);
+}
+
+BI_INLINE_AVX2 __m256 bi_bend(__m256 y, __m256 slope)
+{
+    __m256 negative = _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_LT_OQ);
+    return _mm256_blendv_ps(y, _mm256_mul_ps(y, slope), negative);
+}
+
+BI_TARGET_avx2 static void bi_activate_pixels(const bi_sums *p)
+{
+    const bi_step *s = p->step;
+    bi_pair slope = bi_parameters(p, s->slope), shift_in = bi_parameters(p, s->shift_in);
+    bi_pair shift_out = bi_parameters(p, s->shift_out);
+    __m256 zero = _mm256_setzero_ps(), low = _mm256_set1_ps(s->low), high = _mm256_set1_ps(s->high);
+    for (size_t i = 0; i < p->count; i++) {
+        bi_pair y = bi_load_pair(p->sums + i * 16);
+        switch (s->activation) {
+        case BI_ACTIVATION_RELU:
+            y.low = _mm256_max_ps(y.low, zero);
+            y.high = _mm256_max_ps(y.high, zero);
+            break;
+        case BI_ACTIVATION_CLIP:
+            y.low = _mm256_min_ps(_mm256_max_ps(y.low, low), high);
+            y.high = _mm256_min_ps(_mm256_max_ps(y.high, low), high);
+            break;
+        case BI_ACTIVATION_PRELU:
+            y.low = bi_bend(y.low, slope.low);
+            y.high = bi_bend(y.high, slope.high);
+            break;
+        case BI_ACTIVATION_RPRELU:
+            y.low = bi_bend(_mm256_add_ps(y.low, shift_in.low), slope.low);
+            y.high = bi_bend(_mm256_add_ps(y.high, shift_in.high), slope.high);
+            y.low = _mm256_add_ps(y.low, shift_out.low);
+            y.high = _mm256_add_ps(y.high, shift_out.high);
+            break;
+        default:
+            for (int32_t o = 0; o < p->outputs; o++)
+                p->sums[i * 16 + (size_t)o] =
+                    bi_activate(s, p->output + o, p->sums[i * 16 + (size_t)o]);
+            continue;
+        }
+        bi_store_pair(p->sums + i * 16, y);
     }
 }
 
-/* The same from integer sums. */
-BI_TARGET_avx2 static inline void bi_finish_integers(const bi_step *s, const bi_pointers *at,
-                                                     const bi_block *b, size_t pixel, __m256i low,
-                                                     __m256i high, const float *shift)
+/* Write the signs, a bit for each sum below its threshold; blocks come in ascending order. */
+BI_INLINE_AVX2 void bi_write_signs(const bi_sums *p, uint64_t *signs, int integer)
 {
-    if (s->threshold == NULL) {
-        bi_finish_block(s, at, b, pixel, _mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high), shift);
+    const bi_step *s = p->step;
+    bi_pair threshold =
+        bi_parameters(p, integer ? (const void *)s->threshold : s->sign_threshold);
+    unsigned flip = 0, there = (1u << p->outputs) - 1;
+    for (int32_t o = 0; o < p->outputs; o++)
+        flip |= (unsigned)(s->flip[p->output + o] != 0) << o;
+    size_t words = bi_words(s->out_c);
+    signs += p->first * words;
+    for (size_t i = 0; i < p->count; i++, signs += words) {
+        bi_pair y = bi_load_pair(p->sums + i * 16);
+        if (integer) {
+            y.low = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_castps_si256(threshold.low),
+                                                           _mm256_castps_si256(y.low)));
+            y.high = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_castps_si256(threshold.high),
+                                                            _mm256_castps_si256(y.high)));
+        } else {
+            y.low = _mm256_cmp_ps(y.low, threshold.low, _CMP_LT_OQ);
+            y.high = _mm256_cmp_ps(y.high, threshold.high, _CMP_LT_OQ);
+        }
+        unsigned bits = (unsigned)_mm256_movemask_ps(y.low) |
+                        (unsigned)_mm256_movemask_ps(y.high) << 8;
+        bits = (bits ^ flip) & there;
+        if (p->output % 64 == 0)
+            signs[p->output / 64] = bits;    /* and 0 up to the end of the word */
+        else if (p->output % 16 == 0)
+            memcpy((unsigned char *)signs + p->output / 8, &bits, 2);
+        else
+            for (int32_t o = 0; o < p->outputs; o++)
+                bi_write_sign(signs, p->output + o, bits >> o & 1);
+    }
+}
+
+BI_TARGET_avx2 static void bi_finish_pixels(const bi_sums *p)
+{
+    const bi_step *s = p->step;
+    int integer = bi_conv2d_is_integer(s), relu = s->activation == BI_ACTIVATION_RELU;
+    if (s->threshold != NULL) {
+        bi_write_signs(p, p->at->target, 1);
         return;
     }
-    __m256i less_low = _mm256_cmpgt_epi32(_mm256_loadu_si256((const __m256i *)b->threshold), low);
-    __m256i less_high =
-        _mm256_cmpgt_epi32(_mm256_loadu_si256((const __m256i *)(b->threshold + 8)), high);
-    unsigned bits = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(less_low)) |
-                    (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(less_high)) << 8;
-    bi_block_signs(b, (uint64_t *)at->target + pixel * bi_words(s->out_c), bits);
+    if (s->floor != NULL) {
+        bi_raise(p, integer);
+        integer = 0;
+    }
+    uint64_t *signs = bi_target_is_signs(s) ? (uint64_t *)p->at->target : p->at->signs;
+    float *target = (float *)p->at->target + p->first * (size_t)s->out_c + (size_t)p->output;
+    int residual = p->at->residual != NULL;
+    int more = residual || !(relu || s->activation == BI_ACTIVATION_NONE);
+    int direct = !more && signs == NULL && p->outputs == 16;
+    if (integer)
+        bi_linear_integers(p, direct ? target : p->sums, direct ? (size_t)s->out_c : 16,
+                           relu && !more);
+    else if (direct || s->alpha != NULL || s->bias != NULL || (relu && !more))
+        bi_linear_floats(p, direct ? target : p->sums, direct ? (size_t)s->out_c : 16,
+                         relu && !more);
+    if (direct)
+        return;
+    if (residual)
+        bi_add_residual(p);
+    if (more && s->activation != BI_ACTIVATION_NONE)
+        bi_activate_pixels(p);
+    if (signs != NULL)
+        bi_write_signs(p, signs, 0);
+    if (!bi_target_is_signs(s))
+        for (size_t i = 0; i < p->count; i++, target += s->out_c)
+            bi_store_some(target, p->sums + i * 16, p->outputs);
 }
 
 #endif

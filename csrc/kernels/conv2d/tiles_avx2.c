@@ -86,8 +86,7 @@ void bi_tiles_stage(const bi_step *s, const bi_pointers *at) { bi_plane_stage(s,
 
 /* Pixels that are computed together. */
 typedef struct {
-    size_t first, count;
-    size_t tiles;
+    size_t count, tiles;
     const unsigned char *origin[CHUNK];    /* of the first tap, in the first group */
     const float *shift[CHUNK];
     float sums[CHUNK * 16];                /* or i32 */
@@ -100,13 +99,11 @@ static void begin_chunk(const bi_step *s, const bi_pointers *at, size_t first, s
     const unsigned char *source = p.staged ? at->scratch : at->source;
     const unsigned char *shifts = (const unsigned char *)s->weight + layout_of(s).shifts;
     size_t width = (size_t)s->out_w, oy = first / width, ox = first % width;
-    c->first = first;
     c->count = count;
     c->tiles = (count + BI_TILE_PIXELS - 1) / BI_TILE_PIXELS;
     for (size_t i = 0; i < count; i++) {
         c->origin[i] = source + oy * (size_t)s->stride_h * p.row +
                        ox * (size_t)s->stride_w * p.pixel;
-        c->shift[i] = NULL;
         if (s->offset != NULL)
             c->shift[i] = bi_conv2d_shift_at(s, shifts, (int32_t)oy, (int32_t)ox);
         if (++ox == width)
@@ -161,25 +158,6 @@ BI_TARGET_avx2 static void sum_block(const bi_step *s, chunk *c, size_t group,
     }
 }
 
-BI_TARGET_avx2 static void finish_chunk(const bi_step *s, const bi_pointers *at, const chunk *c,
-                                        int32_t o, int32_t count)
-{
-    bi_block b;
-    bi_block_set(&b, s, o, count);
-    int integer = bi_conv2d_is_integer(s);
-    for (size_t i = 0; i < c->count; i++) {
-        const float *sums = c->sums + i * 16, *shift = c->shift[i];
-        if (shift != NULL)
-            shift += o;
-        if (integer)
-            bi_finish_integers(s, at, &b, c->first + i, _mm256_loadu_si256((const __m256i *)sums),
-                               _mm256_loadu_si256((const __m256i *)(sums + 8)), shift);
-        else
-            bi_finish_block(s, at, &b, c->first + i, _mm256_loadu_ps(sums),
-                            _mm256_loadu_ps(sums + 8), shift);
-    }
-}
-
 BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                  int32_t end)
 {
@@ -196,8 +174,13 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
         for (size_t group = 0; group < (size_t)s->groups; group++)
             for (size_t o = 0; o < l.outputs; o += 16, weight += block_bytes) {
                 sum_block(s, &c, group * p.group, weight, l.step_bytes);
-                finish_chunk(s, at, &c, (int32_t)(group * l.outputs + o),
-                             (int32_t)(l.outputs - o < 16 ? l.outputs - o : 16));
+                bi_sums sums = {
+                    .step = s, .at = at, .first = first, .count = count,
+                    .output = (int32_t)(group * l.outputs + o),
+                    .outputs = (int32_t)(l.outputs - o < 16 ? l.outputs - o : 16),
+                    .sums = c.sums, .shift = s->offset != NULL ? c.shift : NULL,
+                };
+                bi_finish_pixels(&sums);
             }
         first += count;
     }
