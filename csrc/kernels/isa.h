@@ -22,18 +22,19 @@
      __builtin_cpu_supports("fma"))
 
 #define BI_TARGET_avx512bw                                                                     \
-    __attribute__((target("popcnt,bmi2,avx2,avx512f,avx512bw,avx512vl,avx512dq")))
+    __attribute__((target("popcnt,bmi2,avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")))
 #define BI_RUNS_avx512bw()                                                              \
     (BI_RUNS_avx2() && __builtin_cpu_supports("bmi2") &&                                \
      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&         \
      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
 
 #define BI_TARGET_avx512vbmi                                                                   \
-    __attribute__((target("popcnt,bmi2,avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,"   \
-                          "avx512bitalg,avx512vpopcntdq")))
+    __attribute__((target("popcnt,bmi2,avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,"           \
+                          "avx512vbmi,avx512bitalg,avx512vpopcntdq,avx512vnni")))
 #define BI_RUNS_avx512vbmi()                                                            \
     (BI_RUNS_avx512bw() && __builtin_cpu_supports("avx512vbmi") &&                      \
-     __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("avx512vpopcntdq"))
+     __builtin_cpu_supports("avx512bitalg") &&                                          \
+     __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni"))
 
 #elif defined(__aarch64__)
 #define BI_ISAS(X) X(portable) X(neon)

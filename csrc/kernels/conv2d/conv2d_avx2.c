@@ -2,14 +2,14 @@
 #if defined(__x86_64__)
 #include "layers_avx2.h"
 
-static size_t weight_bytes(const bi_step *s)
+size_t bi_layers_weight_bytes(const bi_step *s)
 {
     if (bi_depthwise_takes(s))
         return bi_depthwise_weight_bytes(s);
     return bi_dense_takes(s) ? bi_dense_weight_bytes(s) : bi_tiles_weight_bytes(s);
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+void bi_layers_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     if (bi_depthwise_takes(s))
         bi_depthwise_pack_weight(s, canonical, packed);
@@ -19,14 +19,14 @@ static void pack_weight(const bi_step *s, const void *canonical, void *packed)
         bi_tiles_pack_weight(s, canonical, packed);
 }
 
-static size_t scratch_bytes(const bi_step *s)
+size_t bi_layers_scratch_bytes(const bi_step *s)
 {
     if (bi_depthwise_takes(s))
         return 0;
     return bi_dense_takes(s) ? bi_dense_scratch_bytes(s) : bi_tiles_scratch_bytes(s);
 }
 
-static void stage(const bi_step *s, const bi_pointers *at)
+void bi_layers_stage(const bi_step *s, const bi_pointers *at)
 {
     if (bi_depthwise_takes(s))
         return;
@@ -36,7 +36,8 @@ static void stage(const bi_step *s, const bi_pointers *at)
         bi_tiles_stage(s, at);
 }
 
-static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+void bi_layers_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end,
+                   bi_tile *of_integers)
 {
     if (begin == end)
         return;
@@ -45,9 +46,16 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
     else if (bi_dense_takes(s))
         bi_dense_run(s, at);
     else
-        bi_tiles_run(s, at, begin, end);
+        bi_tiles_run(s, at, begin, end, of_integers);
 }
 
-const bi_kernel bi_conv2d_avx2 = {weight_bytes, pack_weight, scratch_bytes, stage, run};
-const bi_kernel bi_dense_avx2 = {weight_bytes, pack_weight, scratch_bytes, stage, run};
+static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    bi_layers_run(s, at, begin, end, NULL);
+}
+
+const bi_kernel bi_conv2d_avx2 = {bi_layers_weight_bytes, bi_layers_pack_weight,
+                                  bi_layers_scratch_bytes, bi_layers_stage, run};
+const bi_kernel bi_dense_avx2 = {bi_layers_weight_bytes, bi_layers_pack_weight,
+                                 bi_layers_scratch_bytes, bi_layers_stage, run};
 #endif

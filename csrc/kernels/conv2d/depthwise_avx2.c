@@ -7,7 +7,7 @@
 #include "finish_avx2.h"
 #include "layers_avx2.h"
 
-enum { PIXELS = 4, CHUNK = 64 };
+enum { PIXELS = 4, CHUNK = 16 };
 
 int bi_depthwise_takes(const bi_step *s)
 {
@@ -95,6 +95,8 @@ compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
     }
 }
 
+/* Some neighbouring pixels at a time, all blocks of channels of them: that reads the map in the order
+ * of its memory. */
 BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                      int32_t end)
 {
@@ -104,14 +106,14 @@ BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, in
     for (r.oy = begin; r.oy < end; r.oy++) {
         bi_valid_taps(r.oy, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
                       &r.ky_first, &r.ky_end);
-        for (int32_t c = 0; c < s->out_c; c += 16) {
-            int32_t count = s->out_c - c < 16 ? s->out_c - c : 16;
-            r.source = (const float *)at->source + c;
-            r.weight = (const float *)s->weight + (size_t)c * bi_conv2d_taps(s);
-            r.mask_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
-            r.mask_high = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), lanes);
-            for (int32_t ox = 0; ox < s->out_w; ox += CHUNK) {
+        for (int32_t ox = 0; ox < s->out_w; ox += CHUNK)
+            for (int32_t c = 0; c < s->out_c; c += 16) {
                 int32_t last = ox + CHUNK < s->out_w ? ox + CHUNK : s->out_w;
+                int32_t count = s->out_c - c < 16 ? s->out_c - c : 16;
+                r.source = (const float *)at->source + c;
+                r.weight = (const float *)s->weight + (size_t)c * bi_conv2d_taps(s);
+                r.mask_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
+                r.mask_high = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), lanes);
                 if (count == 16)
                     compute_columns(&r, ox, last, 1, sums);
                 else
@@ -123,7 +125,6 @@ BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, in
                 };
                 bi_finish_pixels(&all);
             }
-        }
     }
 }
 #endif

@@ -2,14 +2,27 @@
 #ifndef BITINFER_CONV2D_LAYERS_AVX2_H
 #define BITINFER_CONV2D_LAYERS_AVX2_H
 
-#include "conv2d.h"
+#include "plane.h"
+
+/* Adds to the sums [pixel][16] of some pixels, see tile_avx2.h. */
+typedef void bi_tile(size_t count, const unsigned char *const *pixel, const void *weight,
+                     const bi_run *run, const bi_run *end, const void *from, void *sums);
+
+/* Whichever fits; `of_integers` is what sums integers, NULL for AVX2. */
+size_t bi_layers_weight_bytes(const bi_step *s);
+void bi_layers_pack_weight(const bi_step *s, const void *canonical, void *packed);
+size_t bi_layers_scratch_bytes(const bi_step *s);
+void bi_layers_stage(const bi_step *s, const bi_pointers *at);
+void bi_layers_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end,
+                   bi_tile *of_integers);
 
 /* Tiles: any layer. */
 size_t bi_tiles_weight_bytes(const bi_step *s);
 void bi_tiles_pack_weight(const bi_step *s, const void *canonical, void *packed);
 size_t bi_tiles_scratch_bytes(const bi_step *s);
 void bi_tiles_stage(const bi_step *s, const bi_pointers *at);
-void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end);
+void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end,
+                  bi_tile *of_integers);
 
 /* Depthwise: floats, as many groups as inputs and outputs. */
 int bi_depthwise_takes(const bi_step *s);

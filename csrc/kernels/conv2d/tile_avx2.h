@@ -45,7 +45,8 @@ enum { BI_TILE_PIXELS = 6, BI_TILE_OUTPUTS = 16 };
 #define PIXELS5(OF) PIXELS4(OF) OF(4, 8, 9)
 #define PIXELS6(OF) PIXELS5(OF) OF(5, 10, 11)
 
-/* A tile of `count` pixels; the sums go on from those in `from`. */
+/* A tile of `count` pixels; the sums go on from those in `from`.  The loop begins on a line of the
+ * cache: elsewhere it may take a cycle more. */
 #define DEFINE_TILE(NAME, count, STEP)                                                          \
     BI_TARGET_avx2 static inline void NAME(const unsigned char *const *pixel,                   \
                                            const void *weight, const bi_run *run,               \
@@ -56,7 +57,7 @@ enum { BI_TILE_PIXELS = 6, BI_TILE_OUTPUTS = 16 };
                          "1:\n\t"                                                               \
                          "mov (%[run]), %[k]\n\t"                                               \
                          "mov 8(%[run]), %[stop]\n\t"                                           \
-                         ".p2align 4\n\t"                                                       \
+                         ".p2align 6\n\t"                                                       \
                          "2:\n\t"                                                               \
                          "vmovaps (%[w]), %%ymm12\n\t"                                          \
                          "vmovaps 32(%[w]), %%ymm13\n\t"                                        \
@@ -90,9 +91,9 @@ enum { BI_TILE_PIXELS = 6, BI_TILE_OUTPUTS = 16 };
     DEFINE_TILE(NAME##_4, 4, STEP)                                                              \
     DEFINE_TILE(NAME##_5, 5, STEP)                                                              \
     DEFINE_TILE(NAME##_6, 6, STEP)                                                              \
-    BI_TARGET_avx2 static inline void NAME(size_t count, const unsigned char *const *pixel,     \
-                                           const void *weight, const bi_run *run,               \
-                                           const bi_run *end, const void *from, void *sums)     \
+    BI_TARGET_avx2 static void NAME(size_t count, const unsigned char *const *pixel,            \
+                                    const void *weight, const bi_run *run, const bi_run *end,   \
+                                    const void *from, void *sums)                               \
     {                                                                                           \
         switch (count) {                                                                        \
         case 1: NAME##_1(pixel, weight, run, end, from, sums); break;                           \
@@ -103,8 +104,5 @@ enum { BI_TILE_PIXELS = 6, BI_TILE_OUTPUTS = 16 };
         default: NAME##_6(pixel, weight, run, end, from, sums); break;                          \
         }                                                                                       \
     }
-
-DEFINE_TILES(bi_tile_floats, FLOATS)
-DEFINE_TILES(bi_tile_integers, INTEGERS)
 
 #endif

@@ -17,6 +17,9 @@
 
 enum { CHUNK = 120 };
 
+DEFINE_TILES(tile_floats, FLOATS)
+DEFINE_TILES(tile_integers, INTEGERS)
+
 typedef struct {
     size_t outputs, blocks;    /* of a group */
     size_t step_bytes;         /* of a packed step */
@@ -86,6 +89,7 @@ void bi_tiles_stage(const bi_step *s, const bi_pointers *at) { bi_plane_stage(s,
 
 /* Pixels that are computed together. */
 typedef struct {
+    bi_tile *sum_tile;
     size_t count, tiles;
     const unsigned char *origin[CHUNK];    /* of the first tap, in the first group */
     const float *shift[CHUNK];
@@ -113,29 +117,30 @@ static void begin_chunk(const bi_step *s, const bi_pointers *at, size_t first, s
 
 /* The tiles of a chunk over some runs; the sums go on from before unless these are the first. */
 BI_TARGET_avx2 static void sum_runs(const bi_step *s, chunk *c, size_t group, const void *weight,
-                                    const bi_run *run, const bi_run *end, int first)
+                                    const bi_run *run, const bi_run *end, int first,
+                                    const float *target)
 {
     static const float zeros[BI_TILE_PIXELS * 16] = {0};
-    int integer = bi_conv2d_is_integer(s);
     size_t least = c->count / c->tiles, more = c->count % c->tiles, done = 0;
     for (size_t tile = 0; tile < c->tiles; tile++) {
         size_t count = least + (tile < more);    /* all about equal: small tiles wait for sums */
         const unsigned char *pixel[BI_TILE_PIXELS];
         for (size_t i = 0; i < BI_TILE_PIXELS; i++)
             pixel[i] = c->origin[done + (i < count ? i : 0)] + group;
+        for (size_t i = 0; target != NULL && i < count; i++)
+            __builtin_prefetch(target + (done + i) * (size_t)s->out_c, 1, 2);
         float *sums = c->sums + done * 16;
-        if (integer)
-            bi_tile_integers(count, pixel, weight, run, end, first ? zeros : sums, sums);
-        else
-            bi_tile_floats(count, pixel, weight, run, end, first ? zeros : sums, sums);
+        c->sum_tile(count, pixel, weight, run, end, first ? zeros : sums, sums);
         done += count;
     }
 }
 
 /* All of K for a block of outputs whose weights begin at `weight`; `group` is where the group
- * begins in the plane. */
+ * begins in the plane, `target` where the floats of the first pixel will go, or NULL: writing begins
+ * with fetching the old contents, and that takes long. */
 BI_TARGET_avx2 static void sum_block(const bi_step *s, chunk *c, size_t group,
-                                     const unsigned char *weight, size_t step_bytes)
+                                     const unsigned char *weight, size_t step_bytes,
+                                     const float *target)
 {
     _Alignas(64) float expanded[BI_RUN_STEPS * 16];
     const bi_run *run = s->weight, *end = run + bi_runs_count(s);
@@ -153,13 +158,14 @@ BI_TARGET_avx2 static void sum_block(const bi_step *s, chunk *c, size_t group,
                                    (int16_t *)(expanded + steps * 16));
             steps += more;
         }
-        sum_runs(s, c, group, step_bytes == 64 ? (const void *)weight : expanded, part, run, first);
+        sum_runs(s, c, group, step_bytes == 64 ? (const void *)weight : expanded, part, run, first,
+                 run == end ? target : NULL);
         weight += steps * step_bytes;
     }
 }
 
 BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_t begin,
-                                 int32_t end)
+                                 int32_t end, bi_tile *of_integers)
 {
     layout l = layout_of(s);
     bi_plane p = bi_plane_of(s);
@@ -168,12 +174,19 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
     size_t chunks = (last - first + CHUNK - 1) / CHUNK;
     for (; chunks > 0; chunks--) {
         chunk c;
+        c.sum_tile = !bi_conv2d_is_integer(s) ? tile_floats
+                     : of_integers != NULL    ? of_integers
+                                              : tile_integers;
         size_t count = (last - first + chunks - 1) / chunks;
         begin_chunk(s, at, first, count, &c);
         const unsigned char *weight = (const unsigned char *)s->weight + l.weights;
         for (size_t group = 0; group < (size_t)s->groups; group++)
             for (size_t o = 0; o < l.outputs; o += 16, weight += block_bytes) {
-                sum_block(s, &c, group * p.group, weight, l.step_bytes);
+                const float *target = NULL;
+                if (!bi_target_is_signs(s))
+                    target = (const float *)at->target + first * (size_t)s->out_c +
+                             group * l.outputs + o;
+                sum_block(s, &c, group * p.group, weight, l.step_bytes, target);
                 bi_sums sums = {
                     .step = s, .at = at, .first = first, .count = count,
                     .output = (int32_t)(group * l.outputs + o),
