@@ -199,8 +199,8 @@ MUTANTS = (
     Mutant(
         "every sample of a batch is the first",
         "execute.c",
-        "in->sample * in->stride_bytes[external]",
-        "0 * in->stride_bytes[external]",
+        "sample * in->plan->stride_bytes[external]",
+        "0 * in->plan->stride_bytes[external]",
     ),
     Mutant(
         "rows begin at the top whatever part is asked for",
@@ -210,28 +210,78 @@ MUTANTS = (
     ),
 )
 
+THREAD_MUTANTS = (
+    Mutant(
+        "two calls have the pool at once",
+        "threads.c",
+        "before == now * 2 + 1 ||",
+        "before == now * 2 + 5 ||",
+    ),
+    Mutant(
+        "a child counts on the workers of its parent",
+        "threads.c",
+        "if (before / 2 != now)",
+        "if (before / 2 > now)",
+    ),
+    Mutant(
+        "a caller waits for all parts but one",
+        "threads.c",
+        "atomic_load(&pool->done) < parts; spins++",
+        "atomic_load(&pool->done) < parts - 1; spins++",
+    ),
+    Mutant(
+        "workers bear one number",
+        "threads.c",
+        "new->number = pool->started + 1;",
+        "new->number = 1;",
+    ),
+    Mutant(
+        "sleepers are not woken to end",
+        "threads.c",
+        "atomic_store(&pool->stop, 1);\n        wake_sleepers(pool);",
+        "atomic_store(&pool->stop, 1);",
+    ),
+    Mutant(
+        "threads share an arena",
+        "execute.c",
+        "in->arenas + thread * in->plan->arena_bytes",
+        "in->arenas + 0 * thread * in->plan->arena_bytes",
+    ),
+    Mutant(
+        "a part leaves out its last row",
+        "execute.c",
+        "(int32_t)bi_part_begin(rows, part + 1, parts));",
+        "(int32_t)bi_part_begin(rows, part + 1, parts) - (parts > 1));",
+    ),
+)
+"""Those that tests/c/check_threads.c must find."""
+
 
 def compiler() -> str | None:
     """Return the C compiler, or None."""
     return shutil.which("gcc") or shutil.which("cc")
 
 
-def build(folder: Path, mutant: Mutant | None) -> tuple[Path, Path]:
-    """Compile the sources, changed if there is a mutant; return the library and the C test."""
-    sources, programs = folder / "csrc", (CSRC.parent / "tests" / "c").glob("*.c")
+def build(folder: Path, mutant: Mutant | None, test: str = "kernels/*.c") -> tuple[Path, Path]:
+    """Compile the sources, changed if there is a mutant; return the library and the C test.
+
+    ``test`` says which files in tests/c are the test.
+    """
+    sources, tests = folder / "csrc", CSRC.parent / "tests" / "c"
     shutil.copytree(CSRC, sources)
     if mutant is not None:
         path = sources / mutant.file
         text = path.read_text()
         assert text.count(mutant.old) == 1, f"{mutant.file}: {mutant.old!r} is not there once"
         path.write_text(text.replace(mutant.old, mutant.new))
-    library, test = folder / "library.so", folder / "check_kernels"
+    library, program = folder / "library.so", folder / "program"
     files = [str(path) for path in sorted(sources.rglob("*.c"))]
-    flags = [str(compiler()), "-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", f"-I{sources}"]
+    flags = [str(compiler()), "-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-pthread"]
+    flags.append(f"-I{sources}")
     subprocess.run([*flags, "-shared", *files, "-lm", "-o", str(library)], check=True)
-    program = [str(path) for path in sorted(programs)]
-    subprocess.run([*flags, *program, str(library), "-lm", "-o", str(test)], check=True)
-    return library, test
+    parts = [str(path) for path in sorted(tests.glob(test))]
+    subprocess.run([*flags, *parts, str(library), "-lm", "-o", str(program)], check=True)
+    return library, program
 
 
 def install(library: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import mutants
 from bitinfer.backends import cpu_features
-from mutants import MUTANTS, Mutant
+from mutants import MUTANTS, THREAD_MUTANTS, Mutant
 
 TESTS = Path(__file__).parent
 KERNEL_TESTS = [
@@ -58,3 +58,15 @@ def test_a_mistake_in_a_kernel_is_found(mutant: Mutant, tmp_path: Path) -> None:
     assert found_by_c
     # Python always asks for all rows at once.
     assert found_by_pytest or mutant.what.startswith("rows begin")
+
+
+@pytest.mark.parametrize(
+    "mutant", [None, *THREAD_MUTANTS], ids=lambda m: m.what.replace(" ", "-") if m else "none"
+)
+def test_a_mistake_in_the_thread_pool_is_found(mutant: Mutant | None, tmp_path: Path) -> None:
+    _, program = mutants.build(tmp_path, mutant, "check_threads.c")
+    try:
+        code = subprocess.run([program], capture_output=True, timeout=20).returncode
+    except subprocess.TimeoutExpired:  # it hangs
+        code = -1
+    assert (code != 0) == (mutant is not None)

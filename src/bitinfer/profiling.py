@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,10 +14,10 @@ from numpy.typing import NDArray
 
 from bitinfer.backends import Executor, clock_hz
 from bitinfer.plan.cost import macs
+from bitinfer.plan.steps import Plan, Step
 
 _WARM_UP_ROUNDS = 3
-CONVOLUTIONS = frozenset(("bconv2d", "bdense", "conv2d", "dense"))
-"""Operations whose time is the network's own; what the others take is overhead."""
+_TYPES = {"float": "float", "bits": "uint64", "pixels": "uint8", "int8": "int8"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +82,66 @@ def summarize(
             )
         )
     return lines
+
+
+def share_outside_convolutions(steps: Sequence[StepTime]) -> float:
+    """Return the share (0..1) of the time that steps other than convolutions take."""
+    return sum(step.share for step in steps if "conv2d" not in step.operation)
+
+
+def chrome_trace(measured: Measurement, provider: str) -> bytes:
+    """Return the fastest round as Chrome-trace JSON, for chrome://tracing or Perfetto.
+
+    The fields are those of ONNX Runtime's profiles, so that scripts written for them find an event
+    of the category ``Node`` for each step.  Times are in microseconds.
+    """
+    plan, kernels = measured.executor.plan, measured.executor.kernels
+    ns = measured.ns[measured.ns.sum(axis=1).argmin()]
+    common = {"pid": os.getpid(), "tid": threading.get_native_id(), "ph": "X"}
+    whole = {"cat": "Session", **common, "dur": round(float(ns.sum()) / 1e3, 3), "ts": 0.0}
+    events: list[dict[str, Any]] = []
+    start = 0.0
+    for index, (step, kernel) in enumerate(zip(plan.steps, kernels, strict=True)):
+        took = float(ns[index]) / 1e3
+        events.append(
+            {
+                "cat": "Node",
+                **common,
+                "dur": round(took, 3),
+                "ts": round(start, 3),
+                "name": f"{step.name}_kernel_time",
+                "args": {
+                    "op_name": step.operation,
+                    "provider": provider,
+                    "kernel": kernel,
+                    "node_index": str(index),
+                    **_sizes(step, plan),
+                },
+            }
+        )
+        start += took
+    events.append({**whole, "name": "model_run", "args": {}})
+    lines = ",\n".join(json.dumps(event, allow_nan=False) for event in events)
+    return f"[\n{lines}\n]\n".encode()
+
+
+def _sizes(step: Step, plan: Plan) -> dict[str, Any]:
+    """Return bytes and shapes of what a step reads and writes, as ONNX Runtime writes them."""
+    sources = [plan.buffers[b] for b in step.sources]
+    targets = [plan.buffers[b] for b in step.targets]
+    return {
+        "parameter_size": str(_constant_bytes(step)),
+        "activation_size": str(sum(buffer.size_bytes for buffer in sources)),
+        "output_size": str(sum(buffer.size_bytes for buffer in targets)),
+        "input_type_shape": [{_TYPES[b.kind]: [1, *b.stored_shape]} for b in sources],
+        "output_type_shape": [{_TYPES[b.kind]: [1, *b.stored_shape]} for b in targets],
+    }
+
+
+def _constant_bytes(part: Any) -> int:
+    """Return the bytes of all arrays in a step, in its epilogue and in its activation."""
+    if isinstance(part, np.ndarray):
+        return part.nbytes
+    if dataclasses.is_dataclass(part):
+        return sum(_constant_bytes(getattr(part, f.name)) for f in dataclasses.fields(part))
+    return 0

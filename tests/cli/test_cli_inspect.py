@@ -49,6 +49,8 @@ def test_document_describes_the_whole_file(tmp_path: Path, call: Call) -> None:
     assert document["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert document["checksum"] != document["sha256"]
     assert document["file_bytes"] == path.stat().st_size
+    # The most that is alive at once: the floats of "body" and of the pooling after it.
+    assert document["arena_bytes"] == (8 * 8 + 4 * 4) * 70 * 4
     assert document["input"] == {"name": "input", "shape": [8, 8, 1]}
     assert document["outputs"] == [{"name": "head", "shape": [10]}]
     assert document["preprocessing"]["color"] == "grey"
@@ -68,6 +70,7 @@ def test_text_shows_layers_size_preprocessing_labels_and_checksum(
         "806,400",
         "times as much",
         "% of the operations",
+        "bytes hold the values between the layers",
         "grey; (pixel * ",
         "none: classes are shown by number",
         "(matches)",

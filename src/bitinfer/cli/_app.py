@@ -12,7 +12,17 @@ from bitinfer import errors
 from bitinfer._version import __version__
 from bitinfer.cli._terminal import printable, report
 
-COMMANDS = ("run", "convert", "inspect", "eval", "train", "info", "report")
+COMMANDS = (
+    "run",
+    "convert",
+    "inspect",
+    "eval",
+    "train",
+    "bench",
+    "profile",
+    "info",
+    "report",
+)
 
 EPILOG = """exit codes:
   0    done

@@ -83,10 +83,20 @@ def _describe(path: str, model: Model) -> dict[str, Any]:
         "binary_operations": binary,
         "file_bytes": Path(path).stat().st_size,
         "float32_bytes": 4 * parameters,
+        "arena_bytes": _arena_bytes(model),
         "preprocessing": msgspec.to_builtins(model.preprocessing),
         "labels": list(model.labels),
         "provenance": msgspec.to_builtins(model.provenance),
     }
+
+
+def _arena_bytes(model: Model) -> int:
+    """Return the bytes of all values between input and outputs; kernels may add scratch."""
+    from bitinfer.graph import passes
+    from bitinfer.plan import lower
+    from bitinfer.plan.cost import place_buffers
+
+    return place_buffers(lower(*passes.optimise(model.graph, model.tensors)))[1]
 
 
 def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:
@@ -190,6 +200,7 @@ def _as_text(document: dict[str, Any], model: Model) -> list[str]:
     lines += [
         "",
         f"size           {file_bytes:,} bytes; the parameters in float32: {float_bytes:,}{smaller}",
+        f"arena          {document['arena_bytes']:,} bytes hold the values between the layers",
         f"binary         {100 * document['binary_operations'] / total:.1f} % of the operations",
         f"preprocessing  {_preprocessing(model.preprocessing)}",
         f"labels         {_labels(model.labels)}",

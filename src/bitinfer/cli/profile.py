@@ -1,0 +1,143 @@
+"""``bitinfer profile``: what each step of a network takes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitinfer.cli import _common, _measuring
+from bitinfer.cli._terminal import note, printable, show, table
+
+if TYPE_CHECKING:
+    from bitinfer.profiling import StepTime
+
+_NAME = 40
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command and its arguments."""
+    parser = subparsers.add_parser(
+        "profile",
+        help="show what each step of a network takes",
+        description="Run a network many times and show what each step takes, the longest first. "
+        "MAC/cycle is by the shortest time and the measured clock of this core.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file")
+    parser.add_argument(
+        "image", metavar="IMAGE", nargs="?", help="picture to run; random input otherwise"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_common.positive,
+        default=100,
+        metavar="N",
+        help="calls that are measured (default: 100)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="threads of a call (default: 1; 0: as many as this process may use)",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write the fastest call as Chrome-trace JSON, with ONNX Runtime's field names",
+    )
+    _measuring.add_input(parser)
+    _common.add_backend(parser)
+    _common.add_json(parser)
+    _common.add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from bitinfer import modelfile, profiling, session
+
+    if args.trace is not None:
+        _check_distinct(args)
+        modelfile.check_writable(args.trace)
+    loaded = session.load(args.model, args.backend, args.threads)
+    sample, described = _measuring.make_input(loaded, args.image, as_float=args.as_float)
+    _measuring.check_output(loaded, sample)
+    measured = loaded.measure_steps(sample, args.rounds)
+    steps = profiling.summarize(*measured)
+    head = _measuring.head(args.model, loaded, described, sum(step.macs for step in steps))
+    document = {
+        **head,
+        "threads": loaded.threads,
+        "rounds": args.rounds,
+        "clock_hz": measured.clock_hz,
+        "ms": sum(step.ns_median for step in steps) / 1e6,
+        "share_outside_convolutions": profiling.share_outside_convolutions(steps),
+        "steps": [dataclasses.asdict(step) for step in steps],
+    }
+    if args.trace is not None:
+        modelfile.write_atomically(args.trace, profiling.chrome_trace(measured, loaded.backend))
+        if not args.quiet:
+            note(f"{printable(args.trace)} written")
+    if args.json:
+        _common.print_json(document)
+    else:
+        show([[(line, "")] for line in _as_text(document, steps)])
+    return 0
+
+
+def _check_distinct(args: argparse.Namespace) -> None:
+    """Refuse to write over what is read."""
+    from bitinfer.errors import UsageError
+
+    for source in (args.model, args.image):
+        try:
+            is_same = source is not None and Path(source).samefile(args.trace)
+        except (OSError, ValueError):  # what is wrong with it is said later
+            continue
+        if is_same:
+            raise UsageError(f"--trace: {args.trace} is an input; the trace needs its own name")
+
+
+def _as_text(document: dict[str, Any], steps: list[StepTime]) -> list[str]:
+    clock = document["clock_hz"]
+    lines = _measuring.head_lines(document)
+    lines += [
+        f"clock    {f'{clock / 1e9:.2f} GHz' if clock else 'unknown'}",
+        f"time     {document['ms']:.4f} ms, the sum of the medians of {document['rounds']} calls, "
+        f"threads: {document['threads']}",
+        "",
+    ]
+    rows = [["share", "median us", "min us", "MMAC", "MAC/cycle", "operation", "kernel", "step"]]
+    rows += [_row(step) for step in sorted(steps, key=lambda step: -step.share)]
+    lines += table(rows, right=frozenset(range(5)))
+    lines += ["", *_totals(steps, document["share_outside_convolutions"])]
+    return lines
+
+
+def _row(step: StepTime) -> list[str]:
+    return [
+        f"{100 * step.share:.1f} %",
+        f"{step.ns_median / 1e3:.2f}",
+        f"{step.ns_min / 1e3:.2f}",
+        f"{step.macs / 1e6:.3f}" if step.macs else "-",
+        f"{step.mac_per_cycle:.1f}" if step.mac_per_cycle is not None else "-",
+        step.operation,
+        step.kernel,
+        printable(step.name, _NAME),
+    ]
+
+
+def _totals(steps: list[StepTime], outside: float) -> list[str]:
+    shares: dict[str, float] = {}
+    for step in steps:
+        shares[step.operation] = shares.get(step.operation, 0.0) + step.share
+    parts = sorted(shares.items(), key=lambda item: -item[1])
+    return [
+        f"by operation          {', '.join(f'{name} {100 * s:.1f} %' for name, s in parts)}",
+        f"outside convolutions  {100 * outside:.1f} %",
+    ]
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _common.positive(text)
