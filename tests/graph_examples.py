@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer.bits import pack
 from bitinfer.graph import Graph, GraphBuilder, infer
 
 
@@ -35,7 +36,7 @@ class Numbers:
 
 
 def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
-    """Return a network of (9, 8, 3) with three outputs, one of them an inner value."""
+    """Return a network of (9, 8, 3) with four outputs, one of them an inner value."""
     r = Numbers(seed)
     b = GraphBuilder("every-node", (9, 8, 3))
     x = b.conv2d(b.input, r(20, 3, 3, 3), r(20), padding=1)
@@ -43,6 +44,7 @@ def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     x = b.relu(x)
     x = b.avg_pool2d(x, 3, 2, padding=(0, 1, 1, 0), count_include_pad=False)
     x = b.batch_norm(x, r(20), r(20) ** 2 + 0.5, epsilon=1e-3)
+    beside, integers = x, b.quantize(x, 1 / 16)
     beta = b.beta_map(x, kernel=3, padding=1)
     y = b.bconv2d(b.sign(x), r(66, 3, 3, 20), alpha=r(66), bias=r(66), beta=beta, padding=1)
     inner = b.max_pool2d(y, 2, 1, padding=(1, 0, 0, 1))
@@ -68,7 +70,25 @@ def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     z = b.bdense(other, r(65, _length(b, inner)))
     x = b.dense(x, r(10, 65), r(10))
     z = b.dense(b.relu(z), r(10, 65) / 8)
-    return b.build(b.softmax(x), z, inner)
+    return b.build(b.softmax(x), z, inner, _residual_branch(b, r, beside, integers))
+
+
+def _residual_branch(b: GraphBuilder, r: Numbers, x: str, integers: str) -> str:
+    """Add what residual, shuffled and gated networks have, on a map of 20 channels."""
+    y = b.conv2d(integers, _integers(r, 12, 3, 3, 10), r(12), padding=1, groups=2, alpha=r(12))
+    z = b.conv2d(x, pack(r(12, 1, 1, 20)), r(12), alpha=r(12))
+    y = b.add(b.rprelu(y, r(12), r(12), r(12)), b.prelu(z, r(12)))
+    gate = b.sigmoid(b.dense(b.global_pool2d(y), _integers(r, 12, 12), alpha=r(12) / 64))
+    y = b.concat(b.multiply(y, gate), b.add(z, b.global_pool2d(z, "max")), x)
+    y = b.slice_channels(b.shuffle_channels(y, 4), 3, 39)
+    y = b.clip(b.pad2d(y, (1, 0, 0, 2), 0.5), -1.5, 1)
+    s = b.pad2d(b.sign(y, threshold=r(36)), (0, 1, 2, 0), -1)
+    y = b.bconv2d(b.max_pool2d(s, 2, 1), r(5, 2, 2, 36), alpha=r(5))
+    return b.reshape(y, (1, 5, _length(b, y) // 5))
+
+
+def _integers(r: Numbers, *shape: int) -> NDArray[Any]:
+    return (r(*shape) * 64).astype(np.int8)
 
 
 def only_windows(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
