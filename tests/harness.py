@@ -309,9 +309,7 @@ def _expect_exactly(node: nodes.Node, known: Known, tensors: Known) -> Array:
             return oracle.activate(x, "prelu", slope=tensor(node.slope))
         case nodes.RPRelu():
             shift_in, slope, shift_out = map(tensor, (node.shift_in, node.slope, node.shift_out))
-            return oracle.activate(
-                x, "rprelu", shift_in=shift_in, slope=slope, shift_out=shift_out
-            )
+            return oracle.activate(x, "rprelu", shift_in=shift_in, slope=slope, shift_out=shift_out)
         case nodes.Add():
             return (x.astype(np.float64) + known[node.other]).astype(np.float32)
         case nodes.Multiply():

@@ -200,7 +200,9 @@ class _Network:
         if kind == "sign":
             return self.keep(b.sign(name, threshold=self.maybe(c)), shape, "sign")
         if kind == "quantize":
-            return self.keep(b.quantize(name, self.draw(st.sampled_from((0.01, 0.5)))), shape, "int8")
+            return self.keep(
+                b.quantize(name, self.draw(st.sampled_from((0.01, 0.5)))), shape, "int8"
+            )
         arguments: tuple[Any, ...] = {
             "clip": (-0.5, 1.0),
             "prelu": (self.floats(c),),
