@@ -103,6 +103,19 @@ def only_windows(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     return b.build(y, z, b.relu(w))
 
 
+def only_integers(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
+    """Return a network of pixels in which many changes of parameters still fit."""
+    r = Numbers(seed)
+    b = GraphBuilder("only-integers", (6, 7, 4), input_kind="uint8")
+    x = b.conv2d(b.input, _integers(r, 8, 2, 3, 2), offset=r(4), alpha=r(8), padding=1, groups=2)
+    x = b.shuffle_channels(b.slice_channels(b.concat(x, x), 2, 14), 3)
+    y = b.conv2d(b.quantize(b.pad2d(x, 1, 0.5), 2), pack(r(6, 2, 2, 4)), r(6), groups=3)
+    s = b.max_pool2d(b.pad2d(b.sign(b.input, threshold=r(4)), 1, -1), 2, 1, padding=1)
+    z = b.clip(b.bconv2d(s, r(6, 3, 3, 4), padding=1), -2, 2)
+    z = b.multiply(z, b.sigmoid(b.add(b.global_pool2d(y), b.global_pool2d(y, "max"))))
+    return b.build(x, z, b.reshape(y, (6, 1, _length(b, y) // 6)))
+
+
 def _length(b: GraphBuilder, name: str) -> int:
     """Return the number of elements of a value so far."""
     graph, tensors = b.build(name)

@@ -276,7 +276,7 @@ def _expect(node: nodes.Node, known: Known, tensors: Known, kinds: Mapping[str, 
         case nodes.Conv2d() | nodes.Dense():
             return _expect_numbers(node, x, tensors, is_integer=kinds[node.input].is_integer)
         case nodes.MaxPool2d() | nodes.AvgPool2d() | nodes.GlobalPool2d() | nodes.BetaMap():
-            return _expect_pool(node, x)
+            return _expect_pool(node, x, tensors)
         case nodes.BatchNorm():
             return _expect_batch_norm(node, x, tensors)
         case nodes.Sigmoid():
@@ -331,11 +331,17 @@ def _expect_exactly(node: nodes.Node, known: Known, tensors: Known) -> Array:
 
 
 def _expect_pool(
-    node: nodes.MaxPool2d | nodes.AvgPool2d | nodes.GlobalPool2d | nodes.BetaMap, x: Array
+    node: nodes.MaxPool2d | nodes.AvgPool2d | nodes.GlobalPool2d | nodes.BetaMap,
+    x: Array,
+    tensors: Known,
 ) -> Expected:
     match node:
         case nodes.MaxPool2d():
-            return oracle.pool2d(x, "max", node.kernel, node.stride, node.padding), 0.0
+            largest = oracle.pool2d(x, "max", node.kernel, node.stride, node.padding)
+            if node.minimum is None:
+                return largest, 0.0
+            smallest = oracle.pool2d(x, "min", node.kernel, node.stride, node.padding)
+            return np.where(tensors[node.minimum], smallest, largest), 0.0
         case nodes.AvgPool2d():
             window = (node.kernel, node.stride, node.padding)
             rule = {"count_include_pad": node.count_include_pad}
