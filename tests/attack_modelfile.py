@@ -39,7 +39,9 @@ def run(model: Model, backends: list[Backend]) -> bool:
     if total > QUICK_OPERATIONS:
         return False
     plan = lower(model.graph, model.tensors)
-    x = np.random.default_rng(0).standard_normal((1, *model.graph.input.shape)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((1, *model.graph.input.shape)) * 50
+    is_pixels = model.graph.input.kind == "uint8"
+    x = np.abs(x).clip(0, 255).astype(np.uint8) if is_pixels else x.astype(np.float32)
     for backend in backends:
         shapes = [plan.buffers[number].shape for number in plan.outputs]
         backend.bind(plan).run(x, [np.empty((1, *shape), np.float32) for shape in shapes])
@@ -50,7 +52,7 @@ def main(count: int, seed: int) -> None:
     names = [s.name for s in status() if s.available and s.name != "numba"]
     backends = [select(name) for name in names]
     mutators = []
-    for good in (hostile.example(), hostile.loose_example()):
+    for good in (hostile.example(), hostile.loose_example(), hostile.integer_example()):
         assert run(modelfile.from_bytes(good), backends)
         mutators.append(hostile.Mutator(good, seed))
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -59,7 +61,7 @@ def main(count: int, seed: int) -> None:
     slowest = 0.0
     reasons = set()
     for number in range(count):
-        data = mutators[number % 2]()
+        data = mutators[number % len(mutators)]()
         began = time.perf_counter()
         try:
             try:

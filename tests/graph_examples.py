@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer.bits import pack
 from bitinfer.graph import Graph, GraphBuilder, infer
 
 
@@ -35,7 +36,7 @@ class Numbers:
 
 
 def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
-    """Return a network of (9, 8, 3) with three outputs, one of them an inner value."""
+    """Return a network of (9, 8, 3) with four outputs, one of them an inner value."""
     r = Numbers(seed)
     b = GraphBuilder("every-node", (9, 8, 3))
     x = b.conv2d(b.input, r(20, 3, 3, 3), r(20), padding=1)
@@ -43,6 +44,7 @@ def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     x = b.relu(x)
     x = b.avg_pool2d(x, 3, 2, padding=(0, 1, 1, 0), count_include_pad=False)
     x = b.batch_norm(x, r(20), r(20) ** 2 + 0.5, epsilon=1e-3)
+    beside, integers = x, b.quantize(x, 1 / 16)
     beta = b.beta_map(x, kernel=3, padding=1)
     y = b.bconv2d(b.sign(x), r(66, 3, 3, 20), alpha=r(66), bias=r(66), beta=beta, padding=1)
     inner = b.max_pool2d(y, 2, 1, padding=(1, 0, 0, 1))
@@ -68,7 +70,25 @@ def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     z = b.bdense(other, r(65, _length(b, inner)))
     x = b.dense(x, r(10, 65), r(10))
     z = b.dense(b.relu(z), r(10, 65) / 8)
-    return b.build(b.softmax(x), z, inner)
+    return b.build(b.softmax(x), z, inner, _residual_branch(b, r, beside, integers))
+
+
+def _residual_branch(b: GraphBuilder, r: Numbers, x: str, integers: str) -> str:
+    """Add what residual, shuffled and gated networks have, on a map of 20 channels."""
+    y = b.conv2d(integers, _integers(r, 12, 3, 3, 10), r(12), padding=1, groups=2, alpha=r(12))
+    z = b.conv2d(x, pack(r(12, 1, 1, 20)), r(12), alpha=r(12))
+    y = b.add(b.rprelu(y, r(12), r(12), r(12)), b.prelu(z, r(12)))
+    gate = b.sigmoid(b.dense(b.global_pool2d(y), _integers(r, 12, 12), alpha=r(12) / 64))
+    y = b.concat(b.multiply(y, gate), b.add(z, b.global_pool2d(z, "max")), x)
+    y = b.slice_channels(b.shuffle_channels(y, 4), 3, 39)
+    y = b.clip(b.pad2d(y, (1, 0, 0, 2), 0.5), -1.5, 1)
+    s = b.pad2d(b.sign(y, threshold=r(36)), (0, 1, 2, 0), -1)
+    y = b.bconv2d(b.max_pool2d(s, 2, 1), r(5, 2, 2, 36), alpha=r(5))
+    return b.reshape(y, (1, 5, _length(b, y) // 5))
+
+
+def _integers(r: Numbers, *shape: int) -> NDArray[Any]:
+    return (r(*shape) * 64).astype(np.int8)
 
 
 def only_windows(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
@@ -81,6 +101,19 @@ def only_windows(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     z = b.beta_map(z, kernel=3, padding=2, groups=2)
     w = b.bconv2d(b.max_pool2d(b.sign(y), 1), r(70, 1, 1, 8), alpha=r(70), dilation=3)
     return b.build(y, z, b.relu(w))
+
+
+def only_integers(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
+    """Return a network of pixels in which many changes of parameters still fit."""
+    r = Numbers(seed)
+    b = GraphBuilder("only-integers", (6, 7, 4), input_kind="uint8")
+    x = b.conv2d(b.input, _integers(r, 8, 2, 3, 2), offset=r(4), alpha=r(8), padding=1, groups=2)
+    x = b.shuffle_channels(b.slice_channels(b.concat(x, x), 2, 14), 3)
+    y = b.conv2d(b.quantize(b.pad2d(x, 1, 0.5), 2), pack(r(6, 2, 2, 4)), r(6), groups=3)
+    s = b.max_pool2d(b.pad2d(b.sign(b.input, threshold=r(4)), 1, -1), 2, 1, padding=1)
+    z = b.clip(b.bconv2d(s, r(6, 3, 3, 4), padding=1), -2, 2)
+    z = b.multiply(z, b.sigmoid(b.add(b.global_pool2d(y), b.global_pool2d(y, "max"))))
+    return b.build(x, z, b.reshape(y, (6, 1, _length(b, y) // 6)))
 
 
 def _length(b: GraphBuilder, name: str) -> int:

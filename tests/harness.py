@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import oracle
 from bitinfer import backends
 from bitinfer.backends import Backend, Executor
-from bitinfer.graph import Graph, GraphBuilder, nodes
+from bitinfer.graph import Graph, GraphBuilder, Value, infer, nodes
 from bitinfer.plan import Buffer, Plan, Step, lower
 
 Array = NDArray[Any]
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 HALF_ULP = 2.0**-24
 """Largest relative error of one float32 operation."""
 
-DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8}
+DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8, "int8": np.int8}
 
 
 @functools.cache
@@ -81,13 +81,12 @@ def run_graph(
 ) -> dict[str, Array]:
     """Run a batch and return the outputs by name."""
     plan = lower(graph, tensors)
-    outputs = run_executor(bind(backend, plan), plan, x.astype(np.float32))
+    kind = plan.buffers[plan.input].kind
+    outputs = run_executor(bind(backend, plan), plan, x.astype(DTYPES[kind]))
     return dict(zip(plan.output_names, outputs, strict=True))
 
 
-def run_step(
-    backend: Backend, step: Step, source: Buffer, target: Buffer, x: Array, beta: None = None
-) -> Array:
+def run_step(backend: Backend, step: Step, source: Buffer, target: Buffer, x: Array) -> Array:
     """Run a plan of one step on one sample; the step reads buffer 0 and writes buffer 1."""
     plan = Plan((source, target), (step,), input=0, outputs=(1,), output_names=("y",))
     return run_executor(bind(backend, plan), plan, x[None])[0][0]
@@ -218,22 +217,26 @@ def check_layers(
 ) -> None:
     """Assert that every layer did right by what the layers before it gave.
 
-    ``values`` holds every float value of one sample.  Signs are compared through the layers that
-    read them.  Binary layers must be equal; float layers may differ by the rounding of float32.
+    ``values`` holds every float value of one sample.  Signs and int8 are compared through the
+    layers that read them.  Layers of integers must be equal; float layers may differ by the
+    rounding of float32.
     """
     known: dict[str, Array] = {graph.input.name: x, **values}
+    kinds = infer(graph, tensors)
     for node in graph.nodes:
         if node.name in values:
-            wanted, slack = _expect(node, known, tensors)
+            wanted, slack = _expect(node, known, tensors, kinds)
             got = values[node.name]
             assert got.shape == wanted.shape, f"{node}: shape {got.shape}, wanted {wanted.shape}"
-            wrong = np.abs(got - wanted) > slack
+            # Where float32 overflows, anything may come of it.
+            limit = np.finfo(np.float32).max
+            wrong = ~(np.abs(got - wanted) <= slack) & (np.abs(wanted) + slack <= limit)
             assert not wrong.any(), (
                 f"{node}: {np.count_nonzero(wrong)} of {wrong.size} wrong, first "
                 f"{got[wrong][0]} for {wanted[wrong][0]}"
             )
         else:
-            known[node.name], _ = _expect(node, known, tensors)
+            known[node.name], _ = _expect(node, known, tensors, kinds)
 
 
 def right_values(
@@ -241,64 +244,126 @@ def right_values(
 ) -> tuple[dict[str, Array], float]:
     """Return every value of one sample as the oracle has it, floats rounded to float32.
 
-    The second number is the magnitude of the smallest float that becomes a sign and is not 0: a
-    backend whose rounding errors are smaller gives the same signs.
+    The second number is the smallest distance, but for 0, of a float that becomes a sign from its
+    threshold: a backend whose rounding errors are smaller gives the same signs.
     """
     known: dict[str, Array] = {graph.input.name: x.astype(np.float32)}
+    kinds = infer(graph, tensors)
     smallest = math.inf
     for node in graph.nodes:
-        value, _ = _expect(node, known, tensors)
+        value, _ = _expect(node, known, tensors, kinds)
         known[node.name] = value.astype(np.float32)
         if isinstance(node, nodes.Sign):
-            magnitudes = np.abs(known[node.input])
-            smallest = min(smallest, float(np.min(magnitudes, where=magnitudes > 0, initial=9)))
+            threshold = 0 if node.threshold is None else tensors[node.threshold]
+            distances = np.abs(known[node.input] - threshold)
+            smallest = min(smallest, float(np.min(distances, where=distances > 0, initial=9)))
     return known, smallest
 
 
 def float_values(graph: Graph, tensors: Mapping[str, Array]) -> Graph:
     """Return the graph with every float value as an output."""
-    from bitinfer.graph import infer
-
     values = infer(graph, tensors)
     names = tuple(node.name for node in graph.nodes if values[node.name].kind == "float")
     return Graph(graph.name, graph.input, graph.nodes, names)
 
 
-def _expect(
-    node: nodes.Node, known: Mapping[str, Array], tensors: Mapping[str, Array]
-) -> tuple[Array, Array | float]:
+Known = Mapping[str, Array]
+Expected = tuple[Array, Array | float]
+
+
+def _expect(node: nodes.Node, known: Known, tensors: Known, kinds: Mapping[str, Value]) -> Expected:
     """Return what a node should give, and by how much it may be off."""
     x = known[node.input]
     match node:
-        case nodes.Sign():
-            return oracle.signs(x), 0.0
-        case nodes.Flatten():
-            return oracle.flatten(x, node.order), 0.0
-        case nodes.Relu():
-            return oracle.relu(x), 0.0
-        case nodes.MaxPool2d():
-            return oracle.pool2d(x, "max", node.kernel, node.stride, node.padding), 0.0
         case nodes.BinaryConv2d() | nodes.BinaryDense():
             return _expect_binary(node, known, tensors), 0.0
         case nodes.Conv2d() | nodes.Dense():
-            return _expect_float(node, x, tensors)
+            return _expect_numbers(node, x, tensors, is_integer=kinds[node.input].is_integer)
+        case nodes.MaxPool2d() | nodes.AvgPool2d() | nodes.GlobalPool2d() | nodes.BetaMap():
+            return _expect_pool(node, x, tensors)
+        case nodes.BatchNorm():
+            return _expect_batch_norm(node, x, tensors)
+        case nodes.Sigmoid():
+            exact = oracle.activate(x, "sigmoid")
+            return exact, exact * 2 * HALF_ULP
+        case nodes.Softmax():
+            exact = oracle.softmax(x)
+            return exact, exact * (1e-6 + np.abs(x - np.max(x)) * HALF_ULP) + 1e-37
+        case _:
+            return _expect_exactly(node, known, tensors), 0.0
+
+
+def _expect_exactly(node: nodes.Node, known: Known, tensors: Known) -> Array:
+    """Return what a node gives that rounds no more than once, or moves numbers about."""
+    x = known[node.input]
+
+    def tensor(name: str | None) -> Array | None:
+        return None if name is None else tensors[name]
+
+    match node:
+        case nodes.Sign():
+            return oracle.signs(x, tensor(node.threshold), tensor(node.flip))
+        case nodes.Quantize():
+            return oracle.quantize(x, node.scale)
+        case nodes.Relu():
+            return oracle.relu(x)
+        case nodes.Clip():
+            return oracle.activate(x, "clip", low=node.low, high=node.high)
+        case nodes.PRelu():
+            return oracle.activate(x, "prelu", slope=tensor(node.slope))
+        case nodes.RPRelu():
+            shift_in, slope, shift_out = map(tensor, (node.shift_in, node.slope, node.shift_out))
+            return oracle.activate(x, "rprelu", shift_in=shift_in, slope=slope, shift_out=shift_out)
+        case nodes.Add():
+            return (x.astype(np.float64) + known[node.other]).astype(np.float32)
+        case nodes.Multiply():
+            return (x.astype(np.float64) * known[node.other]).astype(np.float32)
+        case nodes.Concat():
+            return np.concatenate([x, *(known[name] for name in node.others)], axis=-1)
+        case nodes.SliceChannels():
+            return x[..., node.begin : node.end]
+        case nodes.ShuffleChannels():
+            return oracle.shuffle_channels(x, node.groups)
+        case nodes.Pad2d():
+            return oracle.pad2d(x, node.padding, np.float32(node.value))
+        case nodes.Flatten():
+            return oracle.flatten(x, node.order)
+        case nodes.Reshape():
+            return x.reshape(node.shape)
+        case _:
+            raise AssertionError(f"nothing is known of {type(node).__name__}")
+
+
+def _expect_pool(
+    node: nodes.MaxPool2d | nodes.AvgPool2d | nodes.GlobalPool2d | nodes.BetaMap,
+    x: Array,
+    tensors: Known,
+) -> Expected:
+    match node:
+        case nodes.MaxPool2d():
+            largest = oracle.pool2d(x, "max", node.kernel, node.stride, node.padding)
+            if node.minimum is None:
+                return largest, 0.0
+            smallest = oracle.pool2d(x, "min", node.kernel, node.stride, node.padding)
+            return np.where(tensors[node.minimum], smallest, largest), 0.0
         case nodes.AvgPool2d():
             window = (node.kernel, node.stride, node.padding)
             rule = {"count_include_pad": node.count_include_pad}
             size = oracle.pool2d(np.abs(x), "mean", *window, **rule)
             taps = math.prod(node.kernel)
             return oracle.pool2d(x, "mean", *window, **rule), size * (taps + 2) * HALF_ULP
-        case nodes.BetaMap():
+        case nodes.GlobalPool2d(mode="max"):
+            return oracle.global_pool2d(x, "max"), 0.0
+        case nodes.GlobalPool2d():
+            exact = oracle.global_pool2d(x, "mean")
+            size = oracle.global_pool2d(np.abs(x), "mean")
+            return exact, np.abs(exact) * HALF_ULP + size * x.size * 2.0**-52 + 2.0**-149
+        case _:
             exact = oracle.beta_map(
                 x, node.kernel, node.stride, node.padding, node.dilation, node.groups
             )
             terms = x.shape[-1] // node.groups + math.prod(node.kernel)
             return exact, exact * (terms + 3) * HALF_ULP
-        case nodes.BatchNorm():
-            return _expect_batch_norm(node, x, tensors)
-        case nodes.Softmax():
-            exact = oracle.softmax(x)
-            return exact, exact * (1e-6 + np.abs(x - np.max(x)) * HALF_ULP) + 1e-37
 
 
 def _expect_binary(
@@ -327,11 +392,18 @@ def _expect_binary(
     return oracle.scale(dot, alpha, beta, bias, groups)
 
 
-def _expect_float(
-    node: nodes.Conv2d | nodes.Dense, x: Array, tensors: Mapping[str, Array]
-) -> tuple[Array, Array]:
+def _expect_numbers(
+    node: nodes.Conv2d | nodes.Dense, x: Array, tensors: Known, *, is_integer: bool
+) -> Expected:
+    """Layers of numbers: integers are exact up to the scaling, which every backend rounds alike."""
+    groups = getattr(node, "groups", 1)
     weight = tensors[node.weight]
-    bias = np.float64(0) if node.bias is None else tensors[node.bias].astype(np.float64)
+    if weight.dtype == np.uint64:
+        weight = oracle.signs_of(weight, x.shape[-1] // groups)
+    alpha, bias, offset = (
+        None if name is None else tensors[name]
+        for name in (node.alpha, node.bias, getattr(node, "offset", None))
+    )
 
     def product(a: Array, b: Array) -> Array:
         if isinstance(node, nodes.Dense):
@@ -342,12 +414,20 @@ def _expect_float(
             stride=node.stride,
             padding=node.padding,
             dilation=node.dilation,
-            groups=node.groups,
+            groups=groups,
         )
 
-    size = product(np.abs(x), np.abs(weight)) + np.abs(bias)
-    terms = math.prod(weight.shape[1:])
-    return product(x, weight) + bias, size * (terms + 2) * HALF_ULP
+    total = product(x, weight)
+    if is_integer and offset is None:
+        return oracle.scale(total, alpha, None, bias), 0.0
+    size, terms = product(np.abs(x), np.abs(weight)), math.prod(weight.shape[1:])
+    if offset is not None:
+        inside = np.broadcast_to(offset.astype(np.float64), x.shape)
+        total = total - product(inside, weight)
+        size, terms = size + product(np.abs(inside), np.abs(weight)), 4
+    a = np.float64(1) if alpha is None else alpha.astype(np.float64)
+    b = np.float64(0) if bias is None else bias.astype(np.float64)
+    return total * a + b, (size * np.abs(a) + np.abs(b)) * (terms + 3) * HALF_ULP
 
 
 def _expect_batch_norm(

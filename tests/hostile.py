@@ -19,7 +19,7 @@ import numpy as np
 from bitinfer import modelfile
 from bitinfer.graph import infer
 from bitinfer.modelfile import Model, Preprocessing, Provenance
-from graph_examples import every_node, only_windows
+from graph_examples import every_node, only_integers, only_windows
 
 Table = dict[str, Any]
 BLANK = "0" * 64
@@ -79,6 +79,11 @@ def example() -> bytes:
 def loose_example() -> bytes:
     """Return a good model file in which many changes still fit."""
     return modelfile.to_bytes(Model(*only_windows()))
+
+
+def integer_example() -> bytes:
+    """Return a good model file of pixels and integers, in which many changes still fit."""
+    return modelfile.to_bytes(Model(*only_integers()))
 
 
 def take_apart(data: bytes) -> Parts:

@@ -19,9 +19,14 @@ Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
 
 
-def signs(x: Array) -> Array:
-    """-1 where x < 0; +1 for everything else, -0.0 and NaN among it."""
-    return np.array([-1.0 if v < 0 else 1.0 for v in x.ravel().tolist()]).reshape(x.shape)
+def signs(x: Array, threshold: Array | None = None, flip: Array | None = None) -> Array:
+    """-1 where (x < threshold) != flip, by channel, else +1; -0.0 and NaN are below nothing."""
+    result = np.empty(x.shape)
+    for index in np.ndindex(x.shape):
+        c = index[-1]
+        is_below = float(x[index]) < (0.0 if threshold is None else float(threshold[c]))
+        result[index] = -1.0 if is_below != (flip is not None and bool(flip[c])) else 1.0
+    return result
 
 
 def bits_of(x: Array) -> Array:
@@ -98,14 +103,25 @@ def dense(x: Array, weight: Array) -> Array:
 
 
 def scale(
-    dot: Array, alpha: Array | None, beta_map: Array | None, bias: Array | None, groups: int = 1
+    dot: Array,
+    alpha: Array | None,
+    beta_map: Array | None,
+    bias: Array | None,
+    groups: int = 1,
+    *,
+    floor: Array | None = None,
+    residual: Array | None = None,
 ) -> Array:
-    """``dot * alpha * beta + bias``, each step rounded to float32, exactly as IEEE 754 rounds.
+    """``max(dot, floor) * alpha * beta + bias + residual``, each where it is given.
+
+    Each step is rounded to float32, exactly as IEEE 754 rounds.
 
     float64 holds products of float32 numbers exactly, and rounding their sums twice does no harm
     since 53 >= 2 * 24 + 2 (Figueroa 1995, "When is double rounding innocuous?").
     """
     y = _round(dot.astype(np.float64))
+    if floor is not None:
+        y = np.maximum(y, floor.astype(np.float64))
     if alpha is not None:
         y = _round(y * alpha.astype(np.float64))
     if beta_map is not None:
@@ -113,6 +129,8 @@ def scale(
         y = _round(y * per_output)
     if bias is not None:
         y = _round(y + bias.astype(np.float64))
+    if residual is not None:
+        y = _round(y + residual.astype(np.float64))
     return y.astype(np.float32)
 
 
@@ -142,7 +160,7 @@ def pool2d(
     *,
     count_include_pad: bool = True,
 ) -> Array:
-    """Maximum or mean over windows, pixel by pixel; ``kind`` is "max" or "mean"."""
+    """Maximum, minimum or mean over windows, pixel by pixel; ``kind`` is "max", "min", "mean"."""
     height, width, channels = x.shape
     out_h, out_w = window_shape((height, width), kernel, stride, padding)
     result = np.empty((out_h, out_w, channels))
@@ -154,7 +172,9 @@ def pool2d(
             for j in range(z, z + kernel[1])
             if 0 <= i < height and 0 <= j < width
         ]
-        if kind == "max":
+        if kind == "min":
+            result[oy, ox, c] = min(inside)
+        elif kind == "max":
             result[oy, ox, c] = math.nan if any(map(math.isnan, inside)) else max(inside)
         else:
             taps = kernel[0] * kernel[1] if count_include_pad else len(inside)
@@ -189,6 +209,76 @@ def batch_norm(
     if gamma is not None:
         y = y * gamma
     return y if beta is None else y + beta
+
+
+def activate(
+    x: Array,
+    kind: str,
+    *,
+    shift_in: Array | None = None,
+    slope: Array | None = None,
+    shift_out: Array | None = None,
+    low: float = 0.0,
+    high: float = 0.0,
+) -> Array:
+    """An activation, number by number, each operation rounded to float32 (a sigmoid: once)."""
+    result = np.empty(x.shape, np.float32)
+    for index in np.ndindex(x.shape):
+        v, c = float(x[index]), index[-1]
+        if kind == "relu":
+            v = v if v > 0 else 0.0
+        elif kind == "clip":
+            v = min(max(v, low), high) if v == v else low
+        elif kind == "sigmoid":
+            e = math.exp(-abs(v))
+            v = 1 / (1 + e) if v >= 0 else e / (1 + e) if v < 0 else v
+        else:
+            if kind == "rprelu":
+                v = float(np.float32(v + float(shift_in[c])))
+            if v < 0:
+                v = float(np.float32(v * float(slope[c])))
+            if kind == "rprelu":
+                v += float(shift_out[c])
+        result[index] = np.float32(v)
+    return result
+
+
+def quantize(x: Array, scale: float) -> Array:
+    """x / scale (a float32, as is the quotient) to the nearest even integer in -128 to 127."""
+    divisor = float(np.float32(scale))
+    result = np.empty(x.shape)
+    for index in np.ndindex(x.shape):
+        q = float(np.float32(float(x[index]) / divisor))
+        result[index] = 0 if q != q else round(max(-128.0, min(127.0, q)))
+    return result
+
+
+def pad2d(x: Array, padding: Padding, value: float) -> Array:
+    """A map within a border of ``value``."""
+    top, bottom, left, right = padding
+    height, width, channels = x.shape
+    result = np.full((height + top + bottom, width + left + right, channels), value, np.float64)
+    for y, z in np.ndindex(height, width):
+        result[top + y, left + z] = x[y, z]
+    return result
+
+
+def shuffle_channels(x: Array, groups: int) -> Array:
+    """Channel g * (C / groups) + i becomes channel i * groups + g."""
+    per_group = x.shape[-1] // groups
+    result = np.empty_like(x)
+    for g in range(groups):
+        for i in range(per_group):
+            result[..., i * groups + g] = x[..., g * per_group + i]
+    return result
+
+
+def global_pool2d(x: Array, mode: str) -> Array:
+    """Mean or maximum of every channel; a NaN among the numbers is their maximum."""
+    columns = [x[..., c].ravel().tolist() for c in range(x.shape[-1])]
+    if mode == "mean":
+        return np.array([math.fsum(column) / len(column) for column in columns])
+    return np.array([math.nan if any(map(math.isnan, c)) else max(c) for c in columns])
 
 
 def relu(x: Array) -> Array:

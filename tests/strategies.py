@@ -13,6 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bitinfer.bits import pack
 from bitinfer.graph import Graph, GraphBuilder
 from bitinfer.modelfile import Model, Preprocessing, Provenance
 from harness import BinaryConv
@@ -66,12 +67,14 @@ def binary_convs(draw: st.DrawFn) -> BinaryConv:
 class _Network:
     """A network under construction: what can be read, and how to add a layer that fits."""
 
-    def __init__(self, draw: st.DrawFn, shape: tuple[int, ...], seed: int) -> None:
+    def __init__(
+        self, draw: st.DrawFn, shape: tuple[int, ...], seed: int, kind: Any = "float"
+    ) -> None:
         self.draw = draw
         self.rng = np.random.default_rng(seed)
-        self.builder = GraphBuilder("drawn", shape)
+        self.builder = GraphBuilder("drawn", shape, input_kind=kind)
         self.shapes = {self.builder.input: shape}
-        self.kinds = {self.builder.input: "float"}
+        self.kinds = {self.builder.input: str(kind)}
 
     def floats(self, *shape: int) -> Array:
         return self.rng.standard_normal(shape, np.float32)
@@ -111,9 +114,15 @@ class _Network:
             channels // groups,
         )
         out = window_shape(extent, kernel, window["stride"], window["padding"], window["dilation"])
-        b, weight, bias = self.builder, self.floats(*shape), self.maybe(shape[0])
-        if self.kinds[name] == "float" and self.draw(st.booleans()):
-            return self.keep(b.conv2d(name, weight, bias, **window), (*out, shape[0]))
+        b, bias = self.builder, self.maybe(shape[0])
+        kind = self.kinds[name]
+        if kind in ("uint8", "int8") or (kind == "float" and self.draw(st.booleans())):
+            weight, alpha = self.numbers(name, *shape)
+            more = {"alpha": alpha}
+            if kind != "float" and self.draw(st.booleans()):
+                more["offset"] = self.floats(channels)
+            return self.keep(b.conv2d(name, weight, bias, **more, **window), (*out, shape[0]))
+        weight = self.floats(*shape)
         beta = None
         if self.kinds[name] == "float":
             if self.draw(st.booleans()):
@@ -131,11 +140,26 @@ class _Network:
         )
         return self.keep(name, (*out, shape[0]))
 
+    def numbers(self, name: str, *shape: int) -> tuple[Any, Array | None]:
+        """Draw the weight of a layer of numbers, and alpha, which keeps large sums small."""
+        kind = self.draw(st.sampled_from(("int8", "int16", "signs", "float")))
+        if kind == "signs":
+            return pack(self.floats(*shape)), self.maybe(shape[0])
+        if kind == "float" and self.kinds[name] == "float":
+            return self.floats(*shape), self.maybe(shape[0])
+        limit, dtype = (128, "int8") if kind == "int8" else (300, "int16")
+        weight = self.rng.integers(-limit, limit, shape).astype(dtype)
+        return weight, self.floats(shape[0]) / np.float32(limit)
+
     def matrix(self, name: str) -> str:
         (length,), outputs = self.shapes[name], self.draw(st.integers(1, 40))
-        b, weight, bias = self.builder, self.floats(outputs, length), self.maybe(outputs)
-        if self.kinds[name] == "float" and self.draw(st.booleans()):
-            return self.keep(b.dense(name, weight, bias), (outputs,))
+        b, bias = self.builder, self.maybe(outputs)
+        kind = self.kinds[name]
+        if kind in ("uint8", "int8") or (kind == "float" and self.draw(st.booleans())):
+            numbers, alpha = self.numbers(name, outputs, length)
+            made = b.dense(name, numbers, bias, alpha=alpha)
+            return self.keep(made, (outputs,))
+        weight = self.floats(outputs, length)
         beta = None
         if self.kinds[name] == "float":
             if self.draw(st.booleans()):
@@ -166,14 +190,68 @@ class _Network:
 
     def elementwise(self, name: str) -> str:
         b, shape = self.builder, self.shapes[name]
-        kinds = ["relu", "batch_norm", "sign"] + (["softmax"] if len(shape) == 1 else [])
-        kind = self.draw(st.sampled_from(kinds))
+        c = shape[-1]
+        kinds = ["relu", "batch_norm", "sign", "clip", "prelu", "rprelu", "sigmoid", "quantize"]
+        kind = self.draw(st.sampled_from(kinds + (["softmax"] if len(shape) == 1 else [])))
         if kind == "batch_norm":
-            c = shape[-1]
             variance = self.rng.random(c, np.float32) + np.float32(0.1)
             made = b.batch_norm(name, self.floats(c), variance, self.maybe(c), self.maybe(c))
             return self.keep(made, shape)
-        return self.keep(getattr(b, kind)(name), shape, "sign" if kind == "sign" else "float")
+        if kind == "sign":
+            return self.keep(b.sign(name, threshold=self.maybe(c)), shape, "sign")
+        if kind == "quantize":
+            return self.keep(
+                b.quantize(name, self.draw(st.sampled_from((0.01, 0.5)))), shape, "int8"
+            )
+        arguments: tuple[Any, ...] = {
+            "clip": (-0.5, 1.0),
+            "prelu": (self.floats(c),),
+            "rprelu": tuple(self.floats(3, c)),
+        }.get(kind, ())
+        return self.keep(getattr(b, kind)(name, *arguments), shape)
+
+    def join(self, name: str) -> str:
+        """Append an operation on two values, or on the channels of one."""
+        b, shape = self.builder, self.shapes[name]
+        kind = self.draw(st.sampled_from(("add", "multiply", "concat", "slice", "shuffle")))
+        if kind == "slice":
+            begin = self.draw(st.integers(0, shape[-1] - 1))
+            end = self.draw(st.integers(begin + 1, shape[-1]))
+            return self.keep(b.slice_channels(name, begin, end), (*shape[:-1], end - begin))
+        if kind == "shuffle":
+            return self.keep(b.shuffle_channels(name, self.groups(shape[-1])), shape)
+        floats = [n for n, known in self.kinds.items() if known == "float"]
+        if kind == "concat":
+            maps = [n for n in floats if self.shapes[n][:-1] == shape[:-1]]
+            others = self.draw(st.lists(st.sampled_from(maps), min_size=1, max_size=2))
+            channels = shape[-1] + sum(self.shapes[n][-1] for n in others)
+            return self.keep(b.concat(name, *others), (*shape[:-1], channels))
+        other = self.draw(
+            st.sampled_from([n for n in floats if self.shapes[n] in (shape, shape[-1:])])
+        )
+        if kind == "multiply":  # by a gate: products of products would soon be infinite
+            other = self.keep(b.sigmoid(other), self.shapes[other])
+        return self.keep(getattr(b, kind)(name, other), shape)
+
+    def border(self, name: str) -> str:
+        """Append a border, or take all of it away: global pool and reshape."""
+        b, (height, width, channels) = self.builder, self.shapes[name]
+        kinds = ["pad"] + (["mean", "max", "reshape"] if self.kinds[name] == "float" else [])
+        kind = self.draw(st.sampled_from(kinds))
+        if kind in ("mean", "max"):
+            return self.keep(b.global_pool2d(name, kind), (channels,))
+        if kind == "reshape":
+            shape = (width * channels, 1, height)
+            return self.keep(b.reshape(name, shape), shape)
+        top, bottom, left, right = padding = self.draw(paddings(2))
+        value = self.draw(st.sampled_from((-1, 1)))
+        shape = (height + top + bottom, width + left + right, channels)
+        return self.keep(b.pad2d(name, padding, value), shape, self.kinds[name])
+
+    def to_signs(self, name: str) -> str:
+        shape = self.shapes[name]
+        threshold = self.maybe(shape[-1])
+        return self.keep(self.builder.sign(name, threshold=threshold), shape, "sign")
 
     def add_layer(self) -> None:
         """Append a layer to the newest value, or now and then to an older one."""
@@ -184,25 +262,39 @@ class _Network:
         else:
             layers = [self.convolution, self.pool, self.convolution, self.convolution]
         if self.kinds[name] == "float":
-            layers += [self.elementwise, self.elementwise]
+            layers += [self.elementwise, self.elementwise, self.join, self.join]
         layers.append(self.flatten)
+        if len(self.shapes[name]) == 3:
+            layers.append(self.border)
+        if self.kinds[name] in ("uint8", "int8"):  # what reads integers
+            is_vector = len(self.shapes[name]) == 1
+            layers = [self.matrix if is_vector else self.convolution, self.to_signs]
         self.draw(st.sampled_from(layers))(name)
 
 
 @st.composite
-def networks(draw: st.DrawFn, max_layers: int = 8) -> tuple[Graph, dict[str, Array]]:
-    """Any small network, with branches; its outputs are one or more of its float values."""
+def networks(
+    draw: st.DrawFn, max_layers: int = 8, kinds: tuple[str, ...] = ("float", "float", "uint8")
+) -> tuple[Graph, dict[str, Array]]:
+    """Any small network, with branches; its outputs are one or more of its float values.
+
+    ``kinds``: of the input.
+    """
     channels = st.one_of(st.integers(1, 8), st.sampled_from((63, 64, 65, 130)))
     if draw(st.integers(0, 5)):
         shape: tuple[int, ...] = (*draw(extents), draw(channels))
     else:
         shape = (draw(st.integers(1, MAX_CHANNELS)),)
-    network = _Network(draw, shape, draw(seeds))
+    network = _Network(draw, shape, draw(seeds), draw(st.sampled_from(kinds)))
     for _ in range(draw(st.integers(1, max_layers))):
         network.add_layer()
-    names = [n for n, kind in network.kinds.items() if kind == "float"][1:]
+    source = network.builder.input
+    names = [n for n, kind in network.kinds.items() if kind == "float" and n != source]
     if not names:
-        names = [network.keep(network.builder.relu(network.builder.input), shape)]
+        if network.kinds[source] == "float":
+            names = [network.keep(network.builder.relu(source), shape)]
+        else:
+            names = [(network.matrix if len(shape) == 1 else network.convolution)(source)]
     more = draw(st.lists(st.sampled_from(names), unique=True, max_size=2))
     outputs = dict.fromkeys([names[-1], *more])
     return network.builder.build(*outputs)

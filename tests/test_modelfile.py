@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import msgspec
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import hostile
 from bitinfer import modelfile
+from bitinfer.bits import pack
 from bitinfer.errors import GraphError, ModelFileError, OutputError, ShapeError
-from bitinfer.graph import GraphBuilder
+from bitinfer.graph import GraphBuilder, nodes
 from bitinfer.modelfile import Model, Preprocessing
 from graph_examples import every_node
 from strategies import models
@@ -144,6 +146,43 @@ def test_binary_weights_take_a_bit_each() -> None:
     y = b.bconv2d(b.sign(b.input), np.ones((256, 3, 3, 256)))
     data = modelfile.to_bytes(Model(*b.build(y)))
     assert len(data) < 256 * 9 * 256 // 8 + 2048
+
+
+def test_weights_take_the_bytes_of_their_type() -> None:
+    b = GraphBuilder("g", (1024,))
+    x = b.dense(b.input, np.ones((512, 1024), np.int8))
+    x = b.dense(x, np.ones((512, 512), np.int16))
+    x = b.dense(x, pack(np.ones((512, 512))))
+    data = modelfile.to_bytes(Model(*b.build(x)))
+    assert len(data) < 512 * 1024 + 2 * 512 * 512 + 512 * 512 // 8 + 2048
+
+
+def test_fields_that_say_nothing_are_written_only_if_the_first_files_had_them() -> None:
+    b = GraphBuilder("g", (4, 4, 3))
+    x = b.max_pool2d(b.conv2d(b.input, np.ones((2, 1, 1, 3))), 2)
+    x = b.dense(b.flatten(x, "channels_last"), np.ones((2, 8)))
+    b.bdense(b.sign(b.input, name="plain"), np.ones((2, 3)), name="unused")
+    del b._nodes[-1]
+    b.tensors.pop("unused.weight")
+    b.sign(b.input, threshold=[1, 2, 3], name="shifted")
+    fields = hostile.take_apart(modelfile.to_bytes(Model(*b.build(x)))).fields["graph"]
+    keys = {node["name"]: node.keys() for node in fields["nodes"]}
+    window = {"op", "name", "input", "stride", "padding"}
+    assert fields["input"].keys() == {"name", "shape"}
+    assert keys["conv2d_0"] == window | {"weight", "bias", "dilation", "groups"}
+    assert keys["dense_0"] == {"op", "name", "input", "weight", "bias"}
+    assert keys["max_pool2d_0"] == window | {"kernel"}
+    assert keys["plain"] == {"op", "name", "input"}
+    assert keys["shifted"] == {"op", "name", "input", "threshold"}
+
+
+def test_an_epilogue_is_not_written() -> None:
+    b = GraphBuilder("g", (4,))
+    graph, tensors = b.build(b.dense(b.input, np.ones((2, 4))))
+    layer = msgspec.structs.replace(graph.nodes[0], epilogue=nodes.Epilogue())
+    fused = msgspec.structs.replace(graph, nodes=(layer,))
+    with pytest.raises(GraphError, match="made by passes, not stored"):
+        modelfile.to_bytes(Model(fused, tensors))
 
 
 # --- what does not fit together is not written ---------------------------------------------------

@@ -21,6 +21,8 @@ def check(backend: Backend, network: Network, seed: int) -> None:
     graph, tensors = network
     rng = np.random.default_rng(seed)
     batch = rng.standard_normal((2, *graph.input.shape)).astype(np.float32)
+    if graph.input.kind == "uint8":
+        batch = rng.integers(0, 256, batch.shape).astype(np.float32)
     everything = float_values(graph, tensors)
     values = run_graph(backend, everything, tensors, batch)
     for sample in range(2):

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bitinfer import modelfile
+from bitinfer.bits import pack
 from bitinfer.graph import GraphBuilder
 from bitinfer.modelfile import Model, Preprocessing, Provenance
 from graph_examples import Numbers
@@ -91,12 +93,66 @@ def vector_network() -> Model:
     return Model(*b.build(x))
 
 
+def residual_network() -> Model:
+    """The nodes of residual, gated and shuffled networks, and weights of every type."""
+    r = Numbers(13)
+    b = GraphBuilder("residual network", (8, 7, 6))
+    x = b.conv2d(b.quantize(b.input, 1 / 32), integers(r, 12, 3, 3, 3), groups=2, alpha=r(12) / 64)
+    x = b.rprelu(x, r(12), r(12), r(12))
+    y = b.conv2d(b.input, pack(r(12, 3, 3, 6)), r(12), name="signs as weights")
+    y = b.clip(b.add(x, b.prelu(y, r(12))), -3.5, 2.25)
+    gate = b.sigmoid(b.dense(b.global_pool2d(y), integers(r, 12, 12), r(12), alpha=r(12) / 64))
+    z = b.concat(b.multiply(y, gate), y, b.add(x, b.global_pool2d(x, "max")))
+    z = b.shuffle_channels(b.slice_channels(z, 0, 32), 4)
+    s = b.pad2d(b.sign(b.pad2d(z, (0, 1, 2, 0), 0.75), threshold=r(32)), (1, 0, 1, 1), -1)
+    s = b.max_pool2d(s, 2, 1, name="pool")
+    x = b.bconv2d(s, r(10, 2, 3, 32), alpha=r(10) / 16, stride=2)
+    x = b.dense(b.flatten(b.reshape(x, (2, 5, 9)), "channels_first"), r(4, 90) / 16)
+    graph, tensors = b.build(b.softmax(x), z)
+    nodes = [
+        replace(node, minimum="pool.minimum") if node.name == "pool" else node
+        for node in graph.nodes
+    ]
+    flags = (r(32) > 0).astype(np.uint8)
+    return Model(replace(graph, nodes=tuple(nodes)), {**tensors, "pool.minimum": flags})
+
+
+def integer_network() -> Model:
+    """A network of pixels as they are."""
+    r = Numbers(14)
+    b = GraphBuilder("integer network", (7, 8, 3), input_kind="uint8")
+    wide = (r(5, 3, 3, 3) * 999).astype(np.int16)
+    x = b.conv2d(
+        b.input, wide, r(5), alpha=r(5) / 1024, offset=[127.5, 3.25, 0], padding=1, name="first"
+    )
+    s = b.sign(b.input, threshold=[127.5, 64, 200], name="pixels to signs")
+    y = b.bconv2d(s, r(5, 3, 3, 3), padding=1, pad_value=1)
+    y = b.add(y, b.conv2d(b.input, pack(r(5, 1, 1, 3)), alpha=r(5) / 256))
+    graph, tensors = b.build(b.global_pool2d(b.add(x, y)), y)
+    nodes = [
+        replace(node, flip="flip") if node.name == "pixels to signs" else node
+        for node in graph.nodes
+    ]
+    flip = np.array([0, 1, 1], np.uint8)
+    return Model(replace(graph, nodes=tuple(nodes)), {**tensors, "flip": flip})
+
+
+def integers(r: Numbers, *shape: int) -> NDArray[Any]:
+    """Return int8 from -128 to 127."""
+    return (r(*shape) * 64).astype(np.int8)
+
+
 def x_length(b: GraphBuilder, name: str) -> int:
     """Return the length of a vector."""
     return Model(*b.build(name)).values[name].shape[0]
 
 
-MODELS = {"picture-network": picture_network, "vector-network": vector_network}
+MODELS = {
+    "picture-network": picture_network,
+    "vector-network": vector_network,
+    "residual-network": residual_network,
+    "integer-network": integer_network,
+}
 
 
 def main() -> None:
@@ -106,6 +162,8 @@ def main() -> None:
         model = make()
         (HERE / f"{name}.bin").write_bytes(modelfile.to_bytes(model))
         x = Numbers(100 + number)(2, *model.graph.input.shape).astype(np.float32)
+        if model.graph.input.kind == "uint8":
+            x = (x * 64 + 128).astype(np.uint8)
         samples = [right_values(model.graph, model.tensors, sample) for sample in x]
         outputs = {
             output: np.stack([values[output] for values, _ in samples])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import oracle
+from bitinfer.bits import pack
 from bitinfer.errors import GraphError, ShapeError
 from bitinfer.graph import GraphBuilder, nodes
 from bitinfer.graph.builder import as_padding, as_pair
@@ -96,3 +97,41 @@ def test_a_parameter_that_is_no_array_of_numbers_is_a_shape_error() -> None:
     b = GraphBuilder("g", (8, 8, 3))
     with pytest.raises(ShapeError, match="not an array of numbers"):
         b.conv2d(b.input, np.ones((4, 3, 3, 3)), "bias")
+
+
+def test_weights_of_numbers_keep_the_type_that_says_how_they_are_stored() -> None:
+    b = GraphBuilder("g", (3, 3, 4), input_kind="uint8")
+    x = b.conv2d(b.input, np.ones((8, 1, 1, 4), np.int16), name="int16")
+    x = b.conv2d(x, np.ones((6, 1, 1, 8), np.int8), name="int8")
+    x = b.conv2d(x, pack(np.ones((5, 1, 1, 6))), alpha=[1] * 5, name="signs")
+    x = b.conv2d(x, np.ones((4, 1, 1, 5), np.int64), name="others")
+    graph, tensors = b.build(x)
+    assert graph.input == nodes.Input("input", (3, 3, 4), "uint8")
+    kinds = {name: t.dtype.name for name, t in tensors.items() if name.endswith("weight")}
+    assert kinds == {
+        "int16.weight": "int16",
+        "int8.weight": "int8",
+        "signs.weight": "uint64",
+        "others.weight": "float32",
+    }
+
+
+def test_every_method_makes_the_node_of_its_name() -> None:
+    b = GraphBuilder("g", (4, 4, 6))
+    x = b.rprelu(b.input, [1] * 6, [2] * 6, [3] * 6)
+    x = b.multiply(x, b.sigmoid(b.global_pool2d(x, "max")))
+    x = b.pad2d(b.shuffle_channels(b.slice_channels(x, 0, 4), 2), (1, 0), 7)
+    x = b.clip(b.prelu(b.concat(x, x, x), [1] * 12), -1, 1)
+    x = b.quantize(b.reshape(b.add(x, x), (12, 4, 6)), 0.25)
+    b.sign(x, threshold=[5] * 6)
+    graph, tensors = b.build("add_0")
+    tags = [node.__struct_config__.tag for node in graph.nodes]
+    assert tags == [node.name.rpartition("_")[0] for node in graph.nodes]
+    assert graph.nodes[4:6] == (
+        nodes.SliceChannels("slice_channels_0", "multiply_0", 0, 4),
+        nodes.ShuffleChannels("shuffle_channels_0", "slice_channels_0", 2),
+    )
+    assert graph.nodes[6] == nodes.Pad2d("pad2d_0", "shuffle_channels_0", (1, 1, 0, 0), 7.0)
+    assert graph.nodes[7] == nodes.Concat("concat_0", "pad2d_0", ("pad2d_0",) * 2)
+    assert tensors["rprelu_0.shift_out"].tolist() == [3] * 6
+    assert tensors["sign_0.threshold"].tolist() == [5] * 6

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import strategies as st
 
 import oracle
+from bitinfer.bits import pack
 from bitinfer.errors import GraphError, ShapeError
-from bitinfer.graph import Graph, GraphBuilder, Value, infer, nodes, operations, shapes
+from bitinfer.graph import Graph, GraphBuilder, Value, checks, infer, nodes, operations, shapes
 from strategies import networks, paddings, pairs
 
 Add = Callable[[GraphBuilder], str]
@@ -28,6 +29,10 @@ def build(shape: tuple[int, ...], add: Add) -> dict[str, Value]:
 
 def ones(*shape: int) -> np.ndarray:
     return np.ones(shape, np.float32)
+
+
+def int8(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.int8)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,23 @@ def ones(*shape: int) -> np.ndarray:
         ((7,), lambda b: b.softmax(b.input), (7,)),
         ((5, 6, 3), lambda b: b.relu(b.input), (5, 6, 3)),
         ((5, 6, 3), lambda b: b.batch_norm(b.input, ones(3), ones(3)), (5, 6, 3)),
+        ((5, 6, 3), lambda b: b.conv2d(b.quantize(b.input, 1), int8(4, 1, 1, 3)), (5, 6, 4)),
+        ((5, 6, 66), lambda b: b.conv2d(b.input, pack(ones(2, 3, 3, 33)), groups=2), (3, 4, 2)),
+        ((7,), lambda b: b.dense(b.quantize(b.input, 1), pack(ones(3, 7))), (3,)),
+        ((7,), lambda b: b.clip(b.input, -1, 1), (7,)),
+        ((5, 6, 3), lambda b: b.prelu(b.input, ones(3)), (5, 6, 3)),
+        ((5, 6, 3), lambda b: b.rprelu(b.input, *ones(3, 3)), (5, 6, 3)),
+        ((5, 6, 3), lambda b: b.sigmoid(b.input), (5, 6, 3)),
+        ((5, 6, 3), lambda b: b.add(b.input, b.input), (5, 6, 3)),
+        ((5, 6, 3), lambda b: b.multiply(b.input, b.global_pool2d(b.input)), (5, 6, 3)),
+        ((5, 6, 3), lambda b: b.concat(b.input, b.input, b.relu(b.input)), (5, 6, 9)),
+        ((7,), lambda b: b.concat(b.input, b.dense(b.input, ones(3, 7))), (10,)),
+        ((5, 6, 3), lambda b: b.slice_channels(b.input, 1, 3), (5, 6, 2)),
+        ((5, 6, 4), lambda b: b.shuffle_channels(b.input, 2), (5, 6, 4)),
+        ((5, 6, 3), lambda b: b.pad2d(b.input, (1, 2, 3, 4), 0.5), (8, 13, 3)),
+        ((5, 6, 3), lambda b: b.global_pool2d(b.input, "max"), (3,)),
+        ((5, 6, 3), lambda b: b.reshape(b.input, (90,)), (90,)),
+        ((90,), lambda b: b.reshape(b.input, (3, 5, 6)), (3, 5, 6)),
     ],
 )  # fmt: skip
 def test_shapes_are_inferred(shape: tuple[int, ...], add: Add, value: tuple[int, ...]) -> None:
@@ -151,7 +173,7 @@ FLOATS = "the input is a float value, wanted sign"
         ((4,), lambda b: b.max_pool2d(b.input, 1), ShapeError, r"wanted \(H, W, C\)"),
         ((4, 4, 1), lambda b: b.conv2d(b.input, ones(2, 4)), ShapeError, "Cout, kh, kw"),
         ((4,), lambda b: b.dense(b.input, ones(2, 4, 1)), ShapeError, "two axes"),
-        ((4,), lambda b: b.dense(b.input, ones(2, 5)), ShapeError, r"wanted float32 of \(2, 4\)"),
+        ((4,), lambda b: b.dense(b.input, ones(2, 5)), ShapeError, r"int8 of \(2, 4\)"),
         ((4,), lambda b: b.dense(b.input, ones(0, 4)), ShapeError, "wanted float32"),
         ((4,), lambda b: b.dense(b.input, ones(2, 4), ones(3)), ShapeError, r"of \(2,\)"),
         ((4,), lambda b: b.bdense(b.sign(b.input), ones(2, 65)), ShapeError, "for 4 signs"),
@@ -191,6 +213,59 @@ FLOATS = "the input is a float value, wanted sign"
         ((4,), lambda b: b.dense(b.input, [[1, math.inf, 1, 1]]), ShapeError, "NaN or infinity"),
         ((4, 4, 1), lambda b: b.bconv2d(b.sign(b.input), ones(2, 1, 1, 1), pad_value=2),
          ShapeError, "pad_value"),
+        ((4,), lambda b: b.quantize(b.sign(b.input), 1), GraphError, SIGNS),
+        ((4,), lambda b: b.add(b.sign(b.input), b.input), GraphError, SIGNS),
+        ((4,), lambda b: b.add(b.input, b.sign(b.input)), ShapeError, "'sign_0' is sign of"),
+        ((4,), lambda b: b.add(b.input, b.quantize(b.input, 1)), ShapeError, "is int8 of"),
+        ((4,), lambda b: b.add(b.input, b.slice_channels(b.input, 0, 1)), ShapeError, "other"),
+        ((4, 4, 3), lambda b: b.multiply(b.global_pool2d(b.input), b.input), ShapeError, "other"),
+        ((4, 4, 3), lambda b: b.multiply(b.input, b.max_pool2d(b.input, 4)), ShapeError, "other"),
+        ((4, 4, 3), lambda b: b.concat(b.input, b.max_pool2d(b.input, 2)), ShapeError, "height"),
+        ((4, 4, 3), lambda b: b.concat(b.input, b.sign(b.input)), ShapeError, "'sign_0' is sign"),
+        ((4, 4, 3), lambda b: b.concat(b.input, b.global_pool2d(b.input)), ShapeError, "height"),
+        ((4, 4, 3), lambda b: b.slice_channels(b.input, 1, 4), ShapeError, "channels 1 to 4 of 3"),
+        ((4, 4, 3), lambda b: b.slice_channels(b.input, -1, 2), ShapeError, "channels -1 to 2"),
+        ((4, 4, 3), lambda b: b.slice_channels(b.input, 2, 2), ShapeError, "channels 2 to 2"),
+        ((4, 4, 3), lambda b: b.shuffle_channels(b.input, 2), ShapeError, "do not divide 3"),
+        ((4, 4, 3), lambda b: b.shuffle_channels(b.input, 0), ShapeError, "do not divide 3"),
+        ((4, 4, 3), lambda b: b.pad2d(b.input, -1), ShapeError, "padding"),
+        ((4, 4, 3), lambda b: b.pad2d(b.input, 1 << 14), ShapeError, "bytes"),
+        ((4, 4, 3), lambda b: b.pad2d(b.input, 1 << 60), ShapeError, "padding"),
+        ((4, 4, 3), lambda b: b.pad2d(b.input, 1, math.nan), ShapeError, "finite float32"),
+        ((4, 4, 3), lambda b: b.pad2d(b.input, 1, 1e39), ShapeError, "finite float32"),
+        ((4, 4, 3), lambda b: b.pad2d(b.sign(b.input), 1, 0), ShapeError, "wanted -1 or 1"),
+        ((4, 4, 3), lambda b: b.pad2d(b.quantize(b.input, 1), 1), GraphError, "int8 value"),
+        ((4,), lambda b: b.pad2d(b.input, 1), ShapeError, r"wanted \(H, W, C\)"),
+        ((4,), lambda b: b.global_pool2d(b.input), ShapeError, r"wanted \(H, W, C\)"),
+        ((4, 4, 3), lambda b: b.reshape(b.input, (6, 8)), ShapeError, "cannot become"),
+        ((4, 4, 3), lambda b: b.reshape(b.input, (2, 2, 2, 6)), ShapeError, "cannot become"),
+        ((4, 4, 3), lambda b: b.reshape(b.input, (47,)), ShapeError, "cannot become"),
+        ((4, 4, 3), lambda b: b.reshape(b.input, (-4, -4, 3)), ShapeError, "axis of 0"),
+        ((4, 4, 3), lambda b: b.reshape(b.sign(b.input), (48,)), GraphError, SIGNS),
+        ((4,), lambda b: b.clip(b.input, 1, -1), ShapeError, "in this order"),
+        ((4,), lambda b: b.clip(b.input, math.nan, 1), ShapeError, "finite"),
+        ((4,), lambda b: b.clip(b.input, 0, math.inf), ShapeError, "finite"),
+        ((4,), lambda b: b.clip(b.input, -1e39, 0), ShapeError, "too large for float32"),
+        ((4,), lambda b: b.prelu(b.input, ones(3)), ShapeError, "slope"),
+        ((4,), lambda b: b.prelu(b.input, [1, 1, 1, math.inf]), ShapeError, "NaN or infinity"),
+        ((4,), lambda b: b.rprelu(b.input, ones(4), ones(4), ones(3)), ShapeError, "shift_out"),
+        ((4,), lambda b: b.quantize(b.input, 0), ShapeError, "scale"),
+        ((4,), lambda b: b.quantize(b.input, -1), ShapeError, "scale"),
+        ((4,), lambda b: b.quantize(b.input, math.nan), ShapeError, "scale"),
+        ((4,), lambda b: b.quantize(b.input, 1e31), ShapeError, "scale"),
+        ((4,), lambda b: b.sign(b.input, threshold=ones(3)), ShapeError, "threshold"),
+        ((4,), lambda b: b.sign(b.input, threshold=[0, 0, 0, math.nan]), ShapeError, "NaN"),
+        ((4,), lambda b: b.dense(b.quantize(b.input, 1), ones(2, 4)), GraphError, "not float32"),
+        ((4,), lambda b: b.dense(b.input, pack(-ones(2, 5))), ShapeError, "bits set past"),
+        ((4,), lambda b: b.dense(b.input, int8(2, 4), alpha=ones(3)), ShapeError, "alpha"),
+        ((4, 4, 3), lambda b: b.conv2d(b.input, int8(2, 1, 1, 3), offset=ones(3)), GraphError,
+         "offset"),
+        ((4, 4, 3), lambda b: b.conv2d(b.quantize(b.input, 1), int8(2, 1, 1, 3), offset=ones(2)),
+         ShapeError, "offset"),
+        ((4, 4, 3), lambda b: b.conv2d(b.quantize(b.input, 1), int8(2, 1, 1, 3),
+         offset=[1e38] * 3), ShapeError, "too large for float32"),
+        ((4, 4, 3), lambda b: b.conv2d(b.quantize(b.input, 1), pack(ones(2, 1, 1, 3)),
+         offset=[1e30] * 3, alpha=[1, -1e9]), ShapeError, "too large for float32"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(
@@ -344,3 +419,81 @@ def test_two_nodes_may_not_share_a_tensor() -> None:
     del b.tensors[second.weight]
     with pytest.raises(GraphError, match=r"'first\.weight' is in use already"):
         b.build("second")
+
+
+# --- integers ------------------------------------------------------------------------------------
+
+
+def from_pixels(shape: tuple[int, ...], add: Add) -> dict[str, Value]:
+    b = GraphBuilder("g", shape, input_kind="uint8")
+    graph, tensors = b.build(add(b))
+    return infer(graph, tensors)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda b: b.conv2d(b.input, int8(2, 3, 3, 3)),
+        lambda b: b.conv2d(b.input, int8(2, 3, 3, 3), offset=[1, 2, 3], alpha=ones(2)),
+        lambda b: b.conv2d(b.input, pack(ones(2, 3, 3, 3))),
+        lambda b: b.bconv2d(b.sign(b.input, threshold=[100] * 3), ones(2, 3, 3, 3)),
+    ],
+)
+def test_pixels_are_read_by_layers_of_integers_and_by_sign(add: Add) -> None:
+    values = list(from_pixels((4, 4, 3), add).values())
+    assert (values[0], values[-1]) == (Value("uint8", (4, 4, 3)), Value("float", (2, 2, 2)))
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda b: b.conv2d(b.input, ones(2, 3, 3, 3)),
+        lambda b: b.relu(b.input),
+        lambda b: b.max_pool2d(b.input, 2),
+        lambda b: b.avg_pool2d(b.input, 2),
+        lambda b: b.flatten(b.input, "channels_last"),
+        lambda b: b.reshape(b.input, (48,)),
+        lambda b: b.beta_map(b.input),
+        lambda b: b.quantize(b.input, 1),
+        lambda b: b.add(b.input, b.input),
+        lambda b: b.concat(b.input, b.input),
+        lambda b: b.pad2d(b.input, 1),
+        lambda b: b.global_pool2d(b.input),
+        lambda b: b.bconv2d(b.input, ones(2, 3, 3, 3)),
+    ],
+)
+def test_nothing_else_reads_pixels(add: Add) -> None:
+    with pytest.raises(GraphError, match="uint8"):
+        from_pixels((4, 4, 3), add)
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("uint8", 255), ("int8", 128)])
+def test_integer_sums_fit_in_32_bits(kind: str, largest: int) -> None:
+    length = (2**31 - 1) // (largest * 2**15)
+    for channels, error in ((length, None), (length + 1, "may exceed")):
+        weight = np.full((1, channels), -(2**15), np.int16)
+        b = GraphBuilder("g", (channels,), input_kind="uint8" if kind == "uint8" else "float")
+        x = b.input if kind == "uint8" else b.quantize(b.input, 1)
+        b.dense(x, weight, name="y")
+        if error is None:
+            b.build("y")
+        else:
+            with pytest.raises(ShapeError, match=error):
+                b.build("y")
+
+
+def test_the_sum_of_every_output_is_checked() -> None:
+    weight = np.zeros((3, 2**12, 2**8, 1), np.int16)
+    weight[2] = 100
+    b = GraphBuilder("g", (2**12, 2**8, 1), input_kind="uint8")
+    b.conv2d(b.input, weight, name="y")
+    with pytest.raises(ShapeError, match="may exceed"):
+        b.build("y")
+
+
+def test_a_concat_cannot_ask_for_any_number_of_steps() -> None:
+    b = GraphBuilder("g", (1,))
+    for _ in range(3):
+        b.concat(b.input, *[b.input] * (checks.MAX_READS // 3))
+    with pytest.raises(GraphError, match="read more than"):
+        b.build("concat_0")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis
+import msgspec
 import numpy as np
 import pytest
 
 from bitinfer import numerics
+from bitinfer.bits import pack
 from bitinfer.errors import ShapeError
-from bitinfer.graph import Graph, GraphBuilder, infer
+from bitinfer.graph import Graph, GraphBuilder, infer, nodes
+from bitinfer.graph.nodes import node_inputs
 from bitinfer.plan import Buffer, Plan, lower, steps
 from graph_examples import every_node
 from strategies import networks
@@ -20,10 +23,20 @@ def test_every_node_type_becomes_the_step_of_its_name() -> None:
     graph, tensors = every_node()
     plan = lower(graph, tensors)
     made = [(node.name, node.__struct_config__.tag) for node in graph.nodes]
-    renamed = {"sign": "pack_signs", "batch_norm": "affine", "relu": "activate"}
-    wanted = [(name, renamed.get(tag, tag)) for name, tag in made]
+    renamed = {
+        "sign": "pack_signs",
+        "batch_norm": "affine",
+        **dict.fromkeys(("relu", "clip", "prelu", "rprelu", "sigmoid"), "activate"),
+        **dict.fromkeys(("concat", "slice_channels"), "copy_channels"),
+        "reshape": "flatten",
+    }
+    times = {node.name: len(node_inputs(node)) for node in graph.nodes if "concat" in node.name}
+    wanted = [(n, renamed.get(tag, tag)) for n, tag in made for _ in range(times.get(n, 1))]
     assert [(step.name, step.operation) for step in plan.steps] == wanted
     assert {step.operation for step in plan.steps} == {*steps.OPERATIONS.values()} - {"normalize"}
+
+
+KINDS = {"sign": "bits", "float": "float", "int8": "int8", "uint8": "pixels"}
 
 
 @hypothesis.given(networks())
@@ -34,32 +47,40 @@ def test_steps_read_what_is_written_and_write_each_buffer_once(
     plan = lower(graph, tensors)
     values = infer(graph, tensors)
     written = {plan.input}
-    for step, node in zip(plan.steps, graph.nodes, strict=True):
-        assert set(step.sources) <= written
-        assert step.target not in written
-        written.add(step.target)
-        kind = "bits" if values[node.name].kind == "sign" else "float"
-        assert plan.buffers[step.target] == Buffer(kind, values[node.name].shape)
+    made = {node.name: node for node in graph.nodes}
+    unfilled: dict[int, int] = {}  # channels that the steps of a concat have not written yet
+    for step in plan.steps:
+        value = values[step.name]
+        assert set(step.sources) <= written - {b for b, count in unfilled.items() if count}
+        if isinstance(step, steps.CopyChannels) and isinstance(made[step.name], nodes.Concat):
+            left = unfilled.get(step.target, value.shape[-1])
+            assert step.to == value.shape[-1] - left
+            unfilled[step.target] = left - step.count
+        else:
+            assert not set(step.targets) & written
+        written.update(step.targets)
+        assert plan.buffers[step.target] == Buffer(KINDS[value.kind], value.shape)
     assert written == set(range(len(plan.buffers)))
+    assert not any(unfilled.values())
     assert plan.output_names == graph.outputs
 
 
 @hypothesis.given(networks())
-def test_a_buffer_lives_from_the_step_that_writes_it_to_the_last_that_reads_it(
+def test_a_buffer_lives_from_the_step_that_writes_it_to_the_last_that_touches_it(
     network: tuple[Graph, dict[str, Any]],
 ) -> None:
     plan = lower(*network)
     spans = plan.lifetimes()
     assert set(spans) == set(range(len(plan.buffers))) - {plan.input, *plan.outputs}
     for buffer, (first, last) in spans.items():
-        assert plan.steps[first].target == buffer
-        readers = [i for i, step in enumerate(plan.steps) if buffer in step.sources]
-        assert last == max(readers, default=first)
+        touch = [i for i, s in enumerate(plan.steps) if buffer in (*s.sources, *s.targets)]
+        assert buffer in plan.steps[first].targets
+        assert (first, last) == (touch[0], touch[-1])
 
 
 def test_pixels_are_normalised_by_a_step_of_their_own(rng: np.random.Generator) -> None:
     b = GraphBuilder("g", (2, 2, 3))
-    graph, tensors = b.build(b.relu(b.input))
+    graph, tensors = b.build(b.relu(b.input), b.conv2d(b.input, np.ones((1, 1, 1, 3))))
     table = rng.standard_normal((256, 3), np.float32)
     plan = lower(graph, tensors, table)
     first = plan.steps[0]
@@ -67,21 +88,78 @@ def test_pixels_are_normalised_by_a_step_of_their_own(rng: np.random.Generator) 
     assert first.table is table
     assert plan.buffers[plan.input] == Buffer("pixels", (2, 2, 3))
     assert plan.buffers[first.target] == Buffer("float", (2, 2, 3))
-    assert plan.steps[1].source == first.target
-    assert [s.operation for s in lower(graph, tensors).steps] == ["activate"]
+    assert plan.steps[1].source == plan.steps[2].source == first.target
+    assert [s.operation for s in lower(graph, tensors).steps] == ["activate", "conv2d"]
 
 
-def test_pixels_are_normalised_by_the_convolutions_if_only_they_read_them(
+def test_pixels_are_normalised_by_the_convolutions_that_alone_read_them(
     rng: np.random.Generator,
 ) -> None:
     b = GraphBuilder("g", (2, 2, 3))
-    x = b.conv2d(b.input, np.ones((4, 1, 1, 3)))
-    y = b.conv2d(b.input, np.ones((4, 1, 1, 3)))
+    x = b.conv2d(b.input, np.ones((1, 1, 1, 3)))
+    graph, tensors = b.build(
+        b.conv2d(x, np.ones((1, 1, 1, 1))), b.conv2d(b.input, np.ones((2, 1, 1, 3)))
+    )
     table = rng.standard_normal((256, 3), np.float32)
-    plan = lower(*b.build(b.add(x, y)), table)
-    assert [step.operation for step in plan.steps] == ["conv2d", "conv2d", "add"]
-    assert all(s.table is table for s in plan.steps if isinstance(s, steps.Conv2d))
-    assert plan.buffers[plan.input] == Buffer("pixels", (2, 2, 3))
+    plan = lower(graph, tensors, table)
+    assert [step.source == plan.input for step in plan.steps] == [True, False, True]
+    assert plan.steps[0].table is plan.steps[2].table is table
+    assert plan.steps[1].table is None
+    assert all(step.table is None for step in lower(graph, tensors).steps)
+
+
+def test_integers_stay_what_they_are(rng: np.random.Generator) -> None:
+    b = GraphBuilder("g", (2, 2, 3), input_kind="uint8")
+    x = b.conv2d(b.input, np.ones((4, 1, 1, 3), np.int16), offset=[1, 2, 3], alpha=[1] * 4)
+    x = b.conv2d(b.quantize(x, 0.5), pack(np.ones((2, 1, 1, 4))))
+    plan = lower(*b.build(x))
+    assert [buffer.kind for buffer in plan.buffers] == ["pixels", "float", "int8", "float"]
+    first, quantize, last = plan.steps
+    assert isinstance(first, steps.Conv2d)
+    assert first.offset is b.tensors["conv2d_0.offset"]
+    assert first.epilogue.alpha is b.tensors["conv2d_0.alpha"]
+    assert isinstance(quantize, steps.Quantize)
+    assert quantize.scale == 0.5
+    assert last.weight is b.tensors["conv2d_1.weight"]
+
+
+def test_an_epilogue_becomes_that_of_the_step() -> None:
+    b = GraphBuilder("g", (3, 3, 4))
+    b.bconv2d(b.sign(b.input), np.ones((4, 1, 1, 4)), alpha=[2] * 4, name="y")
+    floats = dict(zip("lios", np.arange(16, dtype=np.float32).reshape(4, 4), strict=True))
+    tensors = {**b.tensors, **floats, "t": np.ones(4, np.float32), "f": np.ones(4, np.uint8)}
+    epilogue = nodes.Epilogue(
+        floor="l",
+        residual="input",
+        activation=nodes.Activation("rprelu", shift_in="i", slope="s", shift_out="o"),
+        threshold="t",
+        flip="f",
+        signs="bits",
+    )
+    layer = msgspec.structs.replace(b._nodes[-1], epilogue=epilogue)
+    graph = Graph("g", b._input, (b._nodes[0], layer), ("y",))
+    plan = lower(graph, tensors)
+    step = plan.steps[-1]
+    assert isinstance(step, steps.BinaryConv2d)
+    e, a = step.epilogue, step.epilogue.activation
+    assert (step.sources, step.targets) == ((1, 0), (2, 3))
+    assert [buffer.kind for buffer in plan.buffers] == ["float", "bits", "float", "bits"]
+    assert (e.residual, e.signs, e.beta, e.threshold) == (0, 3, None, None)
+    assert e.sign_threshold is tensors["t"]
+    assert e.flip is not None
+    assert e.flip.dtype == np.bool_
+    assert e.floor is floats["l"]
+    assert e.alpha is tensors["y.alpha"]
+    assert a is not None
+    assert (a.shift_in is floats["i"], a.slope is floats["s"]) == (True, True)
+    whole = msgspec.structs.replace(layer, alpha=None, epilogue=nodes.Epilogue(threshold="t"))
+    del tensors["y.alpha"], tensors["f"]
+    integers = {"y.weight": tensors["y.weight"], "t": np.ones(4, np.int32)}
+    relu = nodes.Relu(name="end", input="input")
+    plan = lower(Graph("g", b._input, (b._nodes[0], whole, relu), ("end",)), integers)
+    assert plan.steps[1].epilogue.threshold is integers["t"]
+    assert plan.steps[1].epilogue.sign_threshold is None
+    assert plan.buffers[plan.steps[1].target].kind == "bits"
 
 
 def test_batch_norm_becomes_the_affine_of_numerics(rng: np.random.Generator) -> None:
@@ -95,9 +173,12 @@ def test_batch_norm_becomes_the_affine_of_numerics(rng: np.random.Generator) -> 
 
 def test_weights_are_handed_on_as_the_graph_holds_them() -> None:
     graph, tensors = every_node()
-    for step, node in zip(lower(graph, tensors).steps, graph.nodes, strict=True):
-        if isinstance(step, steps.BinaryConv2d):
+    made = {node.name: node for node in graph.nodes}
+    for step in lower(graph, tensors).steps:
+        node = made[step.name]
+        if isinstance(step, steps.Layer):
             assert step.weight is tensors[node.weight]
+        if isinstance(step, steps.BinaryConv2d):
             assert step.window == steps.Window(
                 tensors[node.weight].shape[1:3],
                 node.stride,
@@ -122,6 +203,7 @@ def test_a_graph_that_does_not_fit_is_not_lowered() -> None:
         (Buffer("bits", (2, 3, 70)), (2, 3, 2), 96),
         (Buffer("bits", (64,)), (1,), 8),
         (Buffer("pixels", (2, 3, 3)), (2, 3, 3), 18),
+        (Buffer("int8", (2, 3, 5)), (2, 3, 5), 30),
     ],
 )
 def test_a_buffer_knows_how_it_is_stored(

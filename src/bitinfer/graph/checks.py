@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,11 @@ MAX_SUM = (1 << 31) - 1
 MAX_OPERATIONS = 1 << 38
 """Largest number of multiply-accumulates (or window taps) of one inference."""
 MAX_NODES = 1 << 11
+MAX_READS = 1 << 13
+"""Largest number of inputs of all nodes together: a plan has a step for each part of a concat."""
+
+_SUMMED = 1 << 20
+"""Weights whose magnitudes are summed at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +127,32 @@ def check_numbers(name: str, weight: NDArray[Any], shape: tuple[int, ...]) -> No
 
 def check_sums(name: str, weight: NDArray[Any], length: int, kind: Kind) -> None:
     """Refuse weights whose integer sums with a uint8 or int8 value could exceed 32 bits."""
-    if weight.dtype == np.uint64:
-        largest = length
-    else:
-        largest = int(np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1).max())
+    largest = length if weight.dtype == np.uint64 else max(_row_sums(weight))
     if largest * (255 if kind == "uint8" else 128) > MAX_SUM:
         raise ShapeError(f"weight {name!r}: sums with {kind} values may exceed {MAX_SUM}")
+
+
+def check_offset(
+    weight: NDArray[Any], length: int, offset: NDArray[Any], alpha: NDArray[Any] | None
+) -> None:
+    """Refuse an offset whose share of a result, ``alpha * sum(weight * offset)``, is no float32.
+
+    ``length``: the channels of a group.
+    """
+    taps = math.prod(weight.shape[1:-1]) * length
+    sums = [taps] if weight.dtype == np.uint64 else _row_sums(weight)
+    scale = 1.0 if alpha is None else float(np.abs(alpha).max())
+    if max(sums) * float(np.abs(offset).max()) * scale > float(np.finfo(np.float32).max) / 2:
+        raise ShapeError("the offset times the weights is too large for float32")
+
+
+def _row_sums(weight: NDArray[Any]) -> Iterator[int]:
+    """Yield the largest sum of |weight| of an output, some outputs at a time: int64 takes room."""
+    rows = weight.reshape(len(weight), -1)
+    at_a_time = max(1, _SUMMED // rows.shape[1])
+    for first in range(0, len(rows), at_a_time):
+        part = rows[first : first + at_a_time].astype(np.int64)
+        yield int(np.abs(part).sum(axis=1).max())
 
 
 def check_floats(

@@ -72,6 +72,9 @@ def _conv(
         if not source.is_integer or weight.dtype == np.float32:
             raise GraphError("an offset wants uint8 or int8 values and weights that are not float")
         checks.check_floats(tensors, node.offset, (channels,))
+        checks.check_floats(tensors, node.alpha, (cout,))
+        alpha = None if node.alpha is None else tensors[node.alpha]
+        checks.check_offset(weight, channels // node.groups, tensors[node.offset], alpha)
     return (*out, cout)
 
 

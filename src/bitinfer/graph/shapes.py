@@ -15,6 +15,7 @@ from bitinfer.graph import nodes
 from bitinfer.graph.checks import (
     MAX_NODES,
     MAX_OPERATIONS,
+    MAX_READS,
     MAX_TOTAL_BYTES,
     Tensors,
     Value,
@@ -36,6 +37,8 @@ def infer(graph: Graph, tensors: Tensors) -> dict[str, Value]:
     """
     if not 1 <= len(graph.nodes) <= MAX_NODES:
         raise GraphError(f"graph: {len(graph.nodes)} nodes, wanted 1 to {MAX_NODES}")
+    if sum(len(node_inputs(node)) for node in graph.nodes) > MAX_READS:
+        raise GraphError(f"graph: the nodes read more than {MAX_READS} values")
     if len(graph.input.shape) not in (1, 3):
         raise ShapeError(
             f"input {graph.input.name!r}: shape {graph.input.shape}, wanted (H, W, C) or (C,)"
@@ -47,8 +50,9 @@ def infer(graph: Graph, tensors: Tensors) -> dict[str, Value]:
     used: set[str] = set()
     total = 0
     for node in graph.nodes:
-        for name in node_values(node):
-            if not name or name in values or (name != node.name and name == node.input):
+        names = node_values(node)
+        for name in names:
+            if not name or name in values or names.count(name) > 1:
                 raise GraphError(f"node {name!r}: the name is empty or taken by an earlier value")
         for name in node_inputs(node):
             if name not in values:
@@ -56,7 +60,7 @@ def infer(graph: Graph, tensors: Tensors) -> dict[str, Value]:
         for name in node_tensors(node):
             if name not in tensors:
                 raise GraphError(f"node {node.name!r}: there is no tensor {name!r}")
-        made = dict(zip(node_values(node), infer_node(node, values, tensors), strict=True))
+        made = dict(zip(names, infer_node(node, values, tensors), strict=True))
         for name in node_tensors(node):
             # Kernels re-lay weights per node: shared, a small file could ask for any memory.
             if name in used:

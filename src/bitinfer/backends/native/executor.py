@@ -306,6 +306,7 @@ def _describe(struct: Any, step: Step, plan: Plan) -> None:
         case steps.AvgPool2d():
             struct.flags |= _lib.BI_FLAG_COUNT_PADDING if step.count_include_pad else 0
         case steps.Flatten():
+            struct.rows = 1
             struct.flags |= _lib.BI_FLAG_CHANNELS_FIRST if step.channels_first else 0
 
 

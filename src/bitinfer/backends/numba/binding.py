@@ -337,7 +337,7 @@ def _flatten(step: steps.Flatten, shape: tuple[int, ...], *, is_bits: bool) -> S
 
     def run(source: Array, extras: Extras, target: Array) -> None:
         if is_copy:
-            target[...] = source.reshape(-1)
+            target[...] = source.reshape(target.shape)
             return
         x = bits.unpack(source, shape[-1]) if is_bits else source
         if step.channels_first and x.ndim == 3:
@@ -346,7 +346,7 @@ def _flatten(step: steps.Flatten, shape: tuple[int, ...], *, is_bits: bool) -> S
             flat = np.ascontiguousarray(x.reshape(1, -1))
             loops.pack_signs(flat, zeros, target.reshape(1, -1))
         else:
-            target[...] = x.reshape(-1)
+            target[...] = x.reshape(target.shape)
 
     return run
 
