@@ -22,7 +22,7 @@ Array = NDArray[Any]
 HALF_ULP = 2.0**-24
 """Largest relative error of one float32 operation."""
 
-DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8}
+DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8, "int8": np.int8}
 
 
 @functools.cache
