@@ -13,6 +13,8 @@ from torch_files import state_dict, zip_file
 from bitinfer import modelfile, zoo
 from bitinfer.cli import convert as command
 from bitinfer.cli import main
+from bitinfer.errors import GraphError
+from bitinfer.importers import xnor_net_pytorch
 
 
 @pytest.fixture
@@ -33,8 +35,14 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(["convert", "net.pth", "--arch", "xnor-nin", "-o", "m", *arguments])
 
 
-def test_architectures_are_those_of_the_zoo() -> None:
-    assert tuple(zoo.ARCHITECTURES) == command.ARCHITECTURES
+def test_architectures_are_those_of_the_importer() -> None:
+    assert xnor_net_pytorch.ARCHITECTURES == command.ARCHITECTURES
+    assert set(command.ARCHITECTURES) <= set(zoo.ARCHITECTURES)
+
+
+def test_architectures_of_other_families_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(GraphError, match="no checkpoints of bireal18"):
+        xnor_net_pytorch.convert(checkpoint, "bireal18")
 
 
 def test_module_imports_neither_numpy_nor_the_importer() -> None:

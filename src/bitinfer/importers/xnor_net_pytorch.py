@@ -36,6 +36,7 @@ from bitinfer.errors import CheckpointError, GraphError, InputError, ShapeError
 from bitinfer.importers import torch_checkpoint
 from bitinfer.importers._unpickle import describe, one_line
 from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.zoo import xnor_net
 
 MIN_GAMMA = 0.01
 MAX_LABEL_BYTES = 1 << 24
@@ -69,6 +70,9 @@ _LABELS = {
     ),
     "xnor-alexnet": (),
 }
+ARCHITECTURES = tuple(a.name for a in xnor_net.ARCHITECTURES)
+"""What :func:`convert` reads checkpoints of."""
+
 _CLAMPS_GAMMA = ("xnor-lenet5", "xnor-nin")
 
 
@@ -160,10 +164,14 @@ def convert(
              the architecture's own; one ``mean`` or ``std`` serves all channels.
     Cost:    memory for the file and about twice its largest layer.
     Raises:  CheckpointError if the file is no checkpoint or does not hold that network;
-             GraphError if there is no such architecture; ShapeError or InputError if labels or
-             preprocessing do not fit it.
+             GraphError if it is no architecture of XNOR-Net-PyTorch; ShapeError or InputError
+             if labels or preprocessing do not fit it.
     """
     architecture = zoo.find(arch)
+    if arch not in ARCHITECTURES:
+        raise GraphError(
+            f"no checkpoints of {arch} can be read, only of {', '.join(ARCHITECTURES)}"
+        )
     preprocessing = _preprocessing(arch, mean, std, scale, resize, crop)
     data = torch_checkpoint.read_file(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -287,16 +295,19 @@ class _CheckpointSource:
         *,
         is_binary: bool,
         flattened: tuple[int, int] | None = None,
+        has_bias: bool = True,
+        has_alpha: bool = True,
     ) -> zoo.LayerParameters:
         # PyTorch: (Cout, Cin, kh, kw); here: (Cout, kh, kw, Cin).
         is_conv = len(shape) == 4
         foreign = (shape[0], shape[3], shape[1], shape[2]) if is_conv else shape
         weight = self._take(f"{name}.weight", foreign)
-        bias = self._take(f"{name}.bias", shape[:1])
+        bias = self._take(f"{name}.bias", shape[:1]) if has_bias else None
         alpha = None
         zeros = 0
         if is_binary:
             weight, alpha = binarise(weight)
+            alpha = alpha if has_alpha else None
             zeros = weight.size - int(np.count_nonzero(weight))
         if is_conv:
             weight = weight.transpose((0, 3, 2, 1) if self._swap_hw else (0, 2, 3, 1))
@@ -313,7 +324,7 @@ class _CheckpointSource:
                 name,
                 ("b" if is_binary else "") + ("conv2d" if is_conv else "dense"),
                 shape,
-                weight.size + bias.size,
+                weight.size + (0 if bias is None else bias.size),
                 is_binary,
                 reason,
                 zero_weights=zeros,
@@ -330,6 +341,7 @@ class _CheckpointSource:
         is_affine: bool,
         epsilon: float,
         flattened: tuple[int, int] | None = None,
+        expected: zoo.Expected = zoo.BEHIND_RELU,
     ) -> zoo.NormParameters:
         def take(key: str) -> Floats:
             value = self._take(f"{name}.{key}", (channels,))
@@ -361,6 +373,9 @@ class _CheckpointSource:
             )
         )
         return zoo.NormParameters(mean, variance, gamma, beta)
+
+    def vector(self, name: str, channels: int, role: zoo.Role) -> Floats:
+        return self._take(name, (channels,))
 
     def check_nothing_left(self) -> None:
         """Raise CheckpointError if the checkpoint holds weights that the network has not."""

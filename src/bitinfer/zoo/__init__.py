@@ -7,7 +7,16 @@ same graph.
     graph, tensors = zoo.build("xnor-nin", zoo.RandomParameters(seed=0))
 
     parameters    what a network asks for, and the source that makes it up
+    network       what the builders share
     xnor_net      LeNet-5, NIN and AlexNet of XNOR-Net-PyTorch
+    xnor_resnet   ResNet-18 of XNOR-Net's paper
+    bireal_net    Bi-Real-Net-18
+    quick_net     QuickNet: small, base and large
+    binary_net    BinaryNet's network for CIFAR-10, which others call VGG-small
+    bnn_pynq      CNV and LFC
+    react_net     ReActNet-A
+    dense_net     BinaryDenseNet-28 and MeliusNet-22
+    real_to_binary_net  "Real-to-Bin"
 """
 
 from __future__ import annotations
@@ -19,27 +28,59 @@ from numpy.typing import NDArray
 
 from bitinfer.errors import GraphError
 from bitinfer.graph import Graph
-from bitinfer.zoo import xnor_net
+from bitinfer.zoo import (
+    binary_net,
+    bireal_net,
+    bnn_pynq,
+    dense_net,
+    quick_net,
+    react_net,
+    real_to_binary_net,
+    xnor_net,
+    xnor_resnet,
+)
 from bitinfer.zoo.parameters import (
+    BEHIND_RELU,
     Architecture,
+    Expected,
     LayerParameters,
     NormParameters,
     ParameterSource,
     RandomParameters,
+    Role,
+    Shape,
 )
 
 __all__ = [
     "ARCHITECTURES",
+    "BEHIND_RELU",
     "Architecture",
+    "Expected",
     "LayerParameters",
     "NormParameters",
     "ParameterSource",
     "RandomParameters",
+    "Role",
+    "Shape",
     "build",
     "find",
 ]
 
-ARCHITECTURES: Mapping[str, Architecture] = {a.name: a for a in xnor_net.ARCHITECTURES}
+_FAMILIES = (
+    xnor_net,
+    xnor_resnet,
+    bireal_net,
+    quick_net,
+    binary_net,
+    bnn_pynq,
+    react_net,
+    dense_net,
+    real_to_binary_net,
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture for family in _FAMILIES for architecture in family.ARCHITECTURES
+}
 
 
 def find(name: str) -> Architecture:
@@ -52,11 +93,22 @@ def find(name: str) -> Architecture:
 
 
 def build(
-    name: str, parameters: ParameterSource, *, classes: int | None = None
+    name: str,
+    parameters: ParameterSource,
+    *,
+    classes: int | None = None,
+    input_shape: Shape | None = None,
 ) -> tuple[Graph, dict[str, NDArray[Any]]]:
     """Return graph and tensors of the architecture ``name`` with weights from ``parameters``.
 
-    ``classes`` is the length of the output, the architecture's own unless given.
+    ``classes`` is the length of the output and ``input_shape`` is (H, W, C): the architecture's own
+    unless given.
+
+    Raises:
+        GraphError: there is no such architecture.
+        ShapeError: maps of this input are too small for the network.
     """
     architecture = find(name)
-    return architecture.build(parameters, classes or architecture.classes)
+    return architecture.build(
+        parameters, classes or architecture.classes, input_shape or architecture.input_shape
+    )
