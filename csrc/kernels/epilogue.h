@@ -155,6 +155,8 @@ static inline float bi_scale_of(const bi_step *s, bi_scale which, int32_t o)
 /* Which part of the chain a vector kernel is compiled for. */
 typedef enum {
     BI_PLAIN_FLOATS,    /* floats, scaled by alpha and bias alone */
+    BI_SHORTCUT,        /* floats and signs of them beside, after adding a residual: a layer of
+                         * Bi-Real-Net (Liu et al. 2018) */
     BI_ANY_OUTPUT,      /* floats, signs of them, or both */
     BI_SIGNS,           /* signs of the integer sums */
     BI_OUTPUTS,
@@ -164,9 +166,11 @@ static inline bi_output bi_output_of(const bi_step *s)
 {
     if (s->threshold != NULL)
         return BI_SIGNS;
-    int plain = s->floor == NULL && !s->has_beta && !s->has_residual &&
-                s->activation == BI_ACTIVATION_NONE && s->sign_threshold == NULL;
-    return plain ? BI_PLAIN_FLOATS : BI_ANY_OUTPUT;
+    if (s->floor != NULL || s->has_beta || s->activation != BI_ACTIVATION_NONE)
+        return BI_ANY_OUTPUT;
+    if (s->sign_threshold == NULL)
+        return s->has_residual ? BI_ANY_OUTPUT : BI_PLAIN_FLOATS;
+    return s->has_residual && s->has_signs ? BI_SHORTCUT : BI_ANY_OUTPUT;
 }
 
 /* Bytes of one pixel of the target. */

@@ -91,8 +91,7 @@ put_signs(const bi_block *b, size_t pixel, int32_t c, uint32_t signs)
         signs &= (1u << left) - 1;
     target[unit] = signs;
     /* The last word is whole, if only half of it has outputs. */
-    int32_t units = b->step->out_c / LANES + (b->step->out_c % LANES != 0);
-    if (left <= LANES && b->is_last_group && units % 2 != 0)
+    if (left <= LANES && b->is_last_group && (b->floats_pixel - 1) / LANES % 2 == 0)
         target[unit + 1] = 0;
 }
 
@@ -125,62 +124,55 @@ activate(const bi_block *b, __m256 y, int32_t c)
     }
 }
 
-/* Everything between the integers and the outputs that plain floats do not need, for 32 channels;
- * y are the sums. */
+/* Scale 32 channels of one pixel, from channel c of the block on, from their sums y. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-scale_any(const bi_block *b, size_t pixel, int32_t c, __m256 y[4])
+scale(const bi_block *b, size_t pixel, int32_t c, __m256 y[4], bi_output output)
 {
     const bi_step *s = b->step;
+    int any = output == BI_ANY_OUTPUT;
     int32_t first = b->first_channel + c, left = b->channels - c;
-    const float *residual = NULL;
     float rest[LANES];
-    if (b->residual != NULL) {
-        residual = b->residual + pixel * (size_t)s->out_c + first;
+    if (any && s->floor != NULL)
+        BI_UNROLL for (int i = 0; i < 4; i++)
+            y[i] = _mm256_max_ps(y[i], load_scale(b, BI_SCALE_FLOOR, c + 8 * i));
+    BI_UNROLL for (int i = 0; i < 4; i++)
+        y[i] = _mm256_mul_ps(y[i], load_scale(b, BI_SCALE_ALPHA, c + 8 * i));
+    if (any && b->beta != NULL) {
+        __m256 beta = _mm256_set1_ps(b->beta[pixel * b->groups]);
+        BI_UNROLL for (int i = 0; i < 4; i++) y[i] = _mm256_mul_ps(y[i], beta);
+    }
+    BI_UNROLL for (int i = 0; i < 4; i++)
+        y[i] = _mm256_add_ps(y[i], load_scale(b, BI_SCALE_BIAS, c + 8 * i));
+    if (output == BI_SHORTCUT || (any && b->residual != NULL)) {
+        const float *residual = b->residual + pixel * b->floats_pixel + first;
         if (left < LANES) {
             memset(rest, 0, sizeof rest);
             memcpy(rest, residual, (size_t)left * sizeof *rest);
             residual = rest;
         }
-    }
-    if (s->floor != NULL)
-        BI_UNROLL for (int i = 0; i < 4; i++)
-            y[i] = _mm256_max_ps(y[i], load_scale(b, BI_SCALE_FLOOR, c + 8 * i));
-    BI_UNROLL for (int i = 0; i < 4; i++)
-        y[i] = _mm256_mul_ps(y[i], load_scale(b, BI_SCALE_ALPHA, c + 8 * i));
-    if (b->beta != NULL) {
-        __m256 beta = _mm256_set1_ps(b->beta[pixel * (size_t)s->groups]);
-        BI_UNROLL for (int i = 0; i < 4; i++) y[i] = _mm256_mul_ps(y[i], beta);
-    }
-    BI_UNROLL for (int i = 0; i < 4; i++)
-        y[i] = _mm256_add_ps(y[i], load_scale(b, BI_SCALE_BIAS, c + 8 * i));
-    if (residual != NULL)
         BI_UNROLL for (int i = 0; i < 4; i++)
             y[i] = _mm256_add_ps(y[i], _mm256_loadu_ps(residual + 8 * i));
-    if (s->activation == BI_ACTIVATION_SIGMOID) {
+    }
+    if (any && s->activation == BI_ACTIVATION_SIGMOID) {
         BI_UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_ps(rest + 8 * i, y[i]);
         bi_lookup_sigmoid(rest, LANES);
         BI_UNROLL for (int i = 0; i < 4; i++) y[i] = _mm256_loadu_ps(rest + 8 * i);
-    } else if (s->activation != BI_ACTIVATION_NONE)
+    } else if (any && s->activation != BI_ACTIVATION_NONE)
         BI_UNROLL for (int i = 0; i < 4; i++) y[i] = activate(b, y[i], c + 8 * i);
 }
 
 /* Write 32 channels of one pixel, from channel c of the block on, as floats or signs of floats. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-write_floats(const bi_block *b, size_t pixel, int32_t c, __m256i even, __m256i odd, int any)
+write_floats(const bi_block *b, size_t pixel, int32_t c, __m256i even, __m256i odd,
+             bi_output output)
 {
     const __m128i dots[4] = {_mm256_castsi256_si128(even), _mm256_castsi256_si128(odd),
                              _mm256_extracti128_si256(even, 1), _mm256_extracti128_si256(odd, 1)};
     __m256 y[4];
     BI_UNROLL for (int i = 0; i < 4; i++)
         y[i] = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(dots[i]));
-    if (any)
-        scale_any(b, pixel, c, y);
-    else
-        BI_UNROLL for (int i = 0; i < 4; i++)
-            y[i] = _mm256_add_ps(
-                _mm256_mul_ps(y[i], load_scale(b, BI_SCALE_ALPHA, c + 8 * i)),
-                load_scale(b, BI_SCALE_BIAS, c + 8 * i));
-    if (any && b->signs != NULL) {
+    scale(b, pixel, c, y, output);
+    if (output == BI_SHORTCUT || (output == BI_ANY_OUTPUT && b->signs != NULL)) {
         uint32_t signs = 0;
         BI_UNROLL for (int i = 0; i < 4; i++) {
             __m256 below = _mm256_cmp_ps(
@@ -188,11 +180,11 @@ write_floats(const bi_block *b, size_t pixel, int32_t c, __m256i even, __m256i o
             signs |= (uint32_t)_mm256_movemask_ps(below) << (8 * i);
         }
         put_signs(b, pixel, c, signs);
-        if (b->floats == NULL)
+        if (output == BI_ANY_OUTPUT && b->floats == NULL)
             return;
     }
     int32_t left = b->channels - c;
-    float *target = b->floats + pixel * (size_t)b->step->out_c + b->first_channel + c;
+    float *target = b->floats + pixel * b->floats_pixel + b->first_channel + c;
     if (left < LANES) {
         float rest[LANES];
         BI_UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_ps(rest + 8 * i, y[i]);
@@ -214,7 +206,7 @@ write_signs(const bi_block *b, size_t pixel, int32_t c, __m256i even, __m256i od
 /* Finish 32 channels of one pixel, from channel c of the block on, from their sums of f. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
 write_outputs(const bi_block *b, const bi_pair *p, int which, int32_t c, __m256i even, __m256i odd,
-              int output)
+              bi_output output)
 {
     const int16_t *constants = p->constants[which] + b->first_channel + c;
     __m256i parity = _mm256_set1_epi16(p->parity[which]);
@@ -222,17 +214,17 @@ write_outputs(const bi_block *b, const bi_pair *p, int which, int32_t c, __m256i
     __m256i c_odd = _mm256_loadu_si256((const __m256i *)(constants + 16));
     even = _mm256_add_epi16(_mm256_slli_epi16(even, 2), _mm256_add_epi16(c_even, parity));
     odd = _mm256_add_epi16(_mm256_slli_epi16(odd, 2), _mm256_add_epi16(c_odd, parity));
-    size_t pixel = bi_pair_pixel(b->step, p, which);
+    size_t pixel = bi_pair_pixel(b, p, which);
     if (output == BI_SIGNS)
         write_signs(b, pixel, c, even, odd);
     else
-        write_floats(b, pixel, c, even, odd, output == BI_ANY_OUTPUT);
+        write_floats(b, pixel, c, even, odd, output);
 }
 
 /* Finish a part of K: keep its sums, or add those kept before and write the outputs. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
 finish_part(const bi_block *b, const bi_pair *p, int vectors, const __m256i *f, const __m256i *h,
-            int first, int last, __m256i *kept, int output)
+            int first, int last, __m256i *kept, bi_output output)
 {
     sum_words w[4];
     BI_UNROLL for (int v = 0; v < vectors; v++) w[v] = widen(f[v], h[v]);
@@ -253,8 +245,9 @@ finish_part(const bi_block *b, const bi_pair *p, int vectors, const __m256i *f, 
 }
 
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-run_tile(const bi_block *b, const bi_pair *pairs, size_t count, int vectors, int output)
+run_tile(const bi_block *shared, const bi_pair *pairs, size_t count, int vectors, bi_output output)
 {
+    const bi_block copy = *shared, *b = &copy;    /* which no store can change */
     __m256i kept[BI_LOOKUP_TILE][16];
     bi_part p = {0};
     int more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM, &p);
@@ -287,6 +280,7 @@ run_tile(const bi_block *b, const bi_pair *pairs, size_t count, int vectors, int
     }
 #define DEFINE_RUN_TILES(vectors)            \
     DEFINE_RUN_TILE(vectors, BI_PLAIN_FLOATS) \
+    DEFINE_RUN_TILE(vectors, BI_SHORTCUT)     \
     DEFINE_RUN_TILE(vectors, BI_ANY_OUTPUT)   \
     DEFINE_RUN_TILE(vectors, BI_SIGNS)
 DEFINE_RUN_TILES(1)
@@ -294,10 +288,10 @@ DEFINE_RUN_TILES(2)
 DEFINE_RUN_TILES(3)
 DEFINE_RUN_TILES(4)
 
-static void (*const run_tiles[4][3])(const bi_block *b, const bi_pair *pairs, size_t count) = {
+static void (*const run_tiles[4][BI_OUTPUTS])(const bi_block *b, const bi_pair *pairs, size_t count) = {
 #define RUN_TILES(vectors)                                                        \
-    {run_tile_##vectors##_BI_PLAIN_FLOATS, run_tile_##vectors##_BI_ANY_OUTPUT,    \
-     run_tile_##vectors##_BI_SIGNS}
+    {run_tile_##vectors##_BI_PLAIN_FLOATS, run_tile_##vectors##_BI_SHORTCUT,      \
+     run_tile_##vectors##_BI_ANY_OUTPUT, run_tile_##vectors##_BI_SIGNS}
     RUN_TILES(1), RUN_TILES(2), RUN_TILES(3), RUN_TILES(4)};
 
 static void run_block(const bi_block *b, const bi_pair *pairs, size_t count, int32_t vectors,

@@ -137,7 +137,7 @@ write_floats(const bi_block *b, size_t pixel, int32_t c, int16x8_t even, int16x8
 {
     const bi_step *s = b->step;
     int32_t left = b->channels - c;
-    size_t first = pixel * (size_t)s->out_c + (size_t)(b->first_channel + c);
+    size_t first = pixel * b->floats_pixel + (size_t)(b->first_channel + c);
     const float *residual = any && b->residual != NULL ? b->residual + first : NULL;
     float rest[LANES] = {0};    /* stands in for what has fewer than 16 channels */
     if (residual != NULL && left < LANES) {
@@ -156,7 +156,7 @@ write_floats(const bi_block *b, size_t pixel, int32_t c, int16x8_t even, int16x8
         }
         y[i] = vmulq_f32(y[i], load_scale(b, BI_SCALE_ALPHA, k));
         if (any && b->beta != NULL)
-            y[i] = vmulq_n_f32(y[i], b->beta[pixel * (size_t)s->groups]);
+            y[i] = vmulq_n_f32(y[i], b->beta[pixel * b->groups]);
         y[i] = vaddq_f32(y[i], load_scale(b, BI_SCALE_BIAS, k));
         if (residual != NULL)
             y[i] = vaddq_f32(y[i], vld1q_f32(residual + 4 * i));
@@ -190,7 +190,7 @@ write_signs(const bi_block *b, size_t pixel, int vectors, const uint8x16_t *belo
     if (b->channels > vectors * LANES || !b->is_last_group)
         return;
     /* The last word is whole, if only a part of it has outputs. */
-    size_t written = ((size_t)b->step->out_c + LANES - 1) / LANES * (LANES / 8);
+    size_t written = (b->floats_pixel + LANES - 1) / LANES * (LANES / 8);
     memset(target + bytes, 0, (8 - written % 8) % 8);
 }
 
@@ -200,7 +200,7 @@ BI_TARGET_neon static inline __attribute__((always_inline)) void
 write_outputs(const bi_block *b, const bi_pair *p, int which, int vectors,
               const uint16x8_t *sums, int output)
 {
-    size_t pixel = bi_pair_pixel(b->step, p, which);
+    size_t pixel = bi_pair_pixel(b, p, which);
     uint8x16_t masks[4];
     BI_UNROLL for (int v = 0; v < 4; v++) masks[v] = vdupq_n_u8(0);
     uint16x8_t parity = vdupq_n_u16((uint16_t)p->parity[which]);
@@ -286,10 +286,10 @@ static add_part_function *const add_parts[4][2] = {
     {add_part_4x1, add_part_4x2},
 };
 
-static finish_part_function *const finish_parts[4][3] = {
+static finish_part_function *const finish_parts[4][BI_OUTPUTS] = {
 #define FINISH_PARTS(vectors)                                                          \
     {finish_part_##vectors##_BI_PLAIN_FLOATS, finish_part_##vectors##_BI_ANY_OUTPUT,   \
-     finish_part_##vectors##_BI_SIGNS}
+     finish_part_##vectors##_BI_ANY_OUTPUT, finish_part_##vectors##_BI_SIGNS}
     FINISH_PARTS(1), FINISH_PARTS(2), FINISH_PARTS(3), FINISH_PARTS(4)};
 
 BI_TARGET_neon static void run_block(const bi_block *b, const bi_pair *pairs, size_t count,

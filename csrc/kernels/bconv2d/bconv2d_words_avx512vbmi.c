@@ -90,9 +90,20 @@ write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, bi_output ou
         .outputs = b->outputs,
         .beta = at->beta != NULL ? at->beta + pixel : NULL,
         .residual = at->residual != NULL ? at->residual + c : NULL,
-        .floats = output == BI_PLAIN_FLOATS || !b->is_signs ? (float *)at->target + c : NULL,
+        .floats = output != BI_ANY_OUTPUT || !b->is_signs ? (float *)at->target + c : NULL,
     };
     return bi_finish_sixteen(s, &sixteen, dot, output);
+}
+
+/* What the padded taps add to sixteen outputs, from output `first` on; out of line, since it is seldom
+ * wanted and large. */
+static __attribute__((noinline)) void padding_sums(const block *b, const bi_bconv2d_taps *t,
+                                                   int32_t first, int32_t sums[16])
+{
+    for (int32_t i = 0; i < 16; i++)
+        sums[i] = first + i < b->step->out_c
+                      ? bi_bconv2d_padding_sum(b->step, b->tap_sums, t, first + i)
+                      : 0;
 }
 
 /* Finish 32 outputs of one pixel, from how many signs differ. */
@@ -109,14 +120,13 @@ write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m5
             _mm512_cvtepi64_epi32(differ[2 * half + 1]), 1);
         __m512i dot = _mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_add_epi32(count, count));
         if (s->pad_value != 0) {
-            int32_t extra[16] = {0};
-            for (int32_t i = 0; i < 16 && b->first + 16 * half + i < s->out_c; i++)
-                extra[i] = bi_bconv2d_padding_sum(s, b->tap_sums, t, b->first + 16 * half + i);
+            int32_t extra[16];
+            padding_sums(b, t, b->first + 16 * half, extra);
             dot = _mm512_add_epi32(dot, _mm512_loadu_si512(extra));
         }
         signs |= write_sixteen(b, pixel, 16 * half, dot, output) << (16 * half);
     }
-    if (output == BI_PLAIN_FLOATS || s->flip == NULL)
+    if (output == BI_PLAIN_FLOATS || (output == BI_ANY_OUTPUT && s->flip == NULL))
         return;
     int32_t left = s->out_c - b->first;
     uint32_t inside = left >= BLOCK ? ~0u : (1u << left) - 1;
@@ -156,8 +166,12 @@ run_pixels(const block *b, const bi_bconv2d_taps *t, size_t pixel, int pixels, b
             }
         }
     }
-    BI_UNROLL for (int p = 0; p < pixels; p++) 
-        write_outputs(b, t, pixel + (size_t)p, total[p], output);
+    /* By way of memory: were these the loop's own, it might keep them there. */
+    __m512i differ[PIXELS][VECTORS];
+    BI_UNROLL for (int p = 0; p < pixels; p++)
+        BI_UNROLL for (int v = 0; v < VECTORS; v++) differ[p][v] = total[p][v];
+    BI_UNROLL for (int p = 0; p < pixels; p++)
+        write_outputs(b, t, pixel + (size_t)p, differ[p], output);
 }
 
 BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
@@ -206,6 +220,7 @@ BI_TARGET_avx512vbmi static void run(const bi_step *s, const bi_pointers *at, in
 {
     switch (bi_output_of(s)) {
     case BI_PLAIN_FLOATS: run_rows(s, at, begin, end, BI_PLAIN_FLOATS); break;
+    case BI_SHORTCUT: run_rows(s, at, begin, end, BI_SHORTCUT); break;
     case BI_SIGNS: run_rows(s, at, begin, end, BI_SIGNS); break;
     default: run_rows(s, at, begin, end, BI_ANY_OUTPUT); break;
     }

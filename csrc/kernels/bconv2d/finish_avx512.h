@@ -55,7 +55,7 @@ bi_activate_sixteen(const bi_step *s, const bi_sixteen *at, __m512 y)
 BI_TARGET_avx512bw static inline __attribute__((always_inline)) uint32_t
 bi_finish_sixteen(const bi_step *s, const bi_sixteen *at, __m512i dot, bi_output output)
 {
-    int any = output == BI_ANY_OUTPUT;
+    int any = output == BI_ANY_OUTPUT, shortcut = output == BI_SHORTCUT;
     uint32_t below = 0;
     __m512 y = _mm512_cvtepi32_ps(dot);
     if (any && s->floor != NULL)
@@ -64,11 +64,11 @@ bi_finish_sixteen(const bi_step *s, const bi_sixteen *at, __m512i dot, bi_output
     if (any && at->beta != NULL)
         y = _mm512_mul_ps(y, _mm512_set1_ps(*at->beta));
     y = _mm512_add_ps(y, bi_load_scale(at, BI_SCALE_BIAS));
-    if (any && at->residual != NULL)
+    if (shortcut || (any && at->residual != NULL))
         y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(at->here, at->residual));
     if (any && s->activation != BI_ACTIVATION_NONE)
         y = bi_activate_sixteen(s, at, y);
-    if (any && s->sign_threshold != NULL)
+    if (shortcut || (any && s->sign_threshold != NULL))
         below = _mm512_mask_cmp_ps_mask(at->here, y,
                                         bi_load_scale(at, BI_SCALE_SIGN_THRESHOLD), _CMP_LT_OQ);
     if (!any || at->floats != NULL)

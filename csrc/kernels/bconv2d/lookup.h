@@ -92,12 +92,6 @@ typedef struct {
     int16_t is_alone;               /* there is no B */
 } bi_pair;
 
-static inline size_t bi_pair_pixel(const bi_step *s, const bi_pair *pair, int which)
-{
-    int32_t apart = pair->is_vertical ? s->out_w : 1;
-    return (size_t)(pair->pixel + which * apart);
-}
-
 /* Whether two pairs compute the same tap rows of the same plane. */
 static inline int bi_pairs_lie_alike(const bi_pair *one, const bi_pair *other)
 {
@@ -123,7 +117,8 @@ typedef struct {
     float *floats;                      /* of the group's first channel of pixel 0, or NULL... */
     char *signs;                        /* ...or NULL... */
     const float *residual, *beta;       /* ...or NULL */
-    size_t signs_pixel;                 /* bytes */
+    size_t floats_pixel, signs_pixel;   /* from pixel to pixel, floats and bytes */
+    size_t groups, out_w;
     const uint8_t *weights;             /* of the block */
     const float *scales;                /* BI_SCALE_ALPHA of its first channel... */
     size_t scale_step;                  /* ...and how far behind it the next bi_scale is */
@@ -134,6 +129,11 @@ typedef struct {
     size_t row_step[2], apart[2];       /* u16, by is_vertical: between tap rows; from A to B if both
                                          * lie in one plane */
 } bi_block;
+
+static inline size_t bi_pair_pixel(const bi_block *b, const bi_pair *pair, int which)
+{
+    return (size_t)pair->pixel + (which == 0 ? 0 : pair->is_vertical ? b->out_w : 1);
+}
 
 typedef void bi_run_block(const bi_block *b, const bi_pair *pairs, size_t count, int32_t vectors,
                           bi_output output);
