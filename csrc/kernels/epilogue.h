@@ -1,13 +1,15 @@
 /* epilogue.h -- what becomes of the sums of a binary, float or integer layer.
  *
- * Floats, every operation rounded on its own, each where the step has it (src/bitinfer/numerics.py):
+ * Floats, every operation rounded on its own, each where the step has it
+ * (src/bitinfer/numerics.py):
  *     y = max(float(sum), floor[o])
  *     y = y * alpha[o] * beta + bias[o] + residual[o]
  *     y = activation(y)
- * Packed signs of the floats, where step->sign_threshold is given: instead of the floats, or (has_signs)
- * beside them:
+ * Packed signs of the floats, where step->sign_threshold is given: instead of the floats, or
+ * (has_signs) beside them:
  *     bit = (y < sign_threshold[o]) != flip[o]
- * Packed signs of integer sums, where step->threshold is given; nothing else of the above then counts:
+ * Packed signs of integer sums, where step->threshold is given; nothing else of the above then
+ * counts:
  *     bit = (sum < threshold[o]) != flip[o]
  */
 #ifndef BITINFER_EPILOGUE_H
@@ -76,8 +78,8 @@ static inline void bi_write_sign(uint64_t *signs, int32_t o, int bit)
         signs[o / 64] |= (uint64_t)bit << (o % 64);
 }
 
-/* Write `count` results, the outputs from o on, from sums that are floats (and spoil them).  Outputs of
- * a packed pixel must be written in ascending order, beginning with 0. */
+/* Write `count` results, the outputs from o on, from sums that are floats (and spoil them).
+ * Outputs of a packed pixel must be written in ascending order, beginning with 0. */
 static inline void bi_finish_floats(const bi_step *s, const bi_output_pixel *p, int32_t o,
                                     int32_t count, float *y)
 {

@@ -288,7 +288,7 @@ DEFINE_RUN_TILES(2)
 DEFINE_RUN_TILES(3)
 DEFINE_RUN_TILES(4)
 
-static void (*const run_tiles[4][BI_OUTPUTS])(const bi_block *b, const bi_pair *pairs, size_t count) = {
+static void (*const run_tiles[4][BI_OUTPUTS])(const bi_block *, const bi_pair *, size_t) = {
 #define RUN_TILES(vectors)                                                        \
     {run_tile_##vectors##_BI_PLAIN_FLOATS, run_tile_##vectors##_BI_SHORTCUT,      \
      run_tile_##vectors##_BI_ANY_OUTPUT, run_tile_##vectors##_BI_SIGNS}

@@ -1,5 +1,6 @@
 /* bconv2d_neon.c -- binary convolution by table look-up (lookup.h has the arithmetic,
- * lookup_pairs.inc the layout, lookup_neon.h the inner loop), 16 channels and two pixels to a vector.
+ * lookup_pairs.inc the layout, lookup_neon.h the inner loop), 16 channels and two pixels to a
+ * vector.
  *
  * Loops: tile of pairs -> block of 1 to 4 vectors -> part of K -> one pair, or two that compute the
  * same tap rows.  The speed of this kernel has not been measured.
@@ -65,7 +66,8 @@ add_part(const bi_block *b, const bi_part *p, const bi_pair *one, const bi_pair 
     const uint8_t *weight =
         b->weights + ((size_t)segment * segment_entries + (size_t)p->entry) * bytes;
     for (; segment < end; segment++, weight += segment_entries * bytes) {
-        bi_add_entries_neon(index, index_2, weight, entries, bi_lookup_nibbles[0], vectors, pairs, sums);
+        bi_add_entries_neon(index, index_2, weight, entries, bi_lookup_nibbles[0], vectors, pairs,
+                            sums);
         size_t step = row_step;
         if (per_row > 1 && ++kx < per_row)
             step = tap_step;

@@ -95,8 +95,8 @@ write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, bi_output ou
     return bi_finish_sixteen(s, &sixteen, dot, output);
 }
 
-/* What the padded taps add to sixteen outputs, from output `first` on; out of line, since it is seldom
- * wanted and large. */
+/* What the padded taps add to sixteen outputs, from output `first` on; out of line, since it is
+ * seldom wanted and large. */
 static __attribute__((noinline)) void padding_sums(const block *b, const bi_bconv2d_taps *t,
                                                    int32_t first, int32_t sums[16])
 {

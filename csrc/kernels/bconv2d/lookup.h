@@ -126,8 +126,8 @@ typedef struct {
     const uint64_t *flips;
     int32_t first_channel, channels;    /* of the block in the group; of the group from there on */
     int32_t is_last_group;
-    size_t row_step[2], apart[2];       /* u16, by is_vertical: between tap rows; from A to B if both
-                                         * lie in one plane */
+    size_t row_step[2], apart[2];       /* u16, by is_vertical: between tap rows; from A to B if
+                                         * both lie in one plane */
 } bi_block;
 
 static inline size_t bi_pair_pixel(const bi_block *b, const bi_pair *pair, int which)

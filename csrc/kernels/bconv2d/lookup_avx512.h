@@ -1,11 +1,12 @@
-/* lookup_avx512.h -- the inner loop of the table kernels with 64 channels and two pixels to a vector.
+/* lookup_avx512.h -- the inner loop of the table kernels with 64 channels and two pixels to a
+ * vector.
  *
- * The including file defines BI_ENTRY_BITS.  With 4 it is the loop of lookup_avx2.h, for AVX-512 BW;
- * index offsets are those of tables of both pixels.
+ * The including file defines BI_TARGET and BI_ENTRY_BITS.  With 4 it is the loop of lookup_avx2.h,
+ * for AVX-512 BW: an index is that of a table of both pixels.
  *
- * With 6, for VBMI: f is 0..3, so five look-ups fill a digit to at most 15, and 85 entries a byte to
- * at most 255.  A table for both pixels would come in 4096 kinds, too many for the cache; it is made
- * from two of 64 instead, one of them shifted into the high digits.
+ * With 6, for VBMI: f is 0..3, so five look-ups fill a digit to at most 15, and 85 entries a byte
+ * to at most 255.  A table for both pixels would come in 4096 kinds, too many for the cache; it is
+ * made from two of 64 instead, one of them shifted into the high digits.
  *
  *     t[c] += (A[index of pixel A] | B[index of pixel B])[w[c]]         vpermb
  *

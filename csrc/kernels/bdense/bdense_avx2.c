@@ -4,6 +4,8 @@
  * Seal; Mula, Kurz and Lemire 2018), so that only one word in eight is counted, by two nibble
  * look-ups per byte.
  *
+ * Samples of a batch take turns for every sixteen outputs, whose weights stay in the cache.
+ *
  * Packed weight: [block of 4 outputs][word][4] u64, missing outputs 0.
  */
 #if defined(__x86_64__)
@@ -13,7 +15,7 @@
 #include "../isa.h"
 #include "bdense.h"
 
-enum { LANES = 4 };
+enum { LANES = 4, PREFETCH = 1536 };    /* bytes ahead: the weights stream from afar */
 
 static size_t weight_bytes(const bi_step *s)
 {
@@ -57,6 +59,8 @@ BI_TARGET_avx2 static inline __m256i count_block(const uint64_t *a, const uint64
     size_t k = 0;
     for (; k + 8 <= words; k += 8) {
         __m256i twos_a, twos_b, fours_a, fours_b, eights;
+        for (size_t line = 0; line < 8 * LANES * sizeof *w; line += 64)
+            _mm_prefetch((const char *)(w + k * LANES) + PREFETCH + line, _MM_HINT_T0);
         ones = add_bits(ones, differ(a, w, k), differ(a, w, k + 1), &twos_a);
         ones = add_bits(ones, differ(a, w, k + 2), differ(a, w, k + 3), &twos_b);
         twos = add_bits(twos, twos_a, twos_b, &fours_a);
@@ -76,25 +80,34 @@ BI_TARGET_avx2 static inline __m256i count_block(const uint64_t *a, const uint64
     return total;
 }
 
-BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+BI_TARGET_avx2 static void run_batch(const bi_step *s, const bi_pointers *at, size_t samples,
+                                     int32_t begin, int32_t end)
 {
     size_t words = bi_words(s->in_c);
     int32_t first = begin * BI_BDENSE_BLOCK, last = end * BI_BDENSE_BLOCK;
     last = last < s->out_c ? last : s->out_c;
-    const uint64_t *weight = (const uint64_t *)s->weight + (size_t)first * words;
     for (int32_t o = first; o < last; o += 16) {
-        int64_t differing[16];
         int32_t left = last - o < 16 ? last - o : 16;
-        for (int32_t i = 0; i < left; i += LANES, weight += LANES * words)
-            _mm256_storeu_si256((__m256i *)(differing + i),
-                                count_block(at->source, weight, words));
-        bi_bdense_finish(s, at, o, left, differing);
+        for (size_t n = 0; n < samples; n++) {
+            const uint64_t *weight = (const uint64_t *)s->weight + (size_t)o * words;
+            int64_t differing[16];
+            for (int32_t i = 0; i < left; i += LANES, weight += LANES * words)
+                _mm256_storeu_si256((__m256i *)(differing + i),
+                                    count_block(at[n].source, weight, words));
+            bi_bdense_finish(s, &at[n], o, left, differing);
+        }
     }
+}
+
+BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    run_batch(s, at, 1, begin, end);
 }
 
 const bi_kernel bi_bdense_avx2 = {
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .run = run,
+    .run_batch = run_batch,
 };
 #endif

@@ -14,6 +14,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 extern long passed, failed;
+extern int32_t random_cases;    /* of every binary kernel */
 
 /* Random numbers; a random float lies in [-2, 2), or is now and then a special one. */
 extern uint64_t random_state;

@@ -273,7 +273,7 @@ void check_bconv2d(subject *k)
         check_bconv2d_case(k, s, RANDOM, RANDOM, random_int(0, 7));
     }
     /* Blocks of outputs, epilogues, signs; sums over several parts of K. */
-    for (int32_t i = 0; i < 1500; i++) {
+    for (int32_t i = 0; i < random_cases; i++) {
         window v = i % 2 ? WINDOWS[(size_t)i % COUNT(WINDOWS)] : random_window();
         int32_t groups = i % 3 ? 1 : random_int(2, 3), outputs = random_int(1, 5 * 32);
         if (groups > 1)
@@ -332,8 +332,69 @@ static void check_bdense_case(subject *k, int32_t length, int32_t outputs, fill 
         free_buffer(all[i]);
 }
 
+/* A batch gives what its samples give one by one. */
+static void check_bdense_batch(subject *k, int32_t length, int32_t outputs, int epilogue)
+{
+    enum { SAMPLES = 7 };
+    const bi_kernel *kernel = bi_kernel_at(k->kernel);
+    bi_step s = plain_step(k, 1, 1, length);
+    s.out_c = outputs;
+    s.rows = (outputs + 63) / 64;
+    size_t samples = (size_t)random_int(0, SAMPLES), target_bytes = (size_t)s.rows * 64 * 4;
+    signed char *weight_signs = new_signs((size_t)length * (size_t)outputs, RANDOM);
+    buffer canonical = pack(weight_signs, (size_t)outputs, length);
+    scales e = new_scales(&s, epilogue, length);
+    buffer packed = bind_weight(&s, canonical.data);
+    bi_pointers at[SAMPLES], alone[SAMPLES];
+    buffer sources[SAMPLES], targets[2][SAMPLES], signs[2][SAMPLES];
+    for (size_t n = 0; n < SAMPLES; n++) {
+        signed char *source_signs = new_signs((size_t)length, RANDOM);
+        sources[n] = pack(source_signs, 1, length);
+        free(source_signs);
+        for (int i = 0; i < 2; i++) {
+            targets[i][n] = new_buffer(target_bytes, 8);
+            signs[i][n] = new_buffer((size_t)s.rows * 8, 8);
+        }
+        at[n] = (bi_pointers){
+            .source = sources[n].data,
+            .beta = s.has_beta ? (const float *)e.beta.data : NULL,
+            .residual = s.has_residual ? (const float *)e.residual.data : NULL,
+            .target = targets[0][n].data,
+            .signs = s.has_signs ? (uint64_t *)signs[0][n].data : NULL,
+        };
+        alone[n] = at[n];
+        alone[n].target = targets[1][n].data;
+        alone[n].signs = s.has_signs ? (uint64_t *)signs[1][n].data : NULL;
+        if (n < samples)
+            kernel->run(&s, &alone[n], 0, s.rows);
+    }
+    int32_t middle = random_int(0, s.rows);
+    kernel->run_batch(&s, at, samples, middle, s.rows);
+    kernel->run_batch(&s, at, samples, 0, middle);
+    const char *wrong = NULL;
+    for (size_t n = 0; n < SAMPLES; n++) {
+        if (memcmp(targets[0][n].data, targets[1][n].data, target_bytes) != 0 ||
+            memcmp(signs[0][n].data, signs[1][n].data, (size_t)s.rows * 8) != 0)
+            wrong = "a batch differs from its samples";
+        free_buffer(sources[n]);
+        for (int i = 0; i < 2; i++) {
+            free_buffer(targets[i][n]);
+            free_buffer(signs[i][n]);
+        }
+    }
+    count_case(k, &s, wrong);
+    free(weight_signs);
+    free_scales(e);
+    free_buffer(canonical);
+    free_buffer(packed);
+}
+
 void check_bdense(subject *k)
 {
+    for (int32_t i = 0; i < 300 && bi_kernel_at(k->kernel)->run_batch != NULL; i++) {
+        current_place = (place)(i % PLACES);
+        check_bdense_batch(k, random_int(1, 600), random_int(1, 150), random_epilogue());
+    }
     for (size_t i = 0; i < COUNT(EDGES) * ACTIVATIONS * TARGETS; i++) {
         current_place = (place)(i % PLACES);
         check_bdense_case(k, random_int(1, 300), EDGES[i / (ACTIVATIONS * TARGETS)], RANDOM, RANDOM,
@@ -360,5 +421,10 @@ void check_bdense(subject *k)
         check_bdense_case(k, random_int(1, 300), outputs, RANDOM, RANDOM, random_epilogue());
         check_bdense_case(k, 64 * random_int(1, 130), outputs, RANDOM, RANDOM,
                           SIGNS_OF_INTEGERS * TARGET);
+    }
+    for (int32_t i = 0; i < random_cases; i++) {
+        current_place = (place)(i % PLACES);
+        check_bdense_case(k, random_int(1, 400), random_int(1, 40), RANDOM, RANDOM,
+                          random_epilogue());
     }
 }

@@ -8,6 +8,7 @@
 enum { JUNK = 0xA5 };
 
 long passed, failed;
+int32_t random_cases = 1500;
 
 /* --- random numbers ------------------------------------------------------------------------- */
 
