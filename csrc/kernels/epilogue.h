@@ -78,6 +78,16 @@ static inline void bi_write_sign(uint64_t *signs, int32_t o, int bit)
         signs[o / 64] |= (uint64_t)bit << (o % 64);
 }
 
+/* The same for the `count` bits from o on, at most 64; those above are 0. */
+static inline void bi_add_signs(uint64_t *signs, int32_t o, int32_t count, uint64_t bits)
+{
+    int32_t shift = o % 64;
+    signs += o / 64;
+    *signs = shift == 0 ? bits : *signs | bits << shift;
+    if (shift + count > 64)
+        signs[1] = bits >> (64 - shift);
+}
+
 /* Write `count` results, the outputs from o on, from sums that are floats (and spoil them).
  * Outputs of a packed pixel must be written in ascending order, beginning with 0. */
 static inline void bi_finish_floats(const bi_step *s, const bi_output_pixel *p, int32_t o,
@@ -101,9 +111,15 @@ static inline void bi_finish_floats(const bi_step *s, const bi_output_pixel *p, 
     if (s->activation != BI_ACTIVATION_NONE)
         for (int32_t i = 0; i < count; i++)
             y[i] = bi_activate(s, o + i, y[i]);
-    if (p->signs != NULL)
-        for (int32_t i = 0; i < count; i++)
-            bi_write_sign(p->signs, o + i, (y[i] < s->sign_threshold[o + i]) != s->flip[o + i]);
+    for (int32_t first = 0; first < count && p->signs != NULL; first += 64) {
+        const float *limit = s->sign_threshold + o + first;
+        const uint8_t *flip = s->flip + o + first;
+        int32_t now = count - first < 64 ? count - first : 64;
+        uint64_t bits = 0;
+        for (int32_t i = 0; i < now; i++)
+            bits |= (uint64_t)((y[first + i] < limit[i]) != flip[i]) << i;
+        bi_add_signs(p->signs, o + first, now, bits);
+    }
     if (p->floats != NULL)
         for (int32_t i = 0; i < count; i++)
             p->floats[o + i] = y[i];
@@ -114,11 +130,17 @@ static inline void bi_finish(const bi_step *s, const bi_output_pixel *p, int32_t
                              const int32_t *sum)
 {
     enum { PIECE = 32 };
-    if (s->threshold != NULL) {
-        for (int32_t i = 0; i < count; i++)
-            bi_write_sign(p->signs, o + i, (sum[i] < s->threshold[o + i]) != s->flip[o + i]);
-        return;
+    for (int32_t first = 0; first < count && s->threshold != NULL; first += 64) {
+        const int32_t *limit = s->threshold + o + first;
+        const uint8_t *flip = s->flip + o + first;
+        int32_t now = count - first < 64 ? count - first : 64;
+        uint64_t bits = 0;
+        for (int32_t i = 0; i < now; i++)
+            bits |= (uint64_t)((sum[first + i] < limit[i]) != flip[i]) << i;
+        bi_add_signs(p->signs, o + first, now, bits);
     }
+    if (s->threshold != NULL)
+        return;
     for (int32_t first = 0; first < count; first += PIECE) {
         int32_t now = count - first < PIECE ? count - first : PIECE;
         float y[PIECE];

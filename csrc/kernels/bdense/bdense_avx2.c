@@ -15,7 +15,7 @@
 #include "../isa.h"
 #include "bdense.h"
 
-enum { LANES = 4, PREFETCH = 1536 };    /* bytes ahead: the weights stream from afar */
+enum { LANES = 4 };
 
 static size_t weight_bytes(const bi_step *s)
 {
@@ -59,8 +59,6 @@ BI_TARGET_avx2 static inline __m256i count_block(const uint64_t *a, const uint64
     size_t k = 0;
     for (; k + 8 <= words; k += 8) {
         __m256i twos_a, twos_b, fours_a, fours_b, eights;
-        for (size_t line = 0; line < 8 * LANES * sizeof *w; line += 64)
-            _mm_prefetch((const char *)(w + k * LANES) + PREFETCH + line, _MM_HINT_T0);
         ones = add_bits(ones, differ(a, w, k), differ(a, w, k + 1), &twos_a);
         ones = add_bits(ones, differ(a, w, k + 2), differ(a, w, k + 3), &twos_b);
         twos = add_bits(twos, twos_a, twos_b, &fours_a);
