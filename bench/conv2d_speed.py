@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off")
+FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-pthread")
 
 
 def main() -> int:

@@ -12,7 +12,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "bitinfer.h"
+#include "kernels/kernel.h"
+#include "kernels/table.h"
 
 double probe_clock(void);
 
@@ -63,8 +64,7 @@ enum { LAYER_COUNT = sizeof LAYERS / sizeof LAYERS[0] };
 /* A layer bound to its arrays. */
 typedef struct {
     bi_step step;
-    unsigned char *arena;
-    void *externals[2];
+    bi_pointers at;
     double macs, best;    /* cycles */
     int repeats;
 } bound;
@@ -96,7 +96,7 @@ static bound bind(const layer *l, const char *isa)
     size_t target = (size_t)out * (size_t)out * (size_t)l->outputs;
     bi_step s = {
         .kernel = bi_kernel_find(l->size == 1 ? "dense" : "conv2d", isa),
-        .rows = out, .source = -1, .target = -2,
+        .rows = out,
         .in_h = l->size, .in_w = l->size, .in_c = l->channels,
         .out_h = out, .out_w = out, .out_c = l->outputs,
         .kernel_h = l->kernel, .kernel_w = l->kernel, .stride_h = l->stride, .stride_w = l->stride,
@@ -131,20 +131,23 @@ static bound bind(const layer *l, const char *isa)
     free(weight);
     s.weight = packed;
     b.step = s;
-    b.arena = new_bytes(bi_scratch_bytes(&s));
-    b.externals[0] = l->kind == FLOATS ? (void *)new_floats(source) : new_bytes(source);
-    b.externals[1] = new_bytes(target * sizeof(float));
+    b.at.scratch = new_bytes(bi_scratch_bytes(&s));
+    b.at.source = l->kind == FLOATS ? (void *)new_floats(source) : new_bytes(source);
+    b.at.target = new_bytes(target * sizeof(float));
     b.macs = (double)target * inputs;
     return b;
 }
 
 static double run(const bound *b)
 {
-    const int64_t strides[2] = {0, 0};
+    const bi_kernel *kernel = bi_kernel_at(b->step.kernel);
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
-    for (int i = 0; i < b->repeats; i++)
-        bi_execute(&b->step, 1, b->arena, b->externals, strides, 1);
+    for (int i = 0; i < b->repeats; i++) {
+        if (kernel->stage != NULL)
+            kernel->stage(&b->step, &b->at);
+        kernel->run(&b->step, &b->at, 0, b->step.rows);
+    }
     clock_gettime(CLOCK_MONOTONIC, &end);
     return (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
 }
