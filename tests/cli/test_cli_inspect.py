@@ -49,8 +49,8 @@ def test_document_describes_the_whole_file(tmp_path: Path, call: Call) -> None:
     assert document["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert document["checksum"] != document["sha256"]
     assert document["file_bytes"] == path.stat().st_size
-    # The most that is alive at once: the floats of "body" and of the pooling after it.
-    assert document["arena_bytes"] == (8 * 8 + 4 * 4) * 70 * 4
+    # The most that is alive at once: the signs that "body" reads and those that it writes.
+    assert document["arena_bytes"] == 8 * 8 * (1 + 2) * 8
     assert document["input"] == {"name": "input", "shape": [8, 8, 1]}
     assert document["outputs"] == [{"name": "head", "shape": [10]}]
     assert document["preprocessing"]["color"] == "grey"
