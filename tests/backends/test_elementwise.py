@@ -261,7 +261,11 @@ def test_pools_of_floats_at_every_width(
                 name="p", source=0, target=1, window=window, count_include_pad=include
             )
             got = run(backend, step, x, shape=wanted.shape)
-            assert same(got, in_order(x, window, count_include_pad=include))
+            mean = in_order(x, window, count_include_pad=include)
+            if backend.name == "reference":  # NumPy adds in an order of its own
+                np.testing.assert_allclose(got, mean, rtol=1e-5, atol=1e-6)
+            else:
+                assert same(got, mean)
 
 
 def in_order(x: Array, window: Window, *, count_include_pad: bool) -> Array:
