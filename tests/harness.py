@@ -417,6 +417,7 @@ def _expect_numbers(
             groups=groups,
         )
 
+    weight = weight.astype(np.float64)  # the magnitude of -128 is no int8
     total = product(x, weight)
     if is_integer and offset is None:
         return oracle.scale(total, alpha, None, bias), 0.0

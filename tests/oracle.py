@@ -248,8 +248,10 @@ def quantize(x: Array, scale: float) -> Array:
     divisor = float(np.float32(scale))
     result = np.empty(x.shape)
     for index in np.ndindex(x.shape):
-        q = float(np.float32(float(x[index]) / divisor))
-        result[index] = 0 if q != q else round(max(-128.0, min(127.0, q)))
+        v = float(x[index]) / divisor
+        if abs(v) < 1000:  # otherwise it is at one of the ends, or NaN
+            v = float(np.float32(v))
+        result[index] = 0 if v != v else round(max(-128.0, min(127.0, v)))
     return result
 
 
