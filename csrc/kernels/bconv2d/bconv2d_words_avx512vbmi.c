@@ -3,7 +3,8 @@
  * time.
  *
  * Packed weight: [block of 32 outputs][ky][kx][word][32] u64, missing outputs 0; then
- * [bi_scale][block][32] f32 and thresholds, [block][32] i32; then flips, [block] u64.
+ * [bi_scale][block][32] f32 and thresholds, [block][32] i32; then flips, [block] u64; then, where
+ * padding is -1 or +1, what each tap adds outside the map, [tap][block][32] i32.
  *
  * Only for groups = 1 and dilation_w = 1: then the taps of a row lie side by side.
  */
@@ -28,7 +29,7 @@ static size_t weight_bytes(const bi_step *s)
 {
     size_t outputs = block_count(s) * BLOCK;
     return outputs * (output_words(s) * 8 + PARTS * 4) + block_count(s) * 8 +
-           bi_bconv2d_tap_sum_bytes(s);
+           (s->pad_value != 0 ? outputs * (size_t)(s->kernel_h * s->kernel_w) * 4 : 0);
 }
 
 static void pack_weight(const bi_step *s, const void *canonical, void *packed)
@@ -51,8 +52,17 @@ static void pack_weight(const bi_step *s, const void *canonical, void *packed)
         if (s->flip != NULL)
             flips[o / BLOCK] |= (uint64_t)(s->flip[o] != 0) << (o % BLOCK);
     }
-    if (s->pad_value != 0)
-        bi_bconv2d_pack_tap_sums(s, canonical, (int32_t *)(flips + block_count(s)));
+    if (s->pad_value == 0)
+        return;
+    size_t taps = (size_t)(s->kernel_h * s->kernel_w), tap_words = bi_words(s->in_c);
+    int32_t *outside = (int32_t *)(flips + block_count(s));
+    for (size_t o = 0; o < (size_t)s->out_c; o++)
+        for (size_t t = 0; t < taps; t++) {
+            int32_t negative = 0;
+            for (size_t k = 0; k < tap_words; k++)
+                negative += __builtin_popcountll(*from++);
+            outside[t * outputs + o] = s->pad_value * (s->in_c - 2 * negative);
+        }
 }
 
 /* What one call of the loops below needs. */
@@ -63,7 +73,7 @@ typedef struct {
     const float *scales;       /* BI_SCALE_ALPHA of the block's first output */
     size_t outputs;            /* to the next bi_scale */
     uint64_t flips;
-    const int32_t *tap_sums;
+    const int32_t *outside;    /* what padded taps add, of the first output of the block */
     int32_t first;             /* output */
     int32_t is_signs;          /* the target */
 } block;
@@ -95,15 +105,19 @@ write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, bi_output ou
     return bi_finish_sixteen(s, &sixteen, dot, output);
 }
 
-/* What the padded taps add to sixteen outputs, from output `first` on; out of line, since it is
- * seldom wanted and large. */
-static __attribute__((noinline)) void padding_sums(const block *b, const bi_bconv2d_taps *t,
-                                                   int32_t first, int32_t sums[16])
+/* What the padded taps of a window add to the dot products of 32 outputs; out of line, since few
+ * windows reach over the border. */
+BI_TARGET_avx512vbmi static __attribute__((noinline)) void
+add_padding(const block *b, const bi_bconv2d_taps *t, __m512i *dot)
 {
-    for (int32_t i = 0; i < 16; i++)
-        sums[i] = first + i < b->step->out_c
-                      ? bi_bconv2d_padding_sum(b->step, b->tap_sums, t, first + i)
-                      : 0;
+    const bi_step *s = b->step;
+    const int32_t *outside = b->outside;
+    for (int32_t ky = 0; ky < s->kernel_h; ky++)
+        for (int32_t kx = 0; kx < s->kernel_w; kx++, outside += b->outputs)
+            if (ky < t->ky_first || ky >= t->ky_end || kx < t->kx_first || kx >= t->kx_end) {
+                dot[0] = _mm512_add_epi32(dot[0], _mm512_loadu_si512(outside));
+                dot[1] = _mm512_add_epi32(dot[1], _mm512_loadu_si512(outside + 16));
+            }
 }
 
 /* Finish 32 outputs of one pixel, from how many signs differ. */
@@ -112,20 +126,19 @@ write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m5
               bi_output output)
 {
     const bi_step *s = b->step;
-    int32_t valid = (t->ky_end - t->ky_first) * (t->kx_end - t->kx_first) * s->in_c;
+    int32_t taps = (t->ky_end - t->ky_first) * (t->kx_end - t->kx_first), valid = taps * s->in_c;
     uint32_t signs = 0;
+    __m512i dot[2];
     BI_UNROLL for (int half = 0; half < 2; half++) {
         __m512i count = _mm512_inserti64x4(
             _mm512_castsi256_si512(_mm512_cvtepi64_epi32(differ[2 * half])),
             _mm512_cvtepi64_epi32(differ[2 * half + 1]), 1);
-        __m512i dot = _mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_add_epi32(count, count));
-        if (s->pad_value != 0) {
-            int32_t extra[16];
-            padding_sums(b, t, b->first + 16 * half, extra);
-            dot = _mm512_add_epi32(dot, _mm512_loadu_si512(extra));
-        }
-        signs |= write_sixteen(b, pixel, 16 * half, dot, output) << (16 * half);
+        dot[half] = _mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_add_epi32(count, count));
     }
+    if (s->pad_value != 0 && taps != s->kernel_h * s->kernel_w)
+        add_padding(b, t, dot);
+    BI_UNROLL for (int half = 0; half < 2; half++)
+        signs |= write_sixteen(b, pixel, 16 * half, dot[half], output) << (16 * half);
     if (output == BI_PLAIN_FLOATS || (output == BI_ANY_OUTPUT && s->flip == NULL))
         return;
     int32_t left = s->out_c - b->first;
@@ -190,7 +203,7 @@ run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi
                 .scales = scales + n * BLOCK,
                 .outputs = outputs,
                 .flips = flips[n],
-                .tap_sums = (const int32_t *)(flips + block_count(s)),
+                .outside = (const int32_t *)(flips + block_count(s)) + n * BLOCK,
                 .first = (int32_t)n * BLOCK,
                 .is_signs = bi_target_is_signs(s),
             };
