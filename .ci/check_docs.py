@@ -15,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import zoo_table
+
 from bitinfer.cli._app import COMMANDS
 from bitinfer.graph.nodes import Node
 
@@ -73,6 +75,12 @@ def wrong_output() -> Iterator[str]:
         yield f"README.md: the command prints\n{printed}"
 
 
+def wrong_zoo() -> Iterator[str]:
+    """Say so if the table of architectures is not what the zoo gives."""
+    if zoo_table.table() not in (ROOT / "docs/zoo.md").read_text():
+        yield "docs/zoo.md: the table is not what python .ci/zoo_table.py prints"
+
+
 def output_of(*arguments: str) -> str:
     """Return what Python prints, errors included, when it is called with ``arguments``."""
     command = [sys.executable, *arguments]
@@ -111,6 +119,12 @@ def undescribed() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    problems = [*broken_links(), *look_alikes(), *wrong_output(), *undescribed()]
+    problems = [
+        *broken_links(),
+        *look_alikes(),
+        *wrong_output(),
+        *undescribed(),
+        *wrong_zoo(),
+    ]
     print("\n".join(problems) or f"{len(PAGES)} pages are right")
     sys.exit(1 if problems else 0)

@@ -1,6 +1,7 @@
 """Options and fixtures of the benchmarks.
 
     pytest bench -k layers --benchmark-json=layers.json
+    pytest bench -k networks --benchmark-json=networks.json
     pytest bench -k figure4 --benchmark-json=figure4.json
     bitinfer report layers.json figure4.json -o report.html
 
@@ -13,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from rig import probes, sampling
+from rig import engines, network_engines, probes, sampling
 from rig.layers import Layer
 from rig.measuring import Measured, measure
+from rig.networks import Case
 from rig.probes import Probes
 from rig.sampling import Effort
 
@@ -36,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=default.budget_s,
         metavar="SECONDS",
-        help=f"sample each layer for about this long at most (default: {default.budget_s:.0f})",
+        help=f"sample each subject for about this long at most (default: {default.budget_s:.0f})",
     )
     group.addoption("--quick", action="store_true", help="a few rounds, to see that all works")
 
@@ -52,17 +54,18 @@ def core() -> Iterator[Probes]:
 
 @pytest.fixture(scope="module")
 def measured(request: pytest.FixtureRequest, core: Probes) -> Measured:
-    """Samples of all selected engines of one layer, taken in turn."""
-    layer: Layer = request.param
+    """Samples of all selected engines of one layer or network, taken in turn."""
+    subject: Layer | Case = request.param
     config = request.config
     names = [
         item.callspec.params["engine"]
         for item in request.session.items
         if isinstance(item, pytest.Function)
         and item.module is request.module
-        and item.callspec.params["measured"] is layer
+        and item.callspec.params["measured"] is subject
     ]
     effort = Effort(rounds=config.getoption("rounds"), budget_s=config.getoption("budget"))
     if config.getoption("quick") or config.getoption("benchmark_disable"):
         effort = Effort(rounds=sampling.SLOW_EVERY, budget_s=2)
-    return measure(layer, names, core, effort)
+    builder = network_engines.builder if isinstance(subject, Case) else engines.builder
+    return measure(subject, builder(subject), names, core, effort)

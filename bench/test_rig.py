@@ -204,7 +204,9 @@ def test_one_engines_fault_does_not_take_the_others(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engines, "build", build)
     monkeypatch.setattr(measuring.probes, "pin_to_quietest", lambda core: None)
     names = ["absent", "wrong", "good"]
-    measured = measuring.measure(TINY, names, QuietCore(), Effort(rounds=2, budget_s=1))
+    measured = measuring.measure(
+        TINY, engines.builder(TINY), names, QuietCore(), Effort(rounds=2, budget_s=1)
+    )
     assert list(measured.series) == ["good"]
     for name in ("absent", "wrong"):
         with pytest.raises(pytest.skip.Exception, match=name):

@@ -46,6 +46,20 @@ class Layer:
         return self.out_size**2 * self.outputs * self.window**2 * self.channels
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of it."""
+        return {
+            "layer": self.name,
+            "shape": self.text,
+            "channels": self.channels,
+            "kernel_size": self.window,
+            "macs": self.macs,
+            "input_elements": self.size**2 * self.channels,
+            "weight_elements": self.outputs * self.window**2 * self.channels,
+            "output_elements": self.out_size**2 * self.outputs,
+        }
+
+    @property
     def text(self) -> str:
         """What the layer is, in words."""
         if self.is_dense:

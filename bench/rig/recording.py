@@ -6,12 +6,30 @@ import dataclasses
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bitinfer.report.samples import summarise
 from rig import compiler, probes
-from rig.layers import Layer
 from rig.sampling import Series
+
+
+class Subject(Protocol):
+    """What is measured: a layer or a network."""
+
+    @property
+    def name(self) -> str:
+        """As in the names of tests."""
+        ...
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, those with padding included."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of it."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,24 +80,17 @@ def replay(benchmark: Any, recorder: Replay, series: Series) -> None:
 
 
 def describe(
-    suite: str, layer: Layer, name: str, series: Series, conditions: Conditions
+    suite: str, subject: Subject, name: str, series: Series, conditions: Conditions
 ) -> dict[str, Any]:
     """Return what is recorded beside the times; ``samples`` is in the order of the rounds."""
     samples = series.samples
-    summary = summarise(samples, layer.macs, conditions.peak)
+    summary = summarise(samples, subject.macs, conditions.peak)
     return {
         "suite": suite,
         "engine": name,
-        "layer": layer.name,
-        "shape": layer.text,
-        "channels": layer.channels,
-        "kernel_size": layer.window,
-        "macs": layer.macs,
-        "input_elements": layer.size**2 * layer.channels,
-        "weight_elements": layer.outputs * layer.window**2 * layer.channels,
-        "output_elements": layer.out_size**2 * layer.outputs,
+        **subject.facts,
         "mac_per_cycle": _rounded(summary.mac_per_cycle),
-        "gmac_per_s": _rounded(layer.macs / summary.minimum_s / 1e9),
+        "gmac_per_s": _rounded(subject.macs / summary.minimum_s / 1e9),
         "clock_ghz": _rounded(summary.ghz),
         "threads": 1,
         "calls_per_sample": series.calls,

@@ -15,8 +15,6 @@ from twins import TWINS
 from bitinfer import backends, session, zoo
 from bitinfer.modelfile import Model
 
-WAITING = {("bnn-vgg-small", "native"), ("bnn-pynq-cnv", "native")}
-
 LOGIT_SLACK = 1e-3
 """Of logits, in units of their spread."""
 
@@ -59,27 +57,14 @@ def test_every_network_has_a_twin() -> None:
     assert set(TWINS) == set(zoo.ARCHITECTURES)
 
 
-def cases() -> list[object]:
-    """Return (name, backend) of every network on every backend that has all of its layers."""
-    waiting = pytest.mark.xfail(reason="native convolutions take no packed weights")
-    return [
-        pytest.param(
-            name,
-            backend,
-            marks=[waiting] if (name, backend) in WAITING else [],
-            id=f"{name}-{backend}",
-        )
-        for name in TWINS
-        for backend in ("reference", "native")
-    ]
-
-
-@pytest.mark.parametrize(("name", "backend"), cases())
+@pytest.mark.parametrize("backend", ["reference", "native"])
+@pytest.mark.parametrize("name", TWINS)
 def test_layers_and_logits(name: str, backend: str) -> None:
     compare(name, backend, small_shape(name), range(6), wanted=1)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "backend"), cases())
+@pytest.mark.parametrize("backend", ["reference", "native"])
+@pytest.mark.parametrize("name", TWINS)
 def test_layers_and_logits_at_full_size(name: str, backend: str) -> None:
     compare(name, backend, zoo.find(name).input_shape, range(30), wanted=2)

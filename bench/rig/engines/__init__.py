@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 
-from rig.layers import Array, Problem
+from rig.layers import Array, Layer, Problem
 
 _MODULES = {
     "bitinfer": "native",
@@ -105,6 +105,12 @@ def build(name: str, problem: Problem) -> Engine:
     engine: Engine = import_module(f"rig.engines.{_MODULES[name]}").build(name, problem)
     engine.verify()
     return engine
+
+
+def builder(layer: Layer) -> Callable[[str], Engine]:
+    """Return what makes verified engines of a layer by their names."""
+    problem = Problem(layer)
+    return lambda name: build(name, problem)
 
 
 def need(module: str, package: str) -> object:

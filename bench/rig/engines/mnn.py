@@ -21,7 +21,7 @@ def build(name: str, problem: Problem) -> Engine:
     layer = problem.layer
     x = problem.nchw()
     shape = (1, layer.outputs, layer.out_size, layer.out_size)
-    interpreter = _interpreter(mnn, onnx_models.Models().convolution(problem))
+    interpreter = interpreter_of(mnn, onnx_models.Models().convolution(problem))
     session = interpreter.createSession({"backend": "CPU", "numThread": 1, "precision": "high"})
     kind, layout = mnn.Halide_Type_Float, mnn.Tensor_DimensionType_Caffe
     source = interpreter.getSessionInput(session)
@@ -44,16 +44,16 @@ def build(name: str, problem: Problem) -> Engine:
     )
 
 
-def _interpreter(mnn: Any, model: bytes) -> Any:
+def interpreter_of(mnn: Any, model: bytes) -> Any:
     """Convert an ONNX model: only conversion makes a model whose weights MNN can rearrange."""
     # Not through MNN.tools: its module installs a package and sends statistics when imported.
     tools: Any = need("_tools", "MNN")
     with tempfile.TemporaryDirectory(prefix="bitinfer-bench-") as folder:
-        source, target = Path(folder, "layer.onnx"), Path(folder, "layer.mnn")
+        source, target = Path(folder, "model.onnx"), Path(folder, "model.mnn")
         source.write_bytes(model)
         options = {"-f": "ONNX", "--modelFile": source, "--MNNModel": target, "--bizCode": "bench"}
         words = [str(word) for pair in options.items() for word in pair]
         tools.mnnconvert(["mnnconvert", *words])
         if not target.exists():
-            raise UnavailableError("MNN does not convert the layer")
+            raise UnavailableError("MNN does not convert the model")
         return mnn.Interpreter(str(target))

@@ -10,7 +10,7 @@ import numpy as np
 from rig.engines import FLOAT_TOLERANCE, INT8_TOLERANCE, Engine, UnavailableError, fastest, need
 from rig.layers import Array, Layer, Problem
 
-_CONFIG = {
+CONFIG = {
     "INFERENCE_NUM_THREADS": 1,
     "NUM_STREAMS": 1,
     "PERFORMANCE_HINT": "LATENCY",
@@ -73,7 +73,7 @@ def _compile(
     if after == "nhwc":
         y = ops.transpose(y, to_nhwc)
     model = openvino.Model([y], [source], "layer")
-    compiled = openvino.Core().compile_model(model, "CPU", _CONFIG)
+    compiled = openvino.Core().compile_model(model, "CPU", CONFIG)
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
 
