@@ -54,8 +54,18 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
     bi_layers_run(s, at, begin, end, NULL);
 }
 
-const bi_kernel bi_conv2d_avx2 = {bi_layers_weight_bytes, bi_layers_pack_weight,
-                                  bi_layers_scratch_bytes, bi_layers_stage, run};
-const bi_kernel bi_dense_avx2 = {bi_layers_weight_bytes, bi_layers_pack_weight,
-                                 bi_layers_scratch_bytes, bi_layers_stage, run};
+const bi_kernel bi_conv2d_avx2 = {
+    .weight_bytes = bi_layers_weight_bytes,
+    .pack_weight = bi_layers_pack_weight,
+    .scratch_bytes = bi_layers_scratch_bytes,
+    .stage = bi_layers_stage,
+    .run = run,
+};
+const bi_kernel bi_dense_avx2 = {
+    .weight_bytes = bi_layers_weight_bytes,
+    .pack_weight = bi_layers_pack_weight,
+    .scratch_bytes = bi_layers_scratch_bytes,
+    .stage = bi_layers_stage,
+    .run = run,
+};
 #endif

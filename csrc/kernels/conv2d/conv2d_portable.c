@@ -161,5 +161,13 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
         }
 }
 
-const bi_kernel bi_conv2d_portable = {weight_bytes, pack_weight, NULL, NULL, run};
-const bi_kernel bi_dense_portable = {weight_bytes, pack_weight, NULL, NULL, run};
+const bi_kernel bi_conv2d_portable = {
+    .weight_bytes = weight_bytes,
+    .pack_weight = pack_weight,
+    .run = run,
+};
+const bi_kernel bi_dense_portable = {
+    .weight_bytes = weight_bytes,
+    .pack_weight = pack_weight,
+    .run = run,
+};
