@@ -45,10 +45,14 @@ def one_output(model: Model) -> Model:
 # --- arrays --------------------------------------------------------------------------------------
 
 
+OUTPUT_SHAPES = [(10,), (10,), (4, 4, 66), (1, 5, 24)]
+"""Of the network with every node."""
+
+
 def test_a_session_says_what_goes_in_and_what_comes_out(model: Model, backend_name: str) -> None:
     session = Session(model, backend_name)
     assert session.inputs == (TensorInfo("input", (9, 8, 3), "float32"),)
-    assert [info.shape for info in session.outputs] == [(10,), (10,), (4, 4, 66)]
+    assert [info.shape for info in session.outputs] == OUTPUT_SHAPES
     assert [info.name for info in session.outputs] == list(model.graph.outputs)
     assert session.backend == backend_name
     assert repr(session) == f"<bitinfer.Session 'every-node' on {backend_name}>"
@@ -73,9 +77,9 @@ def test_several_outputs_come_by_name(model: Model, rng: np.random.Generator) ->
     session = Session(model)
     values = session.run(rng.standard_normal((2, 9, 8, 3)))
     assert list(values) == list(model.graph.outputs)
-    assert [value.shape for value in values.values()] == [(2, 10), (2, 10), (2, 4, 4, 66)]
+    assert [value.shape for value in values.values()] == [(2, *shape) for shape in OUTPUT_SHAPES]
     one = session.run(np.zeros((9, 8, 3)))
-    assert [value.shape for value in one.values()] == [(10,), (10,), (4, 4, 66)]
+    assert [value.shape for value in one.values()] == OUTPUT_SHAPES
 
 
 def test_vectors_are_run_alike(backend_name: str, rng: np.random.Generator) -> None:

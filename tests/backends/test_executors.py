@@ -58,7 +58,7 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(
 
 
 def test_a_batch_of_none_is_no_work(backend: Backend, plan: Plan, batch: np.ndarray) -> None:
-    assert [len(output) for output in run(bind(backend, plan), plan, batch[:0])] == [0, 0, 0]
+    assert {len(output) for output in run(bind(backend, plan), plan, batch[:0])} == {0}
 
 
 def test_eight_threads_on_one_executor_get_the_same_bits(
