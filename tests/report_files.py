@@ -101,4 +101,22 @@ def full(path: Path) -> Path:
             for i, size in enumerate(sizes)
             for engine in ("bitinfer", "naive-c-fp32", "mnn-fp32")
         ]
+    rows += [
+        network_row(engine, [ms * (1 + 0.001 * i) for i in range(20)], network=network)
+        for network in ("nin", "bireal18")
+        for engine, ms in {
+            "bitinfer": 0.5,
+            "bitinfer-integer": 0.4,
+            "mnn-fp32": 3.0,
+            "openvino-int8": 1.0,
+        }.items()
+    ]
     return write(path, *rows)
+
+
+def network_row(engine: str, ms: Sequence[float], *, network: str) -> dict[str, Any]:
+    """Return a benchmark of a whole network, which has no layer and no channels."""
+    result = row(engine, ms, suite="networks", network=network, shape=f"{network}, 32x32x3")
+    for name in ("layer", "channels", "kernel_size", "weight_elements", "output_elements"):
+        del result["extra_info"][name]
+    return result

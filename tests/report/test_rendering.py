@@ -40,6 +40,25 @@ def test_times_and_throughput(tmp_path: Path) -> None:
     assert "| 361 |" in text  # 115605504 MAC in 0.1 ms at 3.2 GHz
 
 
+def test_networks_are_compared_with_the_fastest_of_each_kind(tmp_path: Path) -> None:
+    blocks = blocks_of(full(tmp_path / "x.json"))
+    times = table_after(blocks, "Whole networks")
+    assert times.header == ("network", "bitinfer", "bitinfer-integer", "mnn-fp32", "openvino-int8")
+    assert times.rows[0][:2] == ("nin: nin, 32x32x3", "0.500 / 0.505")
+    first = "bitinfer against the fastest fp32"
+    ratios = next(b for b in blocks if isinstance(b, Table) and first in b.header)
+    assert [row[0] for row in ratios.rows] == ["nin", "bireal18"]
+    assert ratios.rows[0][1:] == (
+        "6.00x, medians 6.00x (mnn-fp32)",
+        "2.00x, medians 2.00x (openvino-int8)",
+        "7.50x, medians 7.50x (mnn-fp32)",
+        "2.50x, medians 2.50x (openvino-int8)",
+    )
+    text, html = texts(tmp_path / "x.json")
+    assert "Samples: networks" in text
+    assert "Speedup of bitinfer, whole networks" in html
+
+
 def test_speedup_against_every_engine_and_the_fastest(tmp_path: Path) -> None:
     blocks = blocks_of(full(tmp_path / "x.json"))
     table = table_after(blocks, "Speedup of bitinfer, float32 in and out")
@@ -182,7 +201,7 @@ def test_page_needs_nothing_else(tmp_path: Path) -> None:
 def test_charts_are_well_formed(tmp_path: Path) -> None:
     _, html = texts(full(tmp_path / "x.json"))
     charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    assert len(charts) == 5
+    assert len(charts) == 6
     for chart in charts:
         root = ET.fromstring(chart)
         width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])

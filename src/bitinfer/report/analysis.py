@@ -10,8 +10,10 @@ from bitinfer.report.samples import MIN_CLEAN
 
 OURS = "bitinfer"
 OURS_BITS = "bitinfer-bits"
+OURS_INTEGER = "bitinfer-integer"
 NAIVE = "naive-c-fp32"
 LAYERS = "layers"
+NETWORKS = "networks"
 CHANNELS = "figure4-channels"
 KERNELS = "figure4-kernels"
 PAPER_LAYER = "R3"
@@ -87,9 +89,9 @@ def fastest(engines: Mapping[str, Row], kind: str) -> Row | None:
     return min(rows, key=lambda row: row.summary.minimum_s, default=None)
 
 
-def speedup(engines: Mapping[str, Row], rival: Row | None) -> Speedup | None:
-    """Compare ours with ``rival``; None where either was not measured."""
-    ours = engines.get(OURS)
+def speedup(engines: Mapping[str, Row], rival: Row | None, name: str = OURS) -> Speedup | None:
+    """Compare an engine of ours with ``rival``; None where either was not measured."""
+    ours = engines.get(name)
     return None if ours is None or rival is None else Speedup(ours, rival)
 
 

@@ -40,7 +40,7 @@ def throughput(layers: Layers) -> Drawing:
     return drawing
 
 
-def speedups(layers: Layers) -> Drawing:
+def speedups(layers: Layers, title: str = "Speedup of bitinfer, float32 in and out") -> Drawing:
     """Speedup of ours against every engine with another name."""
     names = list(layers)
     others = [
@@ -57,7 +57,7 @@ def speedups(layers: Layers) -> Drawing:
                 series.setdefault(other, []).append((ratio.by_minimum, float(i), text))
     values = [x for points in series.values() for x, _, _ in points] or [_NOTHING]
     drawing = Drawing(
-        "Speedup of bitinfer, float32 in and out",
+        title,
         log_axis("times as fast", [*values, 1.0]),
         named_axis(names),
         height=_height(names),

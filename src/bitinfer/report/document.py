@@ -77,7 +77,9 @@ def _run(run: Run) -> list[Block]:
         blocks += [*_times(layers), *_speedups(layers), *_roofline(run, layers)]
         blocks += _paper(layers)
     blocks += _figure4(run)
-    for suite in (analysis.LAYERS, analysis.CHANNELS, analysis.KERNELS):
+    if analysis.NETWORKS in run.rows:
+        blocks += _networks(run.rows[analysis.NETWORKS])
+    for suite in (analysis.LAYERS, analysis.CHANNELS, analysis.KERNELS, analysis.NETWORKS):
         if suite in run.rows:
             blocks += [
                 Heading(3, f"Samples: {suite}"),
@@ -122,11 +124,39 @@ def _times(layers: Mapping[str, Mapping[str, Row]]) -> list[Block]:
     ]
 
 
+def _networks(networks: Mapping[str, Mapping[str, Row]]) -> list[Block]:
+    rows = []
+    for network, engines in networks.items():
+        cells = [
+            _named(analysis.speedup(engines, analysis.fastest(engines, kind), ours))
+            for ours in (analysis.OURS, analysis.OURS_INTEGER)
+            for kind in ("fp32", "int8")
+        ]
+        rows.append((network, *cells))
+    header = tuple(
+        f"{ours} against the fastest {kind}"
+        for ours in (analysis.OURS, analysis.OURS_INTEGER)
+        for kind in ("fp32", "int8")
+    )
+    return [
+        Heading(3, "Whole networks"),
+        Paragraph(
+            "Milliseconds, minimum and median. The float and int8 engines run the same topology in "
+            "float and int8; bitinfer-integer is bitinfer with integer first and last layers."
+        ),
+        _matrix(networks, _time),
+        Paragraph("Ratio of the minima, with the ratio of the medians."),
+        Table(("network", *header), tuple(rows)),
+        Chart(charts.speedups(networks, "Speedup of bitinfer, whole networks")),
+    ]
+
+
 def _matrix(layers: Mapping[str, Mapping[str, Row]], cell: Callable[[Row], str]) -> Table:
-    """Lay out layers by engines."""
+    """Lay out layers, or networks, by engines."""
     names = analysis.engine_names(layers)
+    suites = {_any(engines).info.suite for engines in layers.values()}
     return Table(
-        ("layer", *names),
+        ("network" if analysis.NETWORKS in suites else "layer", *names),
         tuple(
             (
                 f"{layer}: {_any(engines).info.shape}",

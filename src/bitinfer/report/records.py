@@ -59,6 +59,10 @@ class _ExtraInfo(msgspec.Struct):
     read_bytes_per_ns: _Positive | None = None
 
 
+_OF_LAYERS = {"channels": 1, "kernel_size": 1, "weight_elements": 1, "output_elements": 1}
+"""What rows of whole networks do not have, and nothing asks of them."""
+
+
 class _Stats(msgspec.Struct):
     data: list[_Positive]
 
@@ -75,7 +79,7 @@ class _File(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One engine at one layer: what was recorded, and what the samples say."""
+    """One engine at one layer, or network: what was recorded, and what the samples say."""
 
     info: _ExtraInfo
     summary: Summary
@@ -87,7 +91,7 @@ class Row:
 
     @property
     def layer(self) -> str:
-        """The layer's name."""
+        """The name of the layer or network."""
         return self.info.layer
 
 
@@ -154,8 +158,11 @@ def read(path: str | os.PathLike[str]) -> Run:
 
 
 def _row(benchmark: _Benchmark, where: str) -> Row:
+    fields = benchmark.extra_info
+    if "layer" not in fields and "network" in fields:
+        fields = {**_OF_LAYERS, **fields, "layer": fields["network"]}
     try:
-        info = msgspec.convert(benchmark.extra_info, _ExtraInfo)
+        info = msgspec.convert(fields, _ExtraInfo)
     except msgspec.ValidationError as error:
         raise DataError(f"{where}: extra_info: {error}") from error
     times = benchmark.stats.data if benchmark.stats is not None else []
