@@ -85,7 +85,14 @@ typedef struct bi_plan {
     int32_t n_steps;
     int64_t arena_bytes;           /* a multiple of 64 */
     const int64_t *stride_bytes;   /* of each external, from one sample to the next */
+    int64_t shared_bytes;          /* of the arena; behind them is a part for each sample of a chunk */
+    int64_t sample_bytes;          /* of such a part; places from shared_bytes on lie in it */
+    int32_t chunk;                 /* samples that go through the steps from batch_from on together,
+                                    * at most BI_CHUNK_LIMIT; 0 or 1: none */
+    int32_t batch_from;            /* the first step whose values all lie in those parts */
 } bi_plan;
+
+#define BI_CHUNK_LIMIT 16
 
 /* Threads that bi_execute() may use beside its own: `threads` in all, at least 1.  They are started
  * by the first work that is shared out, sleep when there is none, and end with the pool.  A pool

@@ -29,12 +29,35 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void *resolve(const call *in, unsigned char *arena, int64_t sample, bi_place place)
+/* Where a sample lies: its number, and which part of the arena holds what is its own. */
+typedef struct {
+    unsigned char *arena;
+    int64_t number;
+    int32_t slot;
+} sample;
+
+static void *resolve(const call *in, const sample *of, bi_place place)
 {
+    const bi_plan *plan = in->plan;
+    if (place >= plan->shared_bytes)
+        return of->arena + place + of->slot * plan->sample_bytes;
     if (place >= 0)
-        return arena + place;
+        return of->arena + place;
     int64_t external = -1 - place;
-    return (unsigned char *)in->externals[external] + sample * in->plan->stride_bytes[external];
+    return (unsigned char *)in->externals[external] + of->number * plan->stride_bytes[external];
+}
+
+static bi_pointers pointers_of(const call *in, const sample *of, const bi_step *step)
+{
+    bi_pointers at = {
+        .source = resolve(in, of, step->source),
+        .beta = step->has_beta ? resolve(in, of, step->beta) : NULL,
+        .residual = step->has_residual ? resolve(in, of, step->residual) : NULL,
+        .target = resolve(in, of, step->target),
+        .signs = step->has_signs ? resolve(in, of, step->signs) : NULL,
+        .scratch = resolve(in, of, step->scratch),
+    };
+    return at;
 }
 
 static void run_rows(void *context, int32_t part, int32_t parts, int32_t thread)
@@ -46,35 +69,80 @@ static void run_rows(void *context, int32_t part, int32_t parts, int32_t thread)
                    (int32_t)bi_part_begin(rows, part + 1, parts));
 }
 
-/* All steps of one sample; with a pool, the rows of a step are shared out. */
-static void run_sample(const call *in, unsigned char *arena, int64_t sample, bi_pool *pool)
+/* One step of one sample; with a pool, its rows are shared out. */
+static void run_step(const call *in, const sample *of, const bi_step *step, bi_pool *pool)
+{
+    const bi_kernel *kernel = bi_kernel_at(step->kernel);
+    bi_pointers at = pointers_of(in, of, step);
+    if (kernel->stage != NULL)
+        kernel->stage(step, &at);
+    if (pool != NULL && step->parts > 1) {
+        job j = {kernel, step, &at};
+        bi_pool_run(pool, run_rows, &j, step->parts);
+    } else {
+        kernel->run(step, &at, 0, step->rows);
+    }
+}
+
+/* One step of all samples of a chunk. */
+static void run_step_of_all(const call *in, const sample *all, int32_t count, const bi_step *step)
+{
+    const bi_kernel *kernel = bi_kernel_at(step->kernel);
+    if (kernel->run_batch == NULL || count == 1) {
+        for (int32_t n = 0; n < count; n++)
+            run_step(in, &all[n], step, NULL);
+        return;
+    }
+    bi_pointers at[BI_CHUNK_LIMIT];
+    for (int32_t n = 0; n < count; n++)
+        at[n] = pointers_of(in, &all[n], step);
+    kernel->run_batch(step, at, (size_t)count, 0, step->rows);
+}
+
+/* Add the time since `started` to that of a step; return the time it is now. */
+static int64_t add_time(const call *in, int32_t step, int64_t started)
+{
+    if (in->nanoseconds == NULL)
+        return 0;
+    int64_t finished = now();
+    in->nanoseconds[step] += finished - started;
+    return finished;
+}
+
+static int32_t chunk_of(const bi_plan *plan) { return plan->chunk > 1 ? plan->chunk : 1; }
+
+/* The samples [first, end) in one arena: each on its own through the first steps, whose maps are large,
+ * then, a chunk at a time, all of them together through the last, whose weights are. */
+static void run_alone(const call *in, unsigned char *arena, int64_t first, int64_t end)
 {
     const bi_plan *plan = in->plan;
-    int64_t started = in->nanoseconds != NULL ? now() : 0;
-    for (int32_t i = 0; i < plan->n_steps; i++) {
-        const bi_step *step = &plan->steps[i];
-        const bi_kernel *kernel = bi_kernel_at(step->kernel);
-        bi_pointers at = {
-            .source = resolve(in, arena, sample, step->source),
-            .beta = step->has_beta ? resolve(in, arena, sample, step->beta) : NULL,
-            .residual = step->has_residual ? resolve(in, arena, sample, step->residual) : NULL,
-            .target = resolve(in, arena, sample, step->target),
-            .signs = step->has_signs ? resolve(in, arena, sample, step->signs) : NULL,
-            .scratch = resolve(in, arena, sample, step->scratch),
-        };
-        if (kernel->stage != NULL)
-            kernel->stage(step, &at);
-        if (pool != NULL && step->parts > 1) {
-            job j = {kernel, step, &at};
-            bi_pool_run(pool, run_rows, &j, step->parts);
-        } else {
-            kernel->run(step, &at, 0, step->rows);
+    int64_t time = in->nanoseconds != NULL ? now() : 0;
+    while (first < end) {
+        sample all[BI_CHUNK_LIMIT];
+        int32_t count = chunk_of(plan);
+        count = end - first < count ? (int32_t)(end - first) : count;
+        for (int32_t n = 0; n < count; n++, first++) {
+            all[n] = (sample){arena, first, n};
+            for (int32_t i = 0; i < plan->batch_from; i++) {
+                run_step(in, &all[n], &plan->steps[i], NULL);
+                time = add_time(in, i, time);
+            }
         }
-        if (in->nanoseconds != NULL) {
-            int64_t finished = now();
-            in->nanoseconds[i] += finished - started;
-            started = finished;
+        for (int32_t i = plan->batch_from; i < plan->n_steps; i++) {
+            run_step_of_all(in, all, count, &plan->steps[i]);
+            time = add_time(in, i, time);
         }
+    }
+}
+
+/* All steps of one sample, whose rows are shared out. */
+static void run_shared(const call *in, int64_t number)
+{
+    sample of = {in->arenas, number, 0};
+    int64_t time = in->nanoseconds != NULL ? now() : 0;
+    for (int32_t i = 0; i < in->plan->n_steps; i++) {
+        run_step(in, &of, &in->plan->steps[i], in->pool);
+        time = add_time(in, i, time);
     }
 }
 
@@ -82,23 +150,31 @@ static void run_sample(const call *in, unsigned char *arena, int64_t sample, bi_
 static void run_samples(void *context, int32_t part, int32_t parts, int32_t thread)
 {
     const call *in = context;
-    int64_t end = bi_part_begin(in->samples, part + 1, parts);
-    for (int64_t n = bi_part_begin(in->samples, part, parts); n < end; n++)
-        run_sample(in, in->arenas + thread * in->plan->arena_bytes, n, NULL);
+    run_alone(in, in->arenas + thread * in->plan->arena_bytes,
+              bi_part_begin(in->samples, part, parts), bi_part_begin(in->samples, part + 1, parts));
+}
+
+/* As many parts as keep chunks whole, but a multiple of the threads, so that all end together. */
+static int32_t parts_of(const call *in)
+{
+    int64_t threads = bi_pool_size(in->pool), chunk = chunk_of(in->plan);
+    int64_t parts = ((in->samples + chunk - 1) / chunk + threads - 1) / threads * threads;
+    parts = parts < in->samples ? parts : in->samples;
+    return (int32_t)(parts < BI_PARTS_LIMIT ? parts : BI_PARTS_LIMIT);
 }
 
 void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals,
                 int64_t samples, bi_pool *pool, int64_t *nanoseconds)
 {
     call in = {plan, arenas, externals, samples, pool, nanoseconds};
-    int shared = bi_pool_acquire(pool);
-    if (shared && nanoseconds == NULL && samples >= bi_pool_size(pool)) {
-        int64_t parts = samples < BI_PARTS_LIMIT ? samples : BI_PARTS_LIMIT;
-        bi_pool_run(pool, run_samples, &in, (int32_t)parts);
-    } else {
-        for (int64_t n = 0; n < samples; n++)
-            run_sample(&in, arenas, n, shared ? pool : NULL);
+    if (!bi_pool_acquire(pool)) {
+        run_alone(&in, arenas, 0, samples);
+        return;
     }
-    if (shared)
-        bi_pool_release(pool);
+    if (nanoseconds == NULL && samples >= bi_pool_size(pool))
+        bi_pool_run(pool, run_samples, &in, parts_of(&in));
+    else
+        for (int64_t n = 0; n < samples; n++)
+            run_shared(&in, n);
+    bi_pool_release(pool);
 }

@@ -14,6 +14,7 @@ import pytest
 
 from bitinfer.backends import resolve_threads, select, usable_cpus
 from bitinfer.backends.base import DTYPES
+from bitinfer.bits import pack
 from bitinfer.errors import BackendError
 from bitinfer.graph import GraphBuilder
 from bitinfer.modelfile import Model
@@ -41,6 +42,40 @@ def set_parts(session: Session, parts: int) -> None:
     for executor in session._executors.values():
         for struct in executor._steps:
             struct.parts = min(parts, struct.rows)
+
+
+def dense_model(rng: np.random.Generator, *, with_map: bool, weight: type) -> Model:
+    """Return a network that ends in dense layers of every kind, of odd sizes."""
+    b = GraphBuilder("dense", (5, 4, 30) if with_map else (200,))
+    x = b.input
+    if with_map:
+        x = b.conv2d(x, rng.standard_normal((40, 3, 3, 30)), padding=1)
+        x = b.flatten(x, "channels_last")
+    size = 800 if with_map else 200
+    x = b.bdense(b.sign(x), rng.standard_normal((333, size)), alpha=rng.standard_normal(333))
+    x = b.relu(b.batch_norm(x, np.zeros(333), np.ones(333)))
+    w = rng.standard_normal((203, 333)) * 30
+    w = pack(w) if weight is np.uint64 else w.astype(weight)
+    x = b.prelu(b.dense(x, w, rng.standard_normal(203)), rng.standard_normal(203))
+    y = b.bdense(b.sign(x), rng.standard_normal((65, 203)))
+    return Model(*b.build(b.dense(y, rng.standard_normal((10, 65))), x))
+
+
+@pytest.mark.parametrize("weight", [np.float32, np.int8, np.int16, np.uint64])
+@pytest.mark.parametrize("with_map", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_batch_gives_every_sample_the_bits_that_it_gets_alone(
+    backend_name: str, with_map: bool, weight: type, threads: int, rng: np.random.Generator
+) -> None:
+    """Dense layers of a batch read their weights once for several samples."""
+    model = dense_model(rng, with_map=with_map, weight=weight)
+    session = Session(model, backend_name, threads)
+    batch = rng.standard_normal((37, *model.graph.input.shape)).astype(np.float32)
+    alone = [session.run(x) for x in batch]
+    for size in (37, 16, 2, 37, 3, 1):
+        together = session.run(batch[:size])
+        for name, values in together.items():
+            assert np.array_equal(values, [one[name] for one in alone[:size]])
 
 
 # --- how many ------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ typedef struct bi_kernel {
     size_t (*scratch_bytes)(const bi_step *step);                                   /* or NULL */
     void (*stage)(const bi_step *step, const bi_pointers *at);                      /* or NULL */
     void (*run)(const bi_step *step, const bi_pointers *at, int32_t begin, int32_t end);
-    /* run() for each of at[0] to at[samples - 1], reading the weights once for several; or NULL. */
+    /* stage() and run() for each of at[0] to at[samples - 1], which have one scratch in common,
+     * reading the weights once for several; or NULL. */
     void (*run_batch)(const bi_step *step, const bi_pointers *at, size_t samples, int32_t begin,
                       int32_t end);
 } bi_kernel;

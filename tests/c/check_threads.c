@@ -163,7 +163,10 @@ static void make_network(network *n)
     n->strides[0] = (int64_t)(inputs * sizeof(float));
     n->strides[1] = (int64_t)(output_floats() * sizeof(float));
     int64_t scratch = (int64_t)(bi_scratch_bytes(convolve) + 63) / 64 * 64;
-    n->plan = (bi_plan){n->steps, 2, bits + scratch, n->strides};
+    n->plan = (bi_plan){.steps = n->steps,
+                        .n_steps = 2,
+                        .arena_bytes = bits + scratch,
+                        .stride_bytes = n->strides};
     n->x = must(malloc(SAMPLES * inputs * sizeof(float)));
     for (size_t i = 0; i < SAMPLES * inputs; i++)
         n->x[i] = is_negative((uint32_t)i + 77) ? -1.0f : 1.0f;

@@ -49,9 +49,27 @@ void bi_layers_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32
         bi_tiles_run(s, at, begin, end, of_integers);
 }
 
+void bi_layers_run_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                         int32_t end, bi_tile *of_integers)
+{
+    size_t n = 0;
+    for (; begin < end && bi_dense_takes_four(s) && n + 4 <= samples; n += 4)
+        bi_dense_run_four(s, at + n);
+    for (; n < samples; n++) {
+        bi_layers_stage(s, at + n);
+        bi_layers_run(s, at + n, begin, end, of_integers);
+    }
+}
+
 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     bi_layers_run(s, at, begin, end, NULL);
+}
+
+static void run_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                      int32_t end)
+{
+    bi_layers_run_batch(s, at, samples, begin, end, NULL);
 }
 
 const bi_kernel bi_conv2d_avx2 = {
@@ -67,5 +85,6 @@ const bi_kernel bi_dense_avx2 = {
     .scratch_bytes = bi_layers_scratch_bytes,
     .stage = bi_layers_stage,
     .run = run,
+    .run_batch = run_batch,
 };
 #endif

@@ -16,6 +16,12 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
     bi_layers_run(s, at, begin, end, tile_dot_products);
 }
 
+static void run_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                      int32_t end)
+{
+    bi_layers_run_batch(s, at, samples, begin, end, tile_dot_products);
+}
+
 const bi_kernel bi_conv2d_avx512vbmi = {
     .weight_bytes = bi_layers_weight_bytes,
     .pack_weight = bi_layers_pack_weight,
@@ -29,5 +35,6 @@ const bi_kernel bi_dense_avx512vbmi = {
     .scratch_bytes = bi_layers_scratch_bytes,
     .stage = bi_layers_stage,
     .run = run,
+    .run_batch = run_batch,
 };
 #endif

@@ -185,6 +185,76 @@ BI_TARGET_avx2 static void sum_outputs(const bi_step *s, const bi_pointers *at, 
     }
 }
 
+/* Sums of 16 outputs of four samples, from weights whose rows are `width` outputs apart: each weight is
+ * read once for all four. */
+BI_TARGET_avx2 static inline __attribute__((always_inline)) void
+sum_four(const float *const *x, size_t inputs, const void *weight, size_t width, int bytes,
+         float (*sums)[WIDEST])
+{
+    __m256 sum[4][2];
+    for (int n = 0; n < 4; n++)
+        sum[n][0] = sum[n][1] = _mm256_setzero_ps();
+    for (size_t k = 0; k < inputs; k++) {
+        __m256 left = weights(weight, k * width, bytes);
+        __m256 right = weights(weight, k * width + 8, bytes);
+        for (int n = 0; n < 4; n++) {
+            __m256 input = _mm256_broadcast_ss(x[n] + k);
+            sum[n][0] = _mm256_fmadd_ps(input, left, sum[n][0]);
+            sum[n][1] = _mm256_fmadd_ps(input, right, sum[n][1]);
+        }
+    }
+    for (int n = 0; n < 4; n++) {
+        _mm256_storeu_ps(sums[n], sum[n][0]);
+        _mm256_storeu_ps(sums[n] + 8, sum[n][1]);
+    }
+}
+
+/* Apply the epilogue to the sums of a block of outputs. */
+static void finish_block(const bi_step *s, const bi_pointers *at, size_t first, size_t width,
+                         float *sums)
+{
+    for (size_t o = 0; o < width; o += 16) {
+        size_t left = (size_t)s->out_c - first - o;
+        bi_sums all = {
+            .step = s, .at = at, .count = 1, .output = (int32_t)(first + o),
+            .outputs = (int32_t)(left < 16 ? left : 16), .sums = sums + o,
+        };
+        bi_finish_pixels(&all);
+    }
+}
+
+int bi_dense_takes_four(const bi_step *s)
+{
+    return bi_dense_takes(s) && s->weight_type != BI_WEIGHT_BITS;
+}
+
+BI_TARGET_avx2 void bi_dense_run_four(const bi_step *s, const bi_pointers *at)
+{
+    size_t inputs = inputs_of(s);
+    int bytes = s->weight_type == BI_WEIGHT_I8;
+    const float *x[4] = {at[0].source, at[1].source, at[2].source, at[3].source};
+    const unsigned char *weight = s->weight;
+    for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
+        size_t width = block_width(s, first);
+        float sums[4][WIDEST];
+        if (width < 48)    /* summed in several chains, which four samples have no registers for */
+            for (int n = 0; n < 4; n++)
+                sum_outputs(s, &at[n], width, weight, sums[n]);
+        for (size_t o = 0; width >= 48 && o < width; o += 16) {
+            float sixteen[4][WIDEST];
+            if (bytes)
+                sum_four(x, inputs, weight + o, width, 1, sixteen);
+            else
+                sum_four(x, inputs, weight + o * 4, width, 0, sixteen);
+            for (int n = 0; n < 4; n++)
+                memcpy(sums[n] + o, sixteen[n], 16 * sizeof(float));
+        }
+        weight += width * output_bytes(s);
+        for (int n = 0; n < 4; n++)
+            finish_block(s, &at[n], first, width, sums[n]);
+    }
+}
+
 BI_TARGET_avx2 void bi_dense_run(const bi_step *s, const bi_pointers *at)
 {
     const unsigned char *weight = s->weight;
@@ -193,14 +263,7 @@ BI_TARGET_avx2 void bi_dense_run(const bi_step *s, const bi_pointers *at)
         float sums[WIDEST];
         sum_outputs(s, at, width, weight, sums);
         weight += width * output_bytes(s);
-        for (size_t o = 0; o < width; o += 16) {
-            size_t left = (size_t)s->out_c - first - o;
-            bi_sums all = {
-                .step = s, .at = at, .count = 1, .output = (int32_t)(first + o),
-                .outputs = (int32_t)(left < 16 ? left : 16), .sums = sums + o,
-            };
-            bi_finish_pixels(&all);
-        }
+        finish_block(s, at, first, width, sums);
     }
 }
 #endif

@@ -15,6 +15,8 @@ size_t bi_layers_scratch_bytes(const bi_step *s);
 void bi_layers_stage(const bi_step *s, const bi_pointers *at);
 void bi_layers_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end,
                    bi_tile *of_integers);
+void bi_layers_run_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                         int32_t end, bi_tile *of_integers);
 
 /* Tiles: any layer. */
 size_t bi_tiles_weight_bytes(const bi_step *s);
@@ -37,5 +39,9 @@ void bi_dense_pack_weight(const bi_step *s, const void *canonical, void *packed)
 size_t bi_dense_scratch_bytes(const bi_step *s);
 void bi_dense_stage(const bi_step *s, const bi_pointers *at);
 void bi_dense_run(const bi_step *s, const bi_pointers *at);
+
+/* Four samples at once, with the sums of bi_dense_run(): at[0] to at[3]. */
+int bi_dense_takes_four(const bi_step *s);
+void bi_dense_run_four(const bi_step *s, const bi_pointers *at);
 
 #endif

@@ -36,7 +36,7 @@ static void check_execute(void)
         buffer packed = bind_weight(&steps[1], canonical.data);
         void *externals[] = {x.data, y.data};
         int64_t strides[] = {length * 4, outputs * 4};
-        bi_plan plan = {steps, 2, 64, strides};
+        bi_plan plan = {.steps = steps, .n_steps = 2, .arena_bytes = 64, .stride_bytes = strides};
         bi_execute(&plan, arena.data, externals, samples, NULL, NULL);
         int right = 1;
         for (int32_t n = 0; n < samples; n++)

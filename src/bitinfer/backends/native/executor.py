@@ -30,6 +30,9 @@ _WEIGHT_TYPES = {
 LONGEST_CALL_S = 0.05
 """A batch is split so that one C call takes about this long: Ctrl-C waits for its end."""
 
+MAX_BATCH_VALUE_BYTES = 1 << 17
+"""Of a value that every sample of a chunk keeps in the arena at the same time."""
+
 SHORTEST_PART_NS = 2000
 """Of a step that threads share: handing a part to another thread costs about a microsecond."""
 
@@ -57,12 +60,14 @@ class NativeExecutor:
             _describe(struct, step, plan)
             self._set_constants(struct, step)
             scratch.append(_lib.bi_scratch_bytes(_ffi.addressof(struct)))
+        self._struct = _ffi.new("bi_plan *")
         self.arena_bytes = self._place(scratch)
         self._outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
         self._strides = _ffi.new("int64_t[]", [b.size_bytes for b in self._outer])
-        self._struct = _ffi.new("bi_plan *")
         self._struct.steps, self._struct.n_steps = self._steps, len(plan.steps)
         self._struct.arena_bytes, self._struct.stride_bytes = self.arena_bytes, self._strides
+        self._call_samples: int
+        """How many samples a call may take, as far as that is known."""
         self._use_threads(1, _ffi.NULL)
         if threads > 1:
             self._share_out(threads)
@@ -94,20 +99,22 @@ class NativeExecutor:
 
     def _run_batch(self, workspace: _Workspace, samples: int) -> None:
         externals, strides = workspace.externals, list(self._strides)
-        done, chunk = 0, self._threads
+        done, wanted = 0, self._call_samples
         while done < samples:
-            chunk = min(chunk, samples - done)
+            count = min(wanted, samples - done)
             started = time.perf_counter()
             _lib.bi_execute(
-                self._struct, workspace.pointer, externals, chunk, self._pool, _ffi.NULL
+                self._struct, workspace.pointer, externals, count, self._pool, _ffi.NULL
             )
             took = time.perf_counter() - started
             for i, stride in enumerate(strides):
-                externals[i] = _ffi.cast("char *", externals[i]) + chunk * stride
-            done += chunk
-            # A multiple of the threads, so that all are busy until the end.
-            fitting = int(chunk * LONGEST_CALL_S / max(took, 1e-9)) // self._threads
-            chunk = min(2 * chunk, max(1, fitting) * self._threads)
+                externals[i] = _ffi.cast("char *", externals[i]) + count * stride
+            done += count
+            if count == wanted:
+                # A multiple of the threads, so that all are busy until the end.
+                fitting = int(count * LONGEST_CALL_S / max(took, 1e-9)) // self._threads
+                wanted = min(2 * wanted, max(1, fitting) * self._threads)
+        self._call_samples = wanted  # the next batch goes on where this one has come to
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`bitinfer.backends.base.Executor.bind_call`."""
@@ -141,6 +148,7 @@ class NativeExecutor:
 
     def _use_threads(self, threads: int, pool: Any) -> None:
         self._threads, self._pool = threads, pool
+        self._call_samples = threads
         # No method of self: in a cycle of references, threads would outlive their session.
         self._new_workspace = functools.partial(
             _Workspace, self.arena_bytes * threads, len(self._outer)
@@ -234,11 +242,19 @@ class NativeExecutor:
     def _place(self, scratch: Sequence[int]) -> int:
         """Give every buffer and scratch a place; return the size of the arena."""
         plan, spans = self.plan, self.plan.lifetimes()
-        inner = list(spans)
+        first = _first_of_batch(plan)
+        per_sample = [b for b in spans if spans[b][1] >= first]
+        inner = [b for b in spans if spans[b][1] < first]
         requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in inner]
         requests += [Request(size, index, index) for index, size in enumerate(scratch)]
-        offsets, total = place(requests)
+        offsets, shared = place(requests)
+        own_requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in per_sample]
+        own_offsets, own = place(own_requests)
         places = dict(zip(inner, offsets, strict=False))
+        places |= {b: shared + at for b, at in zip(per_sample, own_offsets, strict=True)}
+        chunk = _lib.BI_CHUNK_LIMIT if first < len(plan.steps) else 1
+        self._struct.shared_bytes, self._struct.sample_bytes = shared, own
+        self._struct.chunk, self._struct.batch_from = chunk, first
         for number, buffer in enumerate((plan.input, *plan.outputs)):
             places[buffer] = -1 - number
         for index, step in enumerate(plan.steps):
@@ -252,7 +268,24 @@ class NativeExecutor:
                 struct.signs = 0 if e.signs is None else places[e.signs]
             elif isinstance(step, steps.Add | steps.Multiply):
                 struct.has_residual, struct.residual = 1, places[step.other]
-        return total
+        return shared + chunk * own
+
+
+def _first_of_batch(plan: Plan) -> int:
+    """Return the first of the last steps, which a chunk of samples goes through together.
+
+    They are those behind the last map: their values are small, and if there is a dense layer among
+    them, its weights are large, so that reading them once for all samples pays.
+    """
+    first = len(plan.steps)
+    for index in reversed(range(len(plan.steps))):
+        step = plan.steps[index]
+        buffers = [plan.buffers[b] for b in (*step.sources, *step.targets)]
+        if any(len(b.shape) > 1 or b.size_bytes > MAX_BATCH_VALUE_BYTES for b in buffers):
+            break
+        if isinstance(step, steps.Dense | steps.BinaryDense):
+            first = index
+    return first
 
 
 def _point(externals: Any, x: Array, outputs: Sequence[Array]) -> None:
