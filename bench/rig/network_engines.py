@@ -14,6 +14,7 @@ from bitinfer.errors import BitInferError
 from bitinfer.session import Session
 from rig.engines import Engine, UnavailableError, need
 from rig.engines.mnn import interpreter_of
+from rig.engines.native import native_kernels
 from rig.engines.openvino_cpu import CONFIG
 from rig.layers import Array
 from rig.networks import Case, network, normalised, pixels
@@ -97,8 +98,8 @@ def _bitinfer(name: str, problem: _Problem) -> Engine:
             model, x = integer_ends.integer_ends(model).model, problem.pixels
         except BitInferError as error:
             raise UnavailableError(str(error)) from error
-    session = Session(model, "native")
-    right = Session(model, "reference", skip_passes=_all_passes())
+    session = Session(model, native_kernels())
+    right = Session(model, "reference", skip_passes=["all"])
     expected = np.asarray(right.run(x))
     out = np.empty_like(expected)
     session.run(x, out=out)
@@ -110,12 +111,6 @@ def _bitinfer(name: str, problem: _Problem) -> Engine:
         details={"version": f"bitinfer {__version__}", "backend": session.backend},
         kept=(x, out),
     )
-
-
-def _all_passes() -> tuple[str, ...]:
-    from bitinfer.graph.passes import PASSES
-
-    return tuple(one.__name__ for one in PASSES)
 
 
 def _options(runtime: Any) -> Any:

@@ -23,10 +23,7 @@ def build(name: str, problem: Problem) -> Engine:
     C call an inference, whose arrays are bound before.  BITINFER_KERNELS=native:... chooses the
     kernels.
     """
-    spec = "numba"
-    if name != "bitinfer-numba":
-        forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "").strip()
-        spec = forced if forced.startswith("native") else "native"
+    spec = "numba" if name == "bitinfer-numba" else native_kernels()
     try:
         backend = backends.select(spec)
     except BackendError as error:
@@ -52,6 +49,12 @@ def build(name: str, problem: Problem) -> Engine:
             "kernel": f"{operation}/{backend.kernels()[operation]}",
         },
     )
+
+
+def native_kernels() -> str:
+    """Return ``native``, or ``native:...`` where BITINFER_KERNELS says so."""
+    forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "").strip()
+    return forced if forced.startswith("native") else "native"
 
 
 def _plan(problem: Problem, *, to_bits: bool) -> Plan:

@@ -1,13 +1,18 @@
-/* depthwise_avx2.c -- depthwise convolution of floats: 16 channels of 4 pixels at a time, read where
- * the map is; taps outside it are skipped.
+/* depthwise_avx2.c -- depthwise convolution of floats: 16 channels of 4 pixels at a time, or of 3x3
+ * windows 8 channels of many, read where the map is; taps outside it are skipped.
  *
  * Packed weight: [block of 16 channels][tap][16] f32, missing channels 0.
  */
 #if defined(__x86_64__)
+#include "../unroll.h"
 #include "finish_avx2.h"
 #include "layers_avx2.h"
 
-enum { PIXELS = 4, CHUNK = 16 };
+enum {
+    PIXELS = 4,
+    TOGETHER = 16,    /* of 3x3: both halves of the channels, while the map is in the first cache */
+    CHUNK = 32,
+};
 
 int bi_depthwise_takes(const bi_step *s)
 {
@@ -74,22 +79,60 @@ compute(const row *r, int32_t ox, int32_t kx_first, int32_t kx_end, int count, i
     }
 }
 
+/* Eight channels of `count` pixels whose windows of 3x3 neighbours lie inside the map; the first
+ * window begins at `from`.  The weights stay in registers.  Sums are chains in the order of compute(). */
+BI_TARGET_avx2 static void compute_3x3(const bi_step *s, const float *from, const float *weight,
+                                       int32_t count, float *sums)
+{
+    ptrdiff_t channels = s->in_c, map_row = (ptrdiff_t)s->in_w * channels;
+    ptrdiff_t next = s->stride_w * channels;
+    const float *below = from + map_row, *lowest = below + map_row;
+    __m256 w[9];
+    BI_UNROLL
+    for (int tap = 0; tap < 9; tap++)
+        w[tap] = _mm256_load_ps(weight + 16 * tap);
+    for (; count > 0; count--, from += next, below += next, lowest += next, sums += 16) {
+        __m256 y = _mm256_setzero_ps();
+        BI_UNROLL
+        for (int kx = 0; kx < 3; kx++)
+            y = _mm256_fmadd_ps(_mm256_loadu_ps(from + kx * channels), w[kx], y);
+        BI_UNROLL
+        for (int kx = 0; kx < 3; kx++)
+            y = _mm256_fmadd_ps(_mm256_loadu_ps(below + kx * channels), w[3 + kx], y);
+        BI_UNROLL
+        for (int kx = 0; kx < 3; kx++)
+            y = _mm256_fmadd_ps(_mm256_loadu_ps(lowest + kx * channels), w[6 + kx], y);
+        _mm256_storeu_ps(sums, y);
+    }
+}
+
 /* The pixels of a row from column ox up to `end`. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
 compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
 {
     const bi_step *s = r->step;
     int32_t reach = (s->kernel_w - 1) * s->dilation_w;
+    int is_3x3 = whole && s->kernel_h == 3 && s->kernel_w == 3 && s->dilation_h == 1 &&
+                 s->dilation_w == 1 && r->ky_end - r->ky_first == 3;
     while (ox < end) {
         int32_t kx_first, kx_end, count = 1, last = ox + PIXELS - 1;
         bi_valid_taps(ox, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w, &kx_first,
                       &kx_end);
-        if (kx_first == 0 && last < end && last * s->stride_w - s->pad_left + reach < s->in_w)
+        if (is_3x3 && kx_first == 0 && kx_end == 3) {
+            int32_t inside = (s->in_w - 3 + s->pad_left) / s->stride_w + 1 - ox;
+            ptrdiff_t pixel = (ptrdiff_t)(r->oy * s->stride_h - s->pad_top) * s->in_w +
+                              ox * s->stride_w - s->pad_left;
+            count = TOGETHER < end - ox ? TOGETHER : end - ox;
+            count = inside < count ? inside : count;
+            compute_3x3(s, r->source + pixel * s->in_c, r->weight, count, sums);
+            compute_3x3(s, r->source + pixel * s->in_c + 8, r->weight + 8, count, sums + 8);
+        } else if (kx_first == 0 && last < end &&
+                   last * s->stride_w - s->pad_left + reach < s->in_w) {
             count = PIXELS;
-        if (count == PIXELS)
             compute(r, ox, 0, s->kernel_w, PIXELS, whole, sums);
-        else
+        } else {
             compute(r, ox, kx_first, kx_end, 1, whole, sums);
+        }
         ox += count;
         sums += count * 16;
     }
