@@ -13,12 +13,11 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import zoo_table
 
 from bitinfer.cli._app import COMMANDS
-from bitinfer.graph.nodes import Node
+from bitinfer.graph.nodes import node_classes
 
 ROOT = Path(__file__).parents[1]
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
@@ -113,7 +112,7 @@ def undescribed() -> Iterator[str]:
                     if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", described):
                         yield f"command-line.md: nothing on {command} {option}"
     page = (ROOT / "docs" / "file-format.md").read_text()
-    for node in get_args(Node):
+    for node in node_classes():
         if f"\n| `{node.__struct_config__.tag}` |" not in page:
             yield f"file-format.md: nothing on the operation {node.__struct_config__.tag}"
 

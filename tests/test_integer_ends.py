@@ -11,7 +11,7 @@ import pytest
 from bitinfer import modelfile, numerics
 from bitinfer.backends import select
 from bitinfer.errors import GraphError
-from bitinfer.graph import GraphBuilder
+from bitinfer.graph import GraphBuilder, check
 from bitinfer.integer_ends import integer_ends
 from bitinfer.modelfile import Model, Preprocessing
 from bitinfer.plan import lower
@@ -32,7 +32,7 @@ def network(groups: int = 1) -> Model:
 
 
 def run(model: Model, pixels: Any, table: Any = None) -> list[Any]:
-    plan = lower(model.graph, model.tensors, table)
+    plan = lower(check(model.graph, model.tensors), table)
     results = [np.empty((1, *plan.buffers[b].shape), np.float32) for b in plan.outputs]
     select("reference").bind(plan).run(pixels[None], results)
     return [result[0] for result in results]

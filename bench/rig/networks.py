@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from bitinfer import zoo
-from bitinfer.graph import nodes
-from bitinfer.graph.shapes import operations
+from bitinfer.graph import nodes, operations
 from bitinfer.modelfile import Model, Preprocessing
 from rig.engines.onnx_models import Models
 from rig.layers import Array
@@ -89,7 +88,7 @@ def network(name: str, seed: int = 0) -> tuple[Model, FloatTwin]:
 def macs(model: Model) -> int:
     """Return the multiply-accumulates of all layers, padded taps included."""
     return sum(
-        operations(node, model.values, model.tensors)
+        operations(node, model.checked.values, model.checked.tensors)
         for node in model.graph.nodes
         if isinstance(node, nodes.Layer)
     )

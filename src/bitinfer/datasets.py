@@ -132,7 +132,7 @@ def load(
         preprocessing=model.preprocessing,
         input_shape=model.graph.input.shape,
         labels=model.labels,
-        classes=math.prod(model.values[model.graph.outputs[0]].shape),
+        classes=math.prod(model.checked.values[model.graph.outputs[0]].shape),
         batch_size=batch_size,
         limit=MAX_IMAGES if limit is None else limit,
     )

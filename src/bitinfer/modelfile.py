@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
 import hashlib
 import json
 import math
@@ -40,8 +39,8 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.errors import GraphError, ModelFileError, OutputError, ShapeError
+from bitinfer.graph import CheckedGraph, check
 from bitinfer.graph.nodes import Graph, Layer, Record
-from bitinfer.graph.shapes import Value, infer
 
 FORMAT_VERSION = 1
 
@@ -106,7 +105,7 @@ class Provenance(Record, frozen=True):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """Everything that a model file holds.  ``values`` is what shape inference found."""
+    """Everything that a model file holds."""
 
     graph: Graph
     tensors: Mapping[str, NDArray[Any]]
@@ -115,10 +114,19 @@ class Model:
     provenance: Provenance | None = None
     sha256: str = ""
 
-    @functools.cached_property
-    def values(self) -> dict[str, Value]:
-        """Kind and shape of every value."""
-        return infer(self.graph, self.tensors)
+    @property
+    def checked(self) -> CheckedGraph:
+        """The graph and its tensors; checked at first use, once.
+
+        Raises:
+            GraphError, ShapeError: they do not fit together.
+        """
+        # cached_property takes a lock before Python 3.12, for which a child that was forked while
+        # another thread held it would wait for ever.
+        found: CheckedGraph | None = self.__dict__.get("_checked")
+        if found is None:
+            found = self.__dict__.setdefault("_checked", check(self.graph, self.tensors))
+        return found
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -388,7 +396,7 @@ def _check_model(model: Model) -> None:
             raise GraphError(
                 f"node {_excerpt(node.name)}: an epilogue is made by passes, not stored"
             )
-    values = model.values
+    values = model.checked.values
     names = [model.graph.name, *values, *model.tensors, *model.labels]
     if longest := max((n for n in names if len(n) > MAX_NAME_LENGTH), default=None, key=len):
         raise GraphError(f"the name {_excerpt(longest)} has over {MAX_NAME_LENGTH} characters")

@@ -13,7 +13,7 @@ import pytest
 from bitinfer import backends
 from bitinfer.backends import ENVIRONMENT_VARIABLE, NAMES, cpu_features, kernels, select, status
 from bitinfer.errors import BackendError
-from bitinfer.plan.steps import OPERATIONS
+from bitinfer.plan import operations
 from harness import known_backends
 
 
@@ -29,7 +29,7 @@ def test_a_backend_is_what_it_was_asked_for(backend_name: str) -> None:
 
 
 def test_every_operation_has_a_kernel_on_every_backend(backend_name: str) -> None:
-    assert set(kernels(backend_name)) == set(OPERATIONS.values())
+    assert set(kernels(backend_name)) == set(operations())
 
 
 def test_auto_takes_the_first_backend_that_is_there() -> None:
@@ -100,7 +100,7 @@ def test_every_kernel_in_the_list_serves_under_some_name(native_name: str) -> No
         for item in kernels(name).items()
     }
     assert served == listed
-    assert {operation for operation, isa in listed if isa == "portable"} == {*OPERATIONS.values()}
+    assert {operation for operation, isa in listed if isa == "portable"} == {*operations()}
 
 
 def test_status_names_every_backend_and_the_reference_is_always_there() -> None:

@@ -58,11 +58,12 @@ def make_input(session: Session, image: str | None, *, as_float: bool) -> tuple[
 
 def total_macs(session: Session) -> int:
     """Return the multiply-accumulates of one sample."""
-    from bitinfer.plan import lower
-    from bitinfer.plan.cost import macs
+    from bitinfer.graph import operations
+    from bitinfer.graph.nodes import Layer
 
-    plan = lower(session.model.graph, session.model.tensors)
-    return sum(macs(step, plan) for step in plan.steps)
+    checked = session.model.checked
+    layers = (node for node in checked.graph.nodes if isinstance(node, Layer))
+    return sum(operations(node, checked.values, checked.tensors) for node in layers)
 
 
 def check_output(session: Session, sample: NDArray[np.float32 | np.uint8]) -> None:

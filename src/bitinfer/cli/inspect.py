@@ -13,8 +13,7 @@ from bitinfer.cli._terminal import printable, show, table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bitinfer.graph import Node, Value
-    from bitinfer.graph.checks import Tensors
+    from bitinfer.graph import Node, Tensors, Value
     from bitinfer.modelfile import Model, Preprocessing, Provenance
 
     Values = Mapping[str, Value]
@@ -64,7 +63,8 @@ def _describe(path: str, model: Model) -> dict[str, Any]:
     from bitinfer.modelfile import FORMAT_VERSION
 
     graph = model.graph
-    layers = [_describe_layer(node, model.values, model.tensors) for node in graph.nodes]
+    checked = model.checked
+    layers = [_describe_layer(node, checked.values, checked.tensors) for node in graph.nodes]
     parameters = sum(layer["parameters"] for layer in layers)
     operations = sum(layer["operations"] for layer in layers)
     binary = sum(layer["operations"] for layer in layers if layer["weight_bits"] == 1)
@@ -76,7 +76,7 @@ def _describe(path: str, model: Model) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "name": graph.name,
         "input": {"name": graph.input.name, "shape": graph.input.shape},
-        "outputs": [{"name": n, "shape": model.values[n].shape} for n in graph.outputs],
+        "outputs": [{"name": n, "shape": checked.values[n].shape} for n in graph.outputs],
         "layers": layers,
         "parameters": parameters,
         "operations": operations,
@@ -96,7 +96,7 @@ def _arena_bytes(model: Model) -> int:
     from bitinfer.plan import lower
     from bitinfer.plan.cost import place_buffers
 
-    return place_buffers(lower(*passes.optimise(model.graph, model.tensors)))[1]
+    return place_buffers(lower(passes.optimise(model.checked)))[1]
 
 
 def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, A
             parameters += signs - weight.size
     return {
         "name": node.name,
-        "op": node.__struct_config__.tag,
+        "op": node.operation,
         "output_shape": value.shape,
         "kind": value.kind,
         "weight_bits": bits,
@@ -129,19 +129,18 @@ def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, A
 
 def _describe_passes(model: Model) -> dict[str, Any]:
     """Run the passes one after the other; return what each left, and the layers at the end."""
-    from bitinfer.graph import infer, passes
+    from bitinfer.graph import passes
 
-    graph, tensors = model.graph, dict(model.tensors)
+    checked = model.checked
     counts = []
     for function in passes.PASSES:
-        before = len(graph.nodes)
-        graph, tensors = function(graph, tensors)
-        counts.append({"name": function.__name__, "before": before, "after": len(graph.nodes)})
-    values = infer(graph, tensors)
+        before, checked = len(checked.graph.nodes), function(checked)
+        after = len(checked.graph.nodes)
+        counts.append({"name": function.__name__, "before": before, "after": after})
     layers = []
-    for node in graph.nodes:
-        layer = _describe_layer(node, values, tensors)
-        layers.append(layer | {"epilogue": _describe_epilogue(node, values)})
+    for node in checked.graph.nodes:
+        layer = _describe_layer(node, checked.values, checked.tensors)
+        layers.append(layer | {"epilogue": _describe_epilogue(node, checked.values)})
     return {"passes": counts, "layers": layers}
 
 

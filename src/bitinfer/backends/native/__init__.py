@@ -7,7 +7,8 @@ from typing import Any
 
 from bitinfer.backends.base import Executor
 from bitinfer.errors import BackendError
-from bitinfer.plan.steps import OPERATIONS, Plan
+from bitinfer.plan import operations
+from bitinfer.plan.steps import Plan
 
 
 def load_library() -> Any:
@@ -52,25 +53,25 @@ class NativeBackend:
             raise BackendError(f"native:{isa}: {problem}; this CPU runs {here}")
         self._isa = self._native.ffi.NULL if isa is None else isa.encode()
 
-    def find_kernel(self, operation: str) -> int:
+    def find_kernel(self, operation: str, step: Any = None) -> int:
         """Return the index in the kernel list of the kernel that serves ``operation``."""
         index: int = self._native.lib.bi_kernel_find(operation.encode(), self._isa)
         if index < 0:
             raise BackendError(f"native: the kernel list has no kernel for {operation!r}")
         return index
 
-    def kernels(self) -> dict[str, str]:
+    def kernels(self) -> dict[str, tuple[str, ...]]:
         """Return which kernel serves each operation."""
         isa = self._native.lib.bi_kernel_isa
         return {
-            operation: self._native.ffi.string(isa(self.find_kernel(operation))).decode()
-            for operation in OPERATIONS.values()
+            operation: (self._native.ffi.string(isa(self.find_kernel(operation))).decode(),)
+            for operation in operations()
         }
 
     @property
     def label(self) -> str:
         """``native:`` and the kernel of the binary convolution."""
-        return f"native:{self.kernels()['bconv2d']}"
+        return f"native:{self.kernels()['bconv2d'][0]}"
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Return an executor of ``plan``, each call of which may use ``threads`` threads."""
