@@ -265,9 +265,9 @@ def _node(node: Node, x: Array, other: Any) -> Array:
     """Return what a node makes of x, and of the other value that it reads, if any."""
     match node:
         case nodes.Add():
-            return x + np.asarray(other)
+            return np.asarray(x + other)
         case nodes.Multiply():
-            return x * np.asarray(other)
+            return np.asarray(x * other)
         case nodes.Quantize():
             return numerics.quantize(x, node.scale)
         case nodes.ShuffleChannels():
