@@ -34,7 +34,7 @@ QUICK_OPERATIONS = 1 << 22
 
 def run(model: Model, backends: list[Backend]) -> bool:
     """Run the model on all backends, unless it is large; return whether it was run."""
-    values = model.values
+    values = model.checked.values
     total = sum(operations(node, values, model.tensors) for node in model.graph.nodes)
     if total > QUICK_OPERATIONS:
         return False

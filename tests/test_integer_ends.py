@@ -90,4 +90,4 @@ def test_weights_never_overflow_a_sum_of_32_bits() -> None:
     model = integer_ends(Model(*b.build(x), preprocessing=RGB)).model
     weight = model.tensors["first.weight"].astype(np.int64)
     assert 255 * np.abs(weight[0]).sum() < 2**31
-    assert model.values["first"].shape == (10, 10, 2)
+    assert model.checked.values["first"].shape == (10, 10, 2)

@@ -121,7 +121,7 @@ class _Writer:
         self.models = Models()
         self.graph = model.graph
         self.tensors = model.tensors
-        self.values = model.values
+        self.values = model.checked.values
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}

@@ -144,7 +144,7 @@ def integers(r: Numbers, *shape: int) -> NDArray[Any]:
 
 def x_length(b: GraphBuilder, name: str) -> int:
     """Return the length of a vector."""
-    return Model(*b.build(name)).values[name].shape[0]
+    return Model(*b.build(name)).checked.values[name].shape[0]
 
 
 MODELS = {

@@ -62,7 +62,7 @@ def test_both_formats_give_the_same_network(
 ) -> None:
     model, report = convert(written(tmp_path, {"state_dict": state_dict(arch)}, file), arch)
     assert model.graph.name == arch
-    assert model.values[model.graph.outputs[0]].shape == (10,)
+    assert model.checked.values[model.graph.outputs[0]].shape == (10,)
     zipped = model_of(tmp_path, state_dict(arch), arch)
     assert zipped.graph == model.graph
     for name, tensor in zipped.tensors.items():
@@ -240,7 +240,7 @@ def test_unknown_architecture_is_refused(tmp_path: Path) -> None:
 
 def test_number_of_classes_comes_from_the_checkpoint(tmp_path: Path) -> None:
     model = model_of(tmp_path, state_dict("xnor-nin", classes=37), "xnor-nin")
-    assert model.values[model.graph.outputs[0]].shape == (37,)
+    assert model.checked.values[model.graph.outputs[0]].shape == (37,)
     assert model.labels == ()
 
 

@@ -31,8 +31,8 @@ def macs(model: modelfile.Model, kinds: UnionType) -> int:
     for node in model.graph.nodes:
         if isinstance(node, kinds):
             outputs, *window = model.tensors[node.weight].shape[:-1]
-            channels = model.values[node.input].shape[-1] // getattr(node, "groups", 1)
-            pixels = math.prod(model.values[node.name].shape) // outputs
+            channels = model.checked.values[node.input].shape[-1] // getattr(node, "groups", 1)
+            pixels = math.prod(model.checked.values[node.name].shape) // outputs
             total += pixels * outputs * math.prod(window) * channels
     return total
 
@@ -43,7 +43,7 @@ def test_networks_map_their_input_to_their_classes(name: str) -> None:
     model = random_model(name)
     assert model.graph.name == name
     assert model.graph.input.shape == architecture.input_shape
-    assert model.values[model.graph.outputs[0]].shape == (architecture.classes,)
+    assert model.checked.values[model.graph.outputs[0]].shape == (architecture.classes,)
     assert any(node.name == architecture.output_layer for node in model.graph.nodes)
 
 
@@ -175,7 +175,7 @@ def test_random_weights_keep_values_in_range_and_signs_mixed(name: str) -> None:
 def test_classes_can_be_chosen() -> None:
     graph, tensors = zoo.build("xnor-nin", zoo.RandomParameters(0), classes=3)
     model = modelfile.Model(graph=graph, tensors=tensors)
-    assert model.values[graph.outputs[0]].shape == (3,)
+    assert model.checked.values[graph.outputs[0]].shape == (3,)
 
 
 def test_unknown_name_is_refused() -> None:

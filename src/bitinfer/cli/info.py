@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
         "info",
         help="show versions, CPU, backends and kernels",
         description="Show the version, the CPU, which backends are present and why others are "
-        "not, and which kernel each operation gets.",
+        "not, and the kernels of each operation, best first.",
     )
     _common.add_backend(parser)
     _common.add_json(parser)
@@ -112,5 +112,8 @@ def _as_text(document: dict[str, Any]) -> list[str]:
     ]
     lines += table(rows)
     lines += ["", f"kernels of {document['backend']}"]
-    lines += table([(f"  {op}", kernel) for op, kernel in document["kernels"].items()] or [("",)])
+    of_operations = [
+        (f"  {operation}", ", ".join(kernels)) for operation, kernels in document["kernels"].items()
+    ]
+    lines += table(of_operations or [("",)])
     return lines

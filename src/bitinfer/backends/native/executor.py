@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.backends.base import DTYPES, FreeList, aligned_bytes
-from bitinfer.backends.native import load_library
+from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
 from bitinfer.plan.steps import Plan
@@ -20,8 +20,8 @@ from bitinfer.plan.steps import Plan
 _native = load_library()
 _ffi, _lib = _native.ffi, _native.lib
 
-FindKernel = Callable[[str, Any], int]
-"""Returns the kernel that serves a step of an operation, described by a ``bi_step``."""
+FindKernel = Callable[[str, str, Any], int]
+"""Returns the kernel of an operation for the step of a name, described by a ``bi_step *``."""
 
 _POINTERS = {name: field.type.cname for name, field in _ffi.typeof("bi_step").fields}
 """The C type of every field."""
@@ -73,8 +73,7 @@ class NativeExecutor:
     @property
     def kernels(self) -> tuple[str, ...]:
         """See :attr:`bitinfer.backends.base.Executor.kernels`."""
-        names = (_lib.bi_kernel_isa(step.kernel) for step in self._steps)
-        return tuple(_ffi.string(name).decode() for name in names)
+        return tuple(kernel_name(step.kernel) for step in self._steps)
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """See :meth:`bitinfer.backends.base.Executor.run`."""
@@ -167,7 +166,8 @@ class NativeExecutor:
             setattr(struct, name, functools.reduce(operator.or_, map(_constant, constants)))
         for name, array in record.arrays.items():
             setattr(struct, name, self._keep(_POINTERS[name], array))
-        struct.kernel = self._find_kernel(record.operation, struct)
+        here = _ffi.addressof(struct)
+        struct.kernel = self._find_kernel(record.operation, record.name, here)
         if record.weight is not None:
             struct.weight = self._weight(struct, record.weight)
 

@@ -30,15 +30,16 @@ class Record:
     """One step.
 
     Attributes:
+        name: of the step.
         operation: under which kernels of it are listed.
         numbers: fields that hold a number; those left out are 0.
         constants: fields that hold constants of bitinfer.h, by name, or-ed together.
         arrays: fields that point to an array; those left out are NULL.
         buffers: fields that say where a buffer lies, by the number of the buffer in the plan.
-        weight: the weight in canonical form, which the kernel's ``pack_weight`` re-lays, if it has
-            one.
+        weight: that of a layer, in canonical form, which the kernel's ``pack_weight`` re-lays.
     """
 
+    name: str
     operation: str
     numbers: Mapping[str, int | float]
     constants: Mapping[str, tuple[str, ...]]
@@ -94,9 +95,17 @@ def _record(step: Step, plan: Plan) -> Record:
         weight = step.weight
         _set_layer(step, fields)
     else:
-        weight = _STEPS[type(step)](step, fields)
+        _STEPS[type(step)](step, fields)
     constants = {name: tuple(parts) for name, parts in fields.constants.items()}
-    return Record(step.operation, fields.numbers, constants, fields.arrays, fields.buffers, weight)
+    return Record(
+        name=step.name,
+        operation=step.operation,
+        numbers=fields.numbers,
+        constants=constants,
+        arrays=fields.arrays,
+        buffers=fields.buffers,
+        weight=weight,
+    )
 
 
 @dataclasses.dataclass
@@ -189,68 +198,63 @@ _NODES: dict[type[Node], Callable[[Any, _Fields], None]] = {
 """What sets the fields of a node's parameters, where it has any."""
 
 
-def _pack_signs(step: steps.PackSigns, fields: _Fields) -> Array | None:
+def _set_pack_signs(step: steps.PackSigns, fields: _Fields) -> None:
     fields.array("bias", step.threshold)
-    return _packed(step.flip)
+    fields.array("weight", _packed(step.flip))
 
 
-def _max_pool2d(step: steps.MaxPool2d, fields: _Fields) -> Array | None:
-    return _packed(step.minimum)
+def _set_max_pool2d(step: steps.MaxPool2d, fields: _Fields) -> None:
+    fields.array("weight", _packed(step.minimum))
 
 
-def _avg_pool2d(step: steps.AvgPool2d, fields: _Fields) -> Array | None:
+def _set_avg_pool2d(step: steps.AvgPool2d, fields: _Fields) -> None:
     if step.count_include_pad:
         fields.flag("BI_FLAG_COUNT_PADDING")
-    return None
 
 
-def _normalize(step: steps.Normalize, fields: _Fields) -> Array | None:
-    return step.table
+def _set_normalize(step: steps.Normalize, fields: _Fields) -> None:
+    fields.array("weight", step.table)
 
 
-def _affine(step: steps.Affine, fields: _Fields) -> Array | None:
+def _set_affine(step: steps.Affine, fields: _Fields) -> None:
     fields.array("alpha", step.scale)
     fields.array("bias", step.shift)
-    return None
 
 
-def _activate(step: steps.Activate, fields: _Fields) -> Array | None:
+def _set_activate(step: steps.Activate, fields: _Fields) -> None:
     _set_activation(step.activation, fields)
-    return None
 
 
-def _copy_channels(step: steps.CopyChannels, fields: _Fields) -> Array | None:
+def _set_copy_channels(step: steps.CopyChannels, fields: _Fields) -> None:
     fields.numbers |= {
         "channel_from": step.begin,
         "channel_to": step.to,
         "channel_count": step.count,
     }
-    return None
 
 
-def _flatten(step: steps.Flatten, fields: _Fields) -> Array | None:
+def _set_flatten(step: steps.Flatten, fields: _Fields) -> None:
     fields.numbers["rows"] = 1
     if step.channels_first:
         fields.flag("BI_FLAG_CHANNELS_FIRST")
-    return None
 
 
-def _beta_map(step: steps.BetaMap, fields: _Fields) -> Array | None:
-    return None
+def _set_beta_map(step: steps.BetaMap, fields: _Fields) -> None:
+    """Set no field: the window says all there is to say."""
 
 
-_STEPS: dict[type[Step], Callable[[Any, _Fields], Array | None]] = {
-    steps.Activate: _activate,
-    steps.Affine: _affine,
-    steps.AvgPool2d: _avg_pool2d,
-    steps.BetaMap: _beta_map,
-    steps.CopyChannels: _copy_channels,
-    steps.Flatten: _flatten,
-    steps.MaxPool2d: _max_pool2d,
-    steps.Normalize: _normalize,
-    steps.PackSigns: _pack_signs,
+_STEPS: dict[type[Step], Callable[[Any, _Fields], None]] = {
+    steps.Activate: _set_activate,
+    steps.Affine: _set_affine,
+    steps.AvgPool2d: _set_avg_pool2d,
+    steps.BetaMap: _set_beta_map,
+    steps.CopyChannels: _set_copy_channels,
+    steps.Flatten: _set_flatten,
+    steps.MaxPool2d: _set_max_pool2d,
+    steps.Normalize: _set_normalize,
+    steps.PackSigns: _set_pack_signs,
 }
-"""What sets the fields of a step that is no layer, and returns its weight."""
+"""What sets the fields of a step that is no layer."""
 
 
 def _window(window: steps.Window) -> dict[str, int | float]:
