@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.errors import GraphError, ModelFileError, OutputError, ShapeError
+from bitinfer.graph import CheckedGraph, Value, check
 from bitinfer.graph.nodes import Graph, Layer, Record
-from bitinfer.graph.shapes import Value, infer
 
 FORMAT_VERSION = 1
 
@@ -116,9 +116,14 @@ class Model:
     sha256: str = ""
 
     @functools.cached_property
-    def values(self) -> dict[str, Value]:
+    def checked(self) -> CheckedGraph:
+        """The graph with its tensors, checked once.  Raises GraphError or ShapeError."""
+        return check(self.graph, self.tensors)
+
+    @property
+    def values(self) -> Mapping[str, Value]:
         """Kind and shape of every value."""
-        return infer(self.graph, self.tensors)
+        return self.checked.values
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -96,7 +96,7 @@ def _arena_bytes(model: Model) -> int:
     from bitinfer.plan import lower
     from bitinfer.plan.cost import place_buffers
 
-    return place_buffers(lower(*passes.optimise(model.graph, model.tensors)))[1]
+    return place_buffers(lower(passes.optimise(model.checked)))[1]
 
 
 def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:
@@ -129,19 +129,19 @@ def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, A
 
 def _describe_passes(model: Model) -> dict[str, Any]:
     """Run the passes one after the other; return what each left, and the layers at the end."""
-    from bitinfer.graph import infer, passes
+    from bitinfer.graph import passes
 
-    graph, tensors = model.graph, dict(model.tensors)
+    checked = model.checked
     counts = []
     for function in passes.PASSES:
-        before = len(graph.nodes)
-        graph, tensors = function(graph, tensors)
-        counts.append({"name": function.__name__, "before": before, "after": len(graph.nodes)})
-    values = infer(graph, tensors)
+        before = len(checked.graph.nodes)
+        checked = function(checked)
+        after = len(checked.graph.nodes)
+        counts.append({"name": function.__name__, "before": before, "after": after})
     layers = []
-    for node in graph.nodes:
-        layer = _describe_layer(node, values, tensors)
-        layers.append(layer | {"epilogue": _describe_epilogue(node, values)})
+    for node in checked.graph.nodes:
+        layer = _describe_layer(node, checked.values, checked.tensors)
+        layers.append(layer | {"epilogue": _describe_epilogue(node, checked.values)})
     return {"passes": counts, "layers": layers}
 
 
