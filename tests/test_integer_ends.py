@@ -13,7 +13,7 @@ from bitinfer.backends import select
 from bitinfer.errors import GraphError
 from bitinfer.graph import GraphBuilder
 from bitinfer.integer_ends import integer_ends
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 from bitinfer.plan import lower
 from graph_examples import Numbers
 

@@ -16,7 +16,7 @@ from bitinfer.errors import GraphError
 from bitinfer.graph import nodes
 from bitinfer.graph.checks import MAX_SUM
 from bitinfer.graph.nodes import Graph, node_inputs
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 
 Array = NDArray[Any]
 

@@ -16,7 +16,7 @@ from bitinfer.backends import Executor, resolve_threads, select
 from bitinfer.errors import ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.profiling import StepTime
 

@@ -193,7 +193,7 @@ def test_file_beyond_the_limit_is_rejected_unread(
 ) -> None:
     monkeypatch.setattr(torch_checkpoint, "MAX_FILE_BYTES", 100)
     (tmp_path / "net.pth").write_bytes(zip_file(sample()))
-    with pytest.raises(CheckpointError, match="up to 100"):
+    with pytest.raises(CheckpointError, match="at most 100"):
         read_checkpoint(tmp_path / "net.pth")
 
 

@@ -13,7 +13,7 @@ from bitinfer.cli._terminal import note, printable, table
 
 if TYPE_CHECKING:
     from bitinfer.importers.xnor_net_pytorch import ConversionReport
-    from bitinfer.modelfile import Model
+    from bitinfer.model import Model
 
 ARCHITECTURES = ("xnor-lenet5", "xnor-nin", "xnor-alexnet")
 """Those of the zoo that checkpoints can be read for; here by name, to import nothing."""
@@ -72,13 +72,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say on stderr what became of every layer; returns the exit code."""
-    from bitinfer import modelfile
+    from bitinfer import files, modelfile
     from bitinfer.errors import OutputError, ShapeError, UsageError
     from bitinfer.importers import xnor_net_pytorch
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
-    modelfile.check_writable(args.output)
+    files.check_writable(args.output)
     if args.output.exists() and args.checkpoint.exists() and args.output.samefile(args.checkpoint):
         raise OutputError(f"cannot write {args.output}: it is the checkpoint itself")
     labels = None if args.labels is None else xnor_net_pytorch.read_labels(args.labels)

@@ -86,7 +86,7 @@ class _Score:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the figures, and return the exit code."""
-    from bitinfer import datasets, modelfile
+    from bitinfer import datasets, files
     from bitinfer.errors import DataError, OutputError
 
     session = _common.load_session(args.model, args.backend)
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             raise OutputError(
                 f"--confusion: {classes} classes, at most {_MAX_CONFUSION_CLASSES} make a table"
             )
-        modelfile.check_writable(args.confusion)
+        files.check_writable(args.confusion)
     failed = 0
 
     def count_failure(error: ImageError) -> None:
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{args.data}: none of its {failed} pictures can be read")
     if score.confusion is not None:
         table = _confusion_csv(score.confusion, session.model.labels)
-        modelfile.write_atomically(args.confusion, table)
+        files.write_atomically(args.confusion, table)
     document = {
         "schema_version": _common.SCHEMA_VERSION,
         "model": {"path": args.model, "sha256": _common.file_sha256(args.model)},

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bitinfer.graph import Node, Value
     from bitinfer.graph.checks import Tensors
-    from bitinfer.modelfile import Model, Preprocessing, Provenance
+    from bitinfer.model import Model, Preprocessing, Provenance
 
     Values = Mapping[str, Value]
 

@@ -55,11 +55,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from bitinfer import modelfile, profiling, session
+    from bitinfer import files, profiling, session
 
     if args.trace is not None:
         _check_distinct(args)
-        modelfile.check_writable(args.trace)
+        files.check_writable(args.trace)
     loaded = session.load(args.model, args.backend, args.threads)
     sample, described = _measuring.make_input(loaded, args.image, as_float=args.as_float)
     _measuring.check_output(loaded, sample)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         "steps": [dataclasses.asdict(step) for step in steps],
     }
     if args.trace is not None:
-        modelfile.write_atomically(args.trace, profiling.chrome_trace(measured, loaded.backend))
+        files.write_atomically(args.trace, profiling.chrome_trace(measured, loaded.backend))
         if not args.quiet:
             note(f"{printable(args.trace)} written")
     if args.json:

@@ -35,7 +35,7 @@ from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, GraphError, InputError, ShapeError
 from bitinfer.importers import torch_checkpoint
 from bitinfer.importers._unpickle import describe, one_line
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 from bitinfer.zoo import xnor_net
 
 MIN_GAMMA = 0.01
