@@ -20,7 +20,6 @@ FindingKind = Literal[
     "sign of zero",
     "raised gammas",
     "constant signs",
-    "negative gammas",
     "nothing binary",
 ]
 
