@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "functional": _RUNNING,
     "datasets": _DATA | {"vision"},
     "zoo": _DATA,
-    "importers": _FILES | {"zoo"},
+    "importers": _DATA | {"zoo"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional"},

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from bitinfer.errors import CheckpointError
 from bitinfer.files import read_regular
-from bitinfer.importers._unpickle import (
+from bitinfer.importers.readers._unpickle import (
     MAX_PICKLE_BYTES,
     MAX_STEPS,
     Global,
