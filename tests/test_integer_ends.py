@@ -10,7 +10,7 @@ import pytest
 
 from bitinfer import modelfile, numerics
 from bitinfer.backends import select
-from bitinfer.errors import GraphError
+from bitinfer.errors import ConversionError
 from bitinfer.graph import GraphBuilder
 from bitinfer.integer_ends import integer_ends
 from bitinfer.model import Model, Preprocessing
@@ -75,7 +75,7 @@ def test_the_answers_stay_the_same_and_the_file_holds_them(tmp_path: Any) -> Non
     ],
 )
 def test_what_has_no_float_convolution_first_is_refused(change: Any, message: str) -> None:
-    with pytest.raises(GraphError, match=message):
+    with pytest.raises(ConversionError, match=message):
         integer_ends(change(network()))
 
 

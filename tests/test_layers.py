@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "files": {"errors"},
-    "names": {"errors"},
+    "names": {"errors", "files"},
     "bits": _GROUND,
     "numerics": _GROUND | {"bits"},
     "graph": _GROUND | {"bits", "numerics"},
@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": _RUNNING | {"session", "profiling", "functional", "datasets", "zoo", "importers"}
     | {"report", "integer_ends", "train", "serve"},
     "__main__": {"cli"},
-    "__init__": {"_version", "bits", "functional", "session"},
+    "__init__": {"_version", "errors", "bits", "functional", "session"},
 }  # fmt: skip
 """The parts of the package, each with the parts that it may import."""
 

@@ -13,7 +13,7 @@ from torch_files import state_dict, zip_file
 from bitinfer import modelfile, zoo
 from bitinfer.cli import convert as command
 from bitinfer.cli import main
-from bitinfer.errors import GraphError
+from bitinfer.errors import ConversionError
 from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_file
 
@@ -42,7 +42,7 @@ def test_architectures_are_those_of_the_importer() -> None:
 
 
 def test_architectures_of_other_families_are_refused(checkpoint: Path) -> None:
-    with pytest.raises(GraphError, match="no checkpoints of bireal18"):
+    with pytest.raises(ConversionError, match="no checkpoints of bireal18"):
         convert_file(checkpoint, "bireal18")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch_files import Call, Name, state_dict, stream_file, zip_file
 
 from bitinfer import backends, bits, modelfile, session
-from bitinfer.errors import CheckpointError, GraphError, InputError, ShapeError
+from bitinfer.errors import CheckpointError, InputError, ShapeError, UnknownNameError
 from bitinfer.importers.convert import convert as convert_with
 from bitinfer.importers.options import Options, read_labels
 from bitinfer.importers.outcome import Conversion, LayerOutcome
@@ -242,7 +242,7 @@ def test_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_architecture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="xnor-lenet5, xnor-nin, xnor-alexnet"):
+    with pytest.raises(UnknownNameError, match="xnor-resnet18"):
         convert(tmp_path / "net.pth", "resnet")
 
 

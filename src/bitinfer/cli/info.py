@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from bitinfer import backends
-    from bitinfer.errors import BackendError
+    from bitinfer.errors import BackendError, MissingExtraError
 
     try:
         label, kernels = backends.select(args.backend).label, backends.kernels(args.backend)
-    except BackendError as error:
+    except (BackendError, MissingExtraError) as error:
         if args.backend != "auto":
             raise
         # Who asks what is there must get an answer even if BITINFER_KERNELS names what is not.

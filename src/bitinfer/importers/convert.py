@@ -33,7 +33,7 @@ def convert(
              the zoo a state dict belongs to.
     Cost:    memory for the file and about twice its largest layer.
     Raises:  CheckpointError if nothing reads such a file, or it does not hold that network;
-             GraphError if no checkpoints of ``arch`` can be read; ShapeError or InputError if
+             ConversionError if no checkpoints of ``arch`` can be read; ShapeError or InputError if
              labels or preprocessing do not fit it.
     """
     if arch is not None:

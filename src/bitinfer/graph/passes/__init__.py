@@ -13,7 +13,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bitinfer.errors import GraphError
 from bitinfer.graph.checks import Tensors
 from bitinfer.graph.nodes import Graph
 from bitinfer.graph.passes.fuse import (
@@ -25,6 +24,7 @@ from bitinfer.graph.passes.fuse import (
 )
 from bitinfer.graph.passes.identities import drop_identities
 from bitinfer.graph.passes.signs import fold_signs, max_pool_after_sign, sign_before_flatten
+from bitinfer.names import unknown
 
 Pass = Callable[[Graph, Tensors], tuple[Graph, dict[str, NDArray[Any]]]]
 
@@ -50,11 +50,11 @@ def optimise(
     """Run all passes but those named in ``skip``; ``all`` names every pass.
 
     Raises:
-        GraphError: ``skip`` names no pass.
+        UnknownNameError: ``skip`` names no pass.
         GraphError, ShapeError: the graph and its tensors do not fit together.
     """
-    if unknown := sorted(set(skip) - {*NAMES, "all"}):
-        raise GraphError(f"there is no pass {unknown[0]!r}; choose from {', '.join(NAMES)}, all")
+    if strangers := sorted(set(skip) - {*NAMES, "all"}):
+        raise unknown("pass", strangers[0], (*NAMES, "all"))
     result = graph, dict(tensors)
     for function in PASSES:
         if function.__name__ not in skip and "all" not in skip:

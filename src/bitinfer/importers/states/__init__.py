@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from bitinfer import zoo
-from bitinfer.errors import CheckpointError, GraphError
+from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.options import Options
 from bitinfer.importers.states import xnor_net
 from bitinfer.importers.states.state_dict import (
@@ -97,11 +97,12 @@ def find_family(architecture: str) -> Family:
     """Return the family that reads checkpoints of ``architecture``.
 
     Raises:
-        GraphError: the zoo has no such architecture, or no checkpoints of it can be read.
+        UnknownNameError: the zoo has no such architecture.
+        ConversionError: no checkpoints of it can be read.
     """
     zoo.find(architecture)
     if architecture not in ARCHITECTURES:
-        raise GraphError(
+        raise ConversionError(
             f"no checkpoints of {architecture} can be read, only of {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[architecture]
