@@ -34,14 +34,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integer_ends": _DATA,
     "profiling": _RUNNING,
     "session": _RUNNING | {"profiling"},
+    "documents": _RUNNING | {"profiling", "session"},
     "functional": _RUNNING,
     "datasets": _DATA | {"vision"},
     "zoo": _DATA,
     "importers": _DATA | {"zoo"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
-    "serve": _RUNNING | {"session", "functional"},
-    "cli": _RUNNING | {"session", "profiling", "functional", "datasets", "zoo", "importers"}
+    "serve": _RUNNING | {"session", "functional", "documents"},
+    "cli": _RUNNING
+    | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
     | {"report", "integer_ends", "train", "serve"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session"},
