@@ -22,7 +22,7 @@ from bitinfer import modelfile
 from bitinfer.backends import Backend, select, status
 from bitinfer.errors import ModelFileError
 from bitinfer.graph import check, operations
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.plan import lower
 
 MEMORY_BYTES = 1 << 30

@@ -141,7 +141,10 @@ def plans() -> Iterator[tuple[Plan, Array]]:
         yield lower(check(graph, tensors)), x
         yield lower(check(float_values(graph, tensors), tensors)), x
         table = numerics.normalization_table(1 / 255, (0.5,) * 3, (0.5,) * 3)
-        yield lower(check(graph, tensors), table), (x * 50 + 128).clip(0, 255).astype(np.uint8)
+        yield (
+            lower(check(graph, tensors), table),
+            (x * 50 + 128).clip(0, 255).astype(np.uint8),
+        )
 
 
 def main(argument: str) -> int:

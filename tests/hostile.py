@@ -18,7 +18,7 @@ import numpy as np
 
 from bitinfer import modelfile
 from bitinfer.graph import check
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 from graph_examples import every_node, only_integers, only_windows
 
 Table = dict[str, Any]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bitinfer.bits import pack
 from bitinfer.graph import Graph, GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 from harness import BinaryConv
 from oracle import window_shape
 

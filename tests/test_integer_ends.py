@@ -10,10 +10,10 @@ import pytest
 
 from bitinfer import modelfile, numerics
 from bitinfer.backends import select
-from bitinfer.errors import GraphError
+from bitinfer.errors import ConversionError
 from bitinfer.graph import GraphBuilder, check
 from bitinfer.integer_ends import integer_ends
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 from bitinfer.plan import lower
 from graph_examples import Numbers
 
@@ -75,7 +75,7 @@ def test_the_answers_stay_the_same_and_the_file_holds_them(tmp_path: Any) -> Non
     ],
 )
 def test_what_has_no_float_convolution_first_is_refused(change: Any, message: str) -> None:
-    with pytest.raises(GraphError, match=message):
+    with pytest.raises(ConversionError, match=message):
         integer_ends(change(network()))
 
 

@@ -15,7 +15,7 @@ from bitinfer.backends import clock_hz, kernels, select
 from bitinfer.backends.base import DTYPES
 from bitinfer.errors import ShapeError
 from bitinfer.graph import GraphBuilder, check, operations
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.plan.cost import macs, place_buffers
 from bitinfer.profiling import StepTime

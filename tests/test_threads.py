@@ -17,7 +17,7 @@ from bitinfer.backends.base import DTYPES
 from bitinfer.bits import pack
 from bitinfer.errors import BackendError
 from bitinfer.graph import GraphBuilder, check
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.session import Session
 from graph_examples import every_node

@@ -15,7 +15,7 @@ import numpy as np
 
 from bitinfer import zoo
 from bitinfer.graph import nodes, operations
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 from rig.engines.onnx_models import Models
 from rig.layers import Array
 

@@ -16,7 +16,7 @@ from bitinfer.backends import Executor, resolve_threads, select
 from bitinfer.errors import ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.profiling import StepTime
 
@@ -60,6 +60,7 @@ def load(
         ModelFileError: the file is not an intact model file.
         BackendError: the backend is unknown or not available here, or ``threads`` is no such
             number.
+        MissingExtraError: the backend's package is not installed.
     """
     session = Session(modelfile.load(path), backend, threads, skip_passes)
     session.path = Path(path).absolute()
@@ -89,7 +90,7 @@ class Session:
     Raises:
         BackendError: the backend is unknown or not available here, or ``threads`` is no number
             of threads.
-        GraphError: ``skip_passes`` names no pass.
+        UnknownNameError: ``skip_passes`` names no pass.
     """
 
     def __init__(

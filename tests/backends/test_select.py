@@ -12,7 +12,7 @@ import pytest
 
 from bitinfer import backends
 from bitinfer.backends import ENVIRONMENT_VARIABLE, NAMES, cpu_features, kernels, select, status
-from bitinfer.errors import BackendError
+from bitinfer.errors import BackendError, MissingExtraError
 from bitinfer.plan import Buffer, Plan, operations, steps
 from bitinfer.plan.steps import Window
 from harness import known_backends
@@ -202,8 +202,13 @@ def test_without_the_extension_numba_or_numpy_answers_and_says_why(
 
 def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "numba")
-    with pytest.raises(BackendError, match=r"'numba'; in the checkout: pip install '\.\[numba\]'"):
+    wanted = r"'numba'; in the checkout: pip install '\.\[numba\]'"
+    with pytest.raises(MissingExtraError, match=wanted) as caught:
         select("numba")
+    assert caught.value.extra == "numba"
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, "numba")
+    with pytest.raises(MissingExtraError, match=f"BITINFER_KERNELS=numba: .*{wanted}"):
+        select("auto")
     assert not backends.status()[1].available
 
 

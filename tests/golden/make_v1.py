@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bitinfer import modelfile
 from bitinfer.bits import pack
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 from graph_examples import Numbers
 from harness import right_values
 

@@ -13,7 +13,7 @@ from small import small_shape
 from twins import TWINS
 
 from bitinfer import backends, session, zoo
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 
 LOGIT_SLACK = 1e-3
 """Of logits, in units of their spread."""

@@ -8,7 +8,7 @@ import os
 from bitinfer.backends.base import Backend, Executor
 from bitinfer.backends.threads import resolve as resolve_threads
 from bitinfer.backends.threads import usable_cpus
-from bitinfer.errors import BackendError
+from bitinfer.errors import BackendError, MissingExtraError
 
 NAMES = ("native", "numba", "reference")
 """In the order in which ``auto`` tries them."""
@@ -36,6 +36,7 @@ def select(spec: str = "auto") -> Backend:
 
     Raises:
         BackendError: the name is unknown, or the backend is not available here.
+        MissingExtraError: the package that it is made with is not installed.
     """
     if not isinstance(spec, str):
         raise BackendError(f"backend is {spec!r}, wanted a name such as 'auto'")
@@ -46,6 +47,9 @@ def select(spec: str = "auto") -> Backend:
                 return select(forced)
             except BackendError as error:
                 raise BackendError(f"{ENVIRONMENT_VARIABLE}={forced}: {error}") from None
+            except MissingExtraError as error:
+                reason = f"{ENVIRONMENT_VARIABLE}={forced}: {error.args[0]}"
+                raise MissingExtraError(reason, error.extra) from None
         for name in NAMES:
             try:
                 return _create(name, None)
@@ -60,6 +64,9 @@ def select(spec: str = "auto") -> Backend:
     try:
         return _create(name, choice or None)
     except ImportError as error:
+        if name != "native":
+            reason = f"backend {name!r} is not available: {error}"
+            raise MissingExtraError(reason, name) from error
         raise BackendError(f"backend {name!r} is not available: {_why_not(name, error)}") from error
 
 
@@ -124,7 +131,7 @@ def _why_not(name: str, error: ImportError) -> str:
             f"the C extension cannot be loaded ({error}); install a C compiler and the Python "
             "headers, then install bitinfer again"
         )
-    return f"{error}; in the checkout: pip install '.[{name}]'"
+    return str(MissingExtraError(str(error), name))
 
 
 def _detail(backend: Backend) -> str:

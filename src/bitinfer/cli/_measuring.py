@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bitinfer.documents.runs import Measured
     from bitinfer.session import Session
 
 _NAME = 60
@@ -79,20 +80,22 @@ def check_output(session: Session, sample: NDArray[np.float32 | np.uint8]) -> No
 
 
 def head(path: str, session: Session, described: str, macs: int) -> dict[str, Any]:
-    """Return the fields with which both commands' JSON begins."""
+    """Return the fields with which both answers begin: those of documents.runs.Measured."""
+    from bitinfer.documents import SCHEMA_VERSION
+
     return {
-        "schema_version": _common.SCHEMA_VERSION,
-        "model": {"path": path, "sha256": _common.file_sha256(path)},
+        "schema_version": SCHEMA_VERSION,
+        "model": _common.model_file(path),
         "backend": session.backend,
         "input": described,
         "macs": macs,
     }
 
 
-def head_lines(document: dict[str, Any]) -> list[str]:
+def head_lines(answer: Measured) -> list[str]:
     """Return the same as text."""
     return [
-        f"model    {printable(document['model']['path'])}, {document['macs'] / 1e6:,.3f} MMAC",
-        f"backend  {document['backend']}",
-        f"input    {printable(document['input'], _NAME)}",
+        f"model    {printable(answer.model.path)}, {answer.macs / 1e6:,.3f} MMAC",
+        f"backend  {answer.backend}",
+        f"input    {printable(answer.input, _NAME)}",
     ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from bitinfer.errors import GraphError
 from bitinfer.graph.checked import CheckedGraph
 from bitinfer.graph.passes.fuse import (
     fold_batch_norm,
@@ -21,6 +20,7 @@ from bitinfer.graph.passes.fuse import (
 )
 from bitinfer.graph.passes.identities import drop_identities
 from bitinfer.graph.passes.signs import fold_signs, max_pool_after_sign, sign_before_flatten
+from bitinfer.names import unknown
 
 Pass = Callable[[CheckedGraph], CheckedGraph]
 
@@ -44,10 +44,10 @@ def optimise(checked: CheckedGraph, skip: Collection[str] = ()) -> CheckedGraph:
     """Run all passes but those named in ``skip``; ``all`` names every pass.
 
     Raises:
-        GraphError: ``skip`` names no pass.
+        UnknownNameError: ``skip`` names no pass.
     """
-    if unknown := sorted(set(skip) - {*NAMES, "all"}):
-        raise GraphError(f"there is no pass {unknown[0]!r}; choose from {', '.join(NAMES)}, all")
+    if strangers := sorted(set(skip) - {*NAMES, "all"}):
+        raise unknown("pass", strangers[0], (*NAMES, "all"))
     for function in PASSES:
         if function.__name__ not in skip and "all" not in skip:
             checked = function(checked)
