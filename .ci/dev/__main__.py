@@ -6,6 +6,7 @@ import argparse
 import sys
 
 import checks
+import compare
 import library
 
 
@@ -15,7 +16,7 @@ def main(arguments: list[str]) -> int:
         prog="./dev", description=__doc__, epilog="PYTHON=... names another interpreter."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (library, checks):
+    for module in (library, checks, compare):
         module.add_commands(commands)
     args, rest = parser.parse_known_args(arguments)
     if rest and not args.passes_on:
