@@ -1,10 +1,20 @@
 """Hooks the C extension into the build; everything else is in pyproject.toml."""
 
 import functools
+import os
+import re
+import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from setuptools import setup
 from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 
 @functools.cache
@@ -26,7 +36,86 @@ class Build(build):
             self.build_base = _fresh_directory().name
 
 
+class BuildExtension(build_ext):
+    """Compiles on all cores, and of what an earlier build left only the files that have changed.
+
+    setuptools would compile one file after the other, and all of them after any change.
+    """
+
+    def build_extensions(self) -> None:
+        """Build the extensions with a compiler that leaves out what is up to date."""
+        self._started = time.time_ns()
+        # Always link: times do not show a file that is gone, or other flags.
+        self.force = self.compiler.force = True
+        self.compiler.compile = functools.partial(_compile, self.compiler)
+        super().build_extensions()
+
+    def copy_extensions_to_source(self) -> None:
+        """Copy the extensions beside the sources, as new as what they were built from."""
+        super().copy_extensions_to_source()
+        for extension in self.extensions:
+            path = Path(self.get_ext_fullpath(extension.name))
+            if path.exists():
+                os.utime(path, ns=(self._started, self._started))
+
+
+def _compile(
+    compiler: Any,
+    sources: list[str],
+    output_dir: str | None = None,
+    macros: list[Any] | None = None,
+    include_dirs: list[str] | None = None,
+    debug: bool = False,
+    extra_preargs: list[str] | None = None,
+    extra_postargs: list[str] | None = None,
+    depends: list[str] | None = None,
+) -> list[str]:
+    """Do what ``CCompiler.compile`` does, with the same arguments, for the files that need it."""
+    _, objects, postargs, options, _ = compiler._setup_compile(
+        output_dir, macros, include_dirs, sources, depends, extra_postargs
+    )
+    arguments = compiler._get_cc_args(options, debug, extra_preargs)
+
+    def compile_one(target: str, source: str) -> None:
+        made_of, new = Path(f"{target}.d"), f"{target}.new"
+        command = [*compiler.compiler_so, *arguments, source, "-o", new, *postargs]
+        command += ["-MMD", "-MF", str(made_of), "-MT", "object"]
+        made_by = Path(f"{target}.command")
+        if _is_current(Path(target), made_by, made_of, command):
+            return
+        started = time.time_ns()
+        made_by.unlink(missing_ok=True)
+        if subprocess.run(command, check=False).returncode:
+            raise CompileError(f"{source}: the compiler refuses it")
+        os.utime(new, ns=(started, started))  # an edit while the compiler ran makes it old again
+        Path(new).replace(target)
+        made_by.write_text("\n".join(command))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(compile_one, objects, sources):
+            pass
+    return list(objects)
+
+
+def _is_current(target: Path, made_by: Path, made_of: Path, command: list[str]) -> bool:
+    """Whether an object is what the command would make again of the files that it read."""
+    try:
+        made_at = target.stat().st_mtime_ns
+        if made_by.read_text() != "\n".join(command):
+            return False
+        return all(path.stat().st_mtime_ns < made_at for path in _read_by(made_of))
+    except FileNotFoundError:
+        return False
+
+
+def _read_by(made_of: Path) -> Iterator[Path]:
+    """Yield the files that a list of dependencies, as compilers write it, names."""
+    _, _, names = made_of.read_text().replace("\\\n", " ").partition(":")
+    for name in re.findall(r"(?:\\ |\S)+", names):
+        yield Path(name.replace("\\ ", " "))
+
+
 setup(
-    cmdclass={"build": Build},
+    cmdclass={"build": Build, "build_ext": BuildExtension},
     cffi_modules=["src/bitinfer/backends/native/_build.py:ffibuilder"],
 )
