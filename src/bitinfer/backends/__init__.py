@@ -14,7 +14,7 @@ NAMES = ("native", "numba", "reference")
 """In the order in which ``auto`` tries them."""
 
 ENVIRONMENT_VARIABLE = "BITINFER_KERNELS"
-"""Forces what ``auto`` means, such as ``native:avx2`` or ``reference``."""
+"""Forces what ``auto`` means: ``native:avx2``, ``native:bconv2d=words``, ``reference``, ..."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ def select(spec: str = "auto") -> Backend:
     """Return the backend that ``spec`` names.
 
     ``spec`` is ``auto`` (what BITINFER_KERNELS says, else the first that is available), a name of
-    :data:`NAMES`, or ``native:<instruction set>``, which caps the kernels' instruction set.
+    :data:`NAMES`, or ``native:`` and a list, parted by commas, of an instruction set, which caps
+    that of the kernels, and of ``operation=method``, which forces the method of an operation.
 
     Raises:
         BackendError: the name is unknown, or the backend is not available here.
@@ -54,14 +55,14 @@ def select(spec: str = "auto") -> Backend:
                 return _create(name, None)
             except ImportError:
                 continue
-    name, _, isa = spec.partition(":")
-    if name not in NAMES or (isa and name != "native") or spec.endswith(":"):
+    name, _, choice = spec.partition(":")
+    if name not in NAMES or (choice and name != "native") or spec.endswith(":"):
         raise BackendError(
-            f"unknown backend {spec!r}; choose auto, {', '.join(NAMES)}, or native:<kernel> "
-            "(see 'bitinfer info')"
+            f"unknown backend {spec!r}; choose auto, {', '.join(NAMES)}, native:<instruction set> "
+            "or native:<operation>=<method> (see 'bitinfer info')"
         )
     try:
-        return _create(name, isa or None)
+        return _create(name, choice or None)
     except ImportError as error:
         if name != "native":
             reason = f"backend {name!r} is not available: {error}"
@@ -82,8 +83,8 @@ def status() -> list[Status]:
     return result
 
 
-def kernels(spec: str = "auto") -> dict[str, str]:
-    """Return which kernel serves each operation on the backend that ``spec`` names."""
+def kernels(spec: str = "auto") -> dict[str, tuple[str, ...]]:
+    """Return the kernels of each operation, best first, on the backend that ``spec`` names."""
     return select(spec).kernels()
 
 
@@ -110,11 +111,11 @@ def clock_hz() -> float | None:
         return None
 
 
-def _create(name: str, isa: str | None) -> Backend:
+def _create(name: str, choice: str | None) -> Backend:
     if name == "native":
         from bitinfer.backends.native import NativeBackend
 
-        return NativeBackend(isa)
+        return NativeBackend(choice)
     if name == "numba":
         from bitinfer.backends.numba import NumbaBackend
 

@@ -48,7 +48,7 @@ class Executor(Protocol):
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Which kernel serves each step."""
+        """Which kernel runs each step."""
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """Run ``len(x)`` samples.  Many threads may call this at once.
@@ -79,8 +79,8 @@ class Backend(Protocol):
     def label(self) -> str:
         """Name and kernel, such as ``native:avx2``."""
 
-    def kernels(self) -> dict[str, str]:
-        """Return which kernel serves each operation."""
+    def kernels(self) -> dict[str, tuple[str, ...]]:
+        """Return, for each operation, every kernel that may serve it, best first."""
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Choose kernels, re-lay weights, fix the arena.

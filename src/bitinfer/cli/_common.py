@@ -51,8 +51,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         type=_backend,
         default="auto",
         metavar="NAME",
-        help="auto (default), native, numba or reference; native:KERNEL, such as native:avx2, "
-        "caps the instruction set ('bitinfer info' lists what is there)",
+        help="auto (default), native, numba or reference; native:avx2 caps the instruction set of "
+        "kernels, native:bconv2d=words forces a method ('bitinfer info' lists what is there)",
     )
 
 
@@ -116,9 +116,9 @@ def print_json(answer: Answer) -> None:
 
 
 def _backend(text: str) -> str:
-    name, _, kernel = text.partition(":")
-    if text not in BACKENDS and not (name == "native" and kernel):
+    name, _, kernels = text.partition(":")
+    if text not in BACKENDS and not (name == "native" and kernels):
         raise argparse.ArgumentTypeError(
-            f"'{printable(text)}' is none of {', '.join(BACKENDS)}, native:KERNEL"
+            f"'{printable(text)}' is none of {', '.join(BACKENDS)}, native:KERNELS"
         )
     return text

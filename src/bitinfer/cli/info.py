@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
         "info",
         help="show versions, CPU, backends and kernels",
         description="Show the version, the CPU, which backends are present and why others are "
-        "not, and which kernel each operation gets.",
+        "not, and the kernels of each operation, best first.",
     )
     _common.add_backend(parser)
     _common.add_json(parser, "info")
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         cpu=runs.Cpu(model=_cpu_model(), features=_features(backends.cpu_features())),
         backends=tuple(backends.status()),
         backend=label,
-        kernels={operation: (kernel,) for operation, kernel in kernels.items()},
+        kernels=kernels,
     )
     if args.json:
         _common.print_json(answer)

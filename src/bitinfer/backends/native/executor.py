@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.backends.base import DTYPES, Array, FreeList, aligned_bytes
-from bitinfer.backends.native import load_library
+from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.bits import pack, words_for
 from bitinfer.plan import steps
 from bitinfer.plan.memory import Request, place
@@ -49,16 +49,20 @@ class _Workspace:
 class NativeExecutor:
     """See :class:`bitinfer.backends.base.Executor`."""
 
-    def __init__(self, plan: Plan, find_kernel: Callable[[str], int], threads: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, find_kernel: Callable[[str, str, Any], int], threads: int = 1
+    ) -> None:
         self.plan = plan
         self._kept: list[Any] = []  # what the structs point to must outlive them
         self._steps = _ffi.new("bi_step[]", len(plan.steps))
         scratch = []
         for index, step in enumerate(plan.steps):
             struct = self._steps[index]
-            struct.kernel = find_kernel(step.operation)
             _describe(struct, step, plan)
             self._set_constants(struct, step)
+            struct.kernel = find_kernel(step.operation, step.name, _ffi.addressof(struct))
+            if isinstance(step, steps.Layer):
+                struct.weight = self._weight(struct, step.weight)
             scratch.append(_lib.bi_scratch_bytes(_ffi.addressof(struct)))
         self._struct = _ffi.new("bi_plan *")
         self.arena_bytes = self._place(scratch)
@@ -79,8 +83,7 @@ class NativeExecutor:
     @property
     def kernels(self) -> tuple[str, ...]:
         """See :attr:`bitinfer.backends.base.Executor.kernels`."""
-        names = (_lib.bi_kernel_isa(step.kernel) for step in self._steps)
-        return tuple(_ffi.string(name).decode() for name in names)
+        return tuple(kernel_name(step.kernel) for step in self._steps)
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """See :meth:`bitinfer.backends.base.Executor.run`."""
@@ -186,7 +189,6 @@ class NativeExecutor:
                 self._set_activation(struct, step.activation)
         if isinstance(step, steps.Layer):
             struct.weight_type = _WEIGHT_TYPES[step.weight.dtype.type]
-            struct.weight = self._weight(struct, step.weight)
 
     def _set_epilogue(self, struct: Any, e: steps.Epilogue) -> None:
         struct.alpha = self._keep("float *", e.alpha)

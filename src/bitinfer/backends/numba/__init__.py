@@ -25,9 +25,9 @@ class NumbaBackend:
     def __init__(self) -> None:
         import numba  # noqa: F401 - says at once whether it is there
 
-    def kernels(self) -> dict[str, str]:
+    def kernels(self) -> dict[str, tuple[str, ...]]:
         """Return which kernel serves each operation: compiled loops, for all."""
-        return dict.fromkeys(OPERATIONS.values(), "numba")
+        return dict.fromkeys(OPERATIONS.values(), ("numba",))
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Return an executor of ``plan``; the loops it needs are compiled or loaded now.

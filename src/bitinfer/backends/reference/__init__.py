@@ -34,9 +34,9 @@ class ReferenceBackend:
     name = "reference"
     label = "reference"
 
-    def kernels(self) -> dict[str, str]:
+    def kernels(self) -> dict[str, tuple[str, ...]]:
         """Return which kernel serves each operation: NumPy, for all."""
-        return dict.fromkeys(OPERATIONS.values(), "numpy")
+        return dict.fromkeys(OPERATIONS.values(), ("numpy",))
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Return an executor of ``plan``.  NumPy does the work, whatever ``threads`` says."""
