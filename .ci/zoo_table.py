@@ -8,8 +8,7 @@ import numpy as np
 
 from bitinfer import zoo
 from bitinfer.bits import Floats
-from bitinfer.graph import infer, nodes
-from bitinfer.graph.shapes import operations
+from bitinfer.graph import infer, nodes, operations
 
 HEAD = """\
 | name | paper | input | binary weights | other numbers | binary MACs | other MACs |

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import oracle
 from bitinfer import backends
 from bitinfer.backends import Backend, Executor
-from bitinfer.graph import Graph, GraphBuilder, Value, infer, nodes
+from bitinfer.graph import Graph, GraphBuilder, Value, check, infer, nodes
 from bitinfer.plan import Buffer, Plan, Step, lower
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ def run_graph(
     backend: Backend, graph: Graph, tensors: Mapping[str, Array], x: Array
 ) -> dict[str, Array]:
     """Run a batch and return the outputs by name."""
-    plan = lower(graph, tensors)
+    plan = lower(check(graph, tensors))
     kind = plan.buffers[plan.input].kind
     outputs = run_executor(bind(backend, plan), plan, x.astype(DTYPES[kind]))
     return dict(zip(plan.output_names, outputs, strict=True))

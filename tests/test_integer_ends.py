@@ -32,7 +32,7 @@ def network(groups: int = 1) -> Model:
 
 
 def run(model: Model, pixels: Any, table: Any = None) -> list[Any]:
-    plan = lower(model.graph, model.tensors, table)
+    plan = lower(model.checked, table)
     results = [np.empty((1, *plan.buffers[b].shape), np.float32) for b in plan.outputs]
     select("reference").bind(plan).run(pixels[None], results)
     return [result[0] for result in results]

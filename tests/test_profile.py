@@ -14,7 +14,7 @@ from bitinfer import modelfile
 from bitinfer.backends import clock_hz, kernels, select
 from bitinfer.backends.base import DTYPES
 from bitinfer.errors import ShapeError
-from bitinfer.graph import GraphBuilder, operations
+from bitinfer.graph import GraphBuilder, check, operations
 from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.plan.cost import macs, place_buffers
@@ -134,7 +134,7 @@ def test_running_into_an_array_allocates_nothing_that_stays(
 def test_a_bound_call_reads_and_writes_its_arrays(
     backend_name: str, rng: np.random.Generator
 ) -> None:
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     executor = select(backend_name).bind(plan)
 
     def room() -> list[np.ndarray]:
@@ -151,7 +151,7 @@ def test_a_bound_call_reads_and_writes_its_arrays(
 
 
 def test_a_bound_call_keeps_what_it_needs(vectors: Model, rng: np.random.Generator) -> None:
-    plan = lower(vectors.graph, vectors.tensors)
+    plan = lower(vectors.checked)
     x = rng.standard_normal((1, 70)).astype(np.float32)
     outputs = [np.zeros((1, 70), np.float32)]
     select().bind(plan).run(x, outputs)
@@ -210,7 +210,7 @@ def test_a_profile_wants_samples_and_rounds(vectors: Model) -> None:
 
 def test_multiplications_are_those_of_the_nodes() -> None:
     graph, tensors = every_node()
-    model, plan = Model(graph, tensors), lower(graph, tensors)
+    model, plan = Model(graph, tensors), lower(check(graph, tensors))
     nodes = {node.name: node for node in graph.nodes}
     counted = 0
     for step in plan.steps:
@@ -222,7 +222,7 @@ def test_multiplications_are_those_of_the_nodes() -> None:
 
 
 def test_inner_buffers_fill_an_arena_that_is_no_larger_than_they_are() -> None:
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     places, total = place_buffers(plan)
     assert set(places) == set(plan.lifetimes())
     sizes = [plan.buffers[b].size_bytes for b in places]

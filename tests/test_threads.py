@@ -16,7 +16,7 @@ from bitinfer.backends import resolve_threads, select, usable_cpus
 from bitinfer.backends.base import DTYPES
 from bitinfer.bits import pack
 from bitinfer.errors import BackendError
-from bitinfer.graph import GraphBuilder
+from bitinfer.graph import GraphBuilder, check
 from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.session import Session
@@ -177,7 +177,7 @@ def test_threads_change_no_bit(
 
 
 def test_threads_change_no_bit_of_any_operation(native_name: str, rng: np.random.Generator) -> None:
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     x = rng.standard_normal((1, 9, 8, 3)).astype(np.float32)
 
     def run(threads: int, parts: int) -> list[bytes]:

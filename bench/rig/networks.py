@@ -15,7 +15,7 @@ import numpy as np
 
 from bitinfer import zoo
 from bitinfer.graph import nodes
-from bitinfer.graph.shapes import operations
+from bitinfer.graph.checked import layer_operations
 from bitinfer.model import Model, Preprocessing
 from rig.engines.onnx_models import Models
 from rig.layers import Array
@@ -88,11 +88,7 @@ def network(name: str, seed: int = 0) -> tuple[Model, FloatTwin]:
 
 def macs(model: Model) -> int:
     """Return the multiply-accumulates of all layers, padded taps included."""
-    return sum(
-        operations(node, model.values, model.tensors)
-        for node in model.graph.nodes
-        if isinstance(node, nodes.Layer)
-    )
+    return layer_operations(model.checked)
 
 
 def pixels(model: Model, seed: int = 0) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from bitinfer.backends import select
 from bitinfer.bits import BitTensor, Floats
 from bitinfer.errors import ShapeError
+from bitinfer.graph import check
 from bitinfer.graph.builder import GraphBuilder, PaddingLike, PairLike, as_padding, as_pair
 from bitinfer.plan import lower
 
@@ -99,8 +100,7 @@ def _as_array(x: Signs) -> NDArray[Any]:
 
 
 def _run(b: GraphBuilder, output: str, x: NDArray[Any], rank: int, backend: str) -> Floats:
-    graph, tensors = b.build(output)
-    plan = lower(graph, tensors)
+    plan = lower(check(*b.build(output)))
     if x.dtype.kind not in "biuf":
         raise ShapeError(f"{b.name}: x is {x.dtype}, wanted real numbers")
     with np.errstate(over="ignore", under="ignore"):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from bitinfer import numerics
 from bitinfer.errors import GraphError, ShapeError
 from bitinfer.files import one_line
+from bitinfer.graph import CheckedGraph, Value, check
 from bitinfer.graph.nodes import Graph, Layer, Record
-from bitinfer.graph.shapes import Value, infer
 
 MAX_LABELS = 1 << 16
 MAX_NAME_LENGTH = 256
@@ -77,8 +77,8 @@ class Model:
     sha256: str = ""
 
     @functools.cached_property
-    def values(self) -> dict[str, Value]:
-        """Kind and shape of every value.  The first use checks the whole model.
+    def checked(self) -> CheckedGraph:
+        """The network, once the whole model has been checked: at the first use, and only then.
 
         Raises:
             GraphError, ShapeError: the parts of the model do not fit together.
@@ -88,14 +88,19 @@ class Model:
                 raise GraphError(
                     f"node {one_line(node.name)}: an epilogue is made by passes, not stored"
                 )
-        values = infer(self.graph, self.tensors)
-        _check_names(self, values)
-        classes = math.prod(values[self.graph.outputs[0]].shape)
+        checked = check(self.graph, self.tensors)
+        _check_names(self, checked.values)
+        classes = math.prod(checked.values[self.graph.outputs[0]].shape)
         if self.labels and len(self.labels) != classes:
             raise ShapeError(f"{len(self.labels)} labels for an output of {classes} classes")
         if self.preprocessing is not None:
             _check_preprocessing(self.preprocessing, self.graph.input.shape)
-        return values
+        return checked
+
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """Kind and shape of every value."""
+        return self.checked.values
 
 
 def _check_names(model: Model, values: Mapping[str, Value]) -> None:

@@ -88,7 +88,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> str:
 
 def to_bytes(model: Model) -> bytes:
     """Return the bytes of the model file.  Raises GraphError or ShapeError where parts misfit."""
-    _ = model.values
+    _ = model.checked
     header = _Header(
         sha256=_BLANK_DIGEST,
         format_version=FORMAT_VERSION,
@@ -170,7 +170,7 @@ def from_bytes(data: bytes) -> Model:
         sha256=digest,
     )
     try:
-        _ = model.values
+        _ = model.checked
     except (GraphError, ShapeError) as error:
         raise ModelFileError(one_line(error, 300)) from error
     return model

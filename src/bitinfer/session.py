@@ -101,7 +101,7 @@ class Session:
         skip_passes: Collection[str] = (),
     ) -> None:
         self.model = model
-        self._network = passes.optimise(model.graph, model.tensors, skip_passes)
+        self._network = passes.optimise(model.checked, skip_passes)
         self.path: Path | None = None
         """Where the model was loaded from, if it was."""
         self.threads = resolve_threads(threads)
@@ -285,7 +285,7 @@ class Session:
                     "pixels; pass the network's input as float32"
                 )
             table = numerics.normalization_table(p.scale, p.mean, p.std)
-        plan = lower(*self._network, table)
+        plan = lower(self._network, table)
         # Of two threads that come here at once, both get the first one's.
         return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
 

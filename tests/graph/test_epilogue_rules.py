@@ -1,4 +1,4 @@
-"""graph/rules.py: what an epilogue makes of a layer's value, and what it cannot be."""
+"""graph/nodes/layers.py: what an epilogue makes of a layer's value, and what it cannot be."""
 
 from __future__ import annotations
 

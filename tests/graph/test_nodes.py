@@ -45,8 +45,8 @@ EXAMPLES: dict[str, Node] = {
 """One node of every type, by its name in files."""
 
 READS = {
-    "conv2d": (("x",), ("w", "a", "b", "o")),
-    "dense": (("x",), ("w", "a", "b")),
+    "conv2d": (("x",), ("w", "b", "a", "o")),
+    "dense": (("x",), ("w", "b", "a")),
     "bconv2d": (("x", "m"), ("w", "a", "b")),
     "bdense": (("x", "m"), ("w", "a", "b")),
     "batch_norm": (("x",), ("m", "v", "g", "b")),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bitinfer import bits, zoo
 from bitinfer.backends import Backend
-from bitinfer.graph import Graph, nodes
+from bitinfer.graph import Graph, check, nodes
 from bitinfer.plan import lower
 from harness import run_executor
 
@@ -65,7 +65,7 @@ def plan_values(
     backend: Backend, graph: Graph, tensors: Mapping[str, Array], x: Array
 ) -> dict[str, Array]:
     """Return every value of one sample as the backend has it; signs as -1.0 and +1.0."""
-    plan = lower(graph, tensors)
+    plan = lower(check(graph, tensors))
     targets = {step.name: step.target for step in plan.steps}
     outputs = tuple(dict.fromkeys(targets.values()))
     whole = dataclasses.replace(plan, outputs=outputs, output_names=tuple(targets))

@@ -59,11 +59,9 @@ def make_input(session: Session, image: str | None, *, as_float: bool) -> tuple[
 
 def total_macs(session: Session) -> int:
     """Return the multiply-accumulates of one sample."""
-    from bitinfer.plan import lower
-    from bitinfer.plan.cost import macs
+    from bitinfer.graph.checked import layer_operations
 
-    plan = lower(session.model.graph, session.model.tensors)
-    return sum(macs(step, plan) for step in plan.steps)
+    return layer_operations(session.model.checked)
 
 
 def check_output(session: Session, sample: NDArray[np.float32 | np.uint8]) -> None:

@@ -97,7 +97,7 @@ def _arena_bytes(model: Model) -> int:
     from bitinfer.plan import lower
     from bitinfer.plan.cost import place_buffers
 
-    return place_buffers(lower(*passes.optimise(model.graph, model.tensors)))[1]
+    return place_buffers(lower(passes.optimise(model.checked)))[1]
 
 
 def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:
@@ -132,22 +132,21 @@ def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, A
 def _describe_passes(model: Model) -> Optimised:
     """Run the passes one after the other; return what each left, and the layers at the end."""
     from bitinfer.documents import models
-    from bitinfer.graph import infer, passes
+    from bitinfer.graph import passes
 
-    graph, tensors = model.graph, dict(model.tensors)
+    checked = model.checked
     counts = []
     for function in passes.PASSES:
-        before = len(graph.nodes)
-        graph, tensors = function(graph, tensors)
-        counts.append(
-            models.PassInfo(name=function.__name__, before=before, after=len(graph.nodes))
-        )
-    values = infer(graph, tensors)
+        before = len(checked.graph.nodes)
+        checked = function(checked)
+        after = len(checked.graph.nodes)
+        counts.append(models.PassInfo(name=function.__name__, before=before, after=after))
     layers = tuple(
         models.FusedLayerInfo(
-            **_describe_layer(node, values, tensors), epilogue=tuple(_describe_epilogue(node))
+            **_describe_layer(node, checked.values, checked.tensors),
+            epilogue=tuple(_describe_epilogue(node)),
         )
-        for node in graph.nodes
+        for node in checked.graph.nodes
     )
     return models.Optimised(passes=tuple(counts), layers=layers)
 

@@ -1,7 +1,17 @@
-"""What a network is: nodes, shapes, and a builder.  Never runs one."""
+"""What a network is: nodes, the check that they fit together, and a builder.  Never runs one."""
 
 from bitinfer.graph.builder import GraphBuilder
+from bitinfer.graph.checked import CheckedGraph, check, infer, operations
+from bitinfer.graph.checks import Value
 from bitinfer.graph.nodes import Graph, Node
-from bitinfer.graph.shapes import Value, infer, operations
 
-__all__ = ["Graph", "GraphBuilder", "Node", "Value", "infer", "operations"]
+__all__ = [
+    "CheckedGraph",
+    "Graph",
+    "GraphBuilder",
+    "Node",
+    "Value",
+    "check",
+    "infer",
+    "operations",
+]

@@ -13,8 +13,8 @@ from bitinfer import bits
 from bitinfer.bits import BitTensor
 from bitinfer.errors import ShapeError
 from bitinfer.graph import nodes
+from bitinfer.graph.checked import check
 from bitinfer.graph.nodes import Graph, Padding, Pair
-from bitinfer.graph.shapes import infer
 
 PairLike = int | Pair
 PaddingLike = int | Pair | Padding
@@ -83,10 +83,10 @@ class GraphBuilder:
         """Return the checked graph and its tensors.
 
         Raises:
-            GraphError, ShapeError: the parts do not fit together (shapes.infer).
+            GraphError, ShapeError: the parts do not fit together (checked.check).
         """
         graph = Graph(self.name, self._input, tuple(self._nodes), outputs)
-        infer(graph, self.tensors)
+        check(graph, self.tensors)
         return graph, self.tensors
 
     def conv2d(

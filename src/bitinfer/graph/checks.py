@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from bitinfer.bits import has_stray_bits, words_for
 from bitinfer.errors import GraphError, ShapeError
-from bitinfer.graph.nodes import Padding, Pair
 
 Tensors = Mapping[str, NDArray[Any]]
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]
 Kind = Literal["float", "sign", "uint8", "int8"]
 
 MAX_EXTENT = 1 << 14
@@ -38,6 +39,9 @@ MAX_NODES = 1 << 11
 MAX_READS = 1 << 13
 """Largest number of inputs of all nodes together: a plan has a step for each part of a concat."""
 
+LARGEST: dict[Kind, int] = {"sign": 1, "uint8": 255, "int8": 128}
+"""Largest magnitude of an element, of the kinds that have sums of integers."""
+
 _SUMMED = 1 << 20
 """Weights whose magnitudes are summed at a time."""
 
@@ -53,6 +57,34 @@ class Value:
     def is_integer(self) -> bool:
         """Whether the elements are uint8 or int8."""
         return self.kind in ("uint8", "int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a node is checked against: the values so far, and the tensors.
+
+    The elements of a tensor in ``checked`` are not read again; its type and shape always are.
+    """
+
+    values: Mapping[str, Value]
+    tensors: Tensors
+    checked: Container[str] = frozenset()
+    sums: dict[str, NDArray[np.int64]] = dataclasses.field(default_factory=dict)
+    """What :meth:`row_sums` has found so far."""
+
+    def is_new(self, *names: str | None) -> bool:
+        """Tell whether the elements of one of these tensors have not been checked."""
+        return any(name is not None and name not in self.checked for name in names)
+
+    def tensor(self, name: str | None) -> Any:
+        """Return a tensor, or None."""
+        return None if name is None else self.tensors[name]
+
+    def row_sums(self, name: str) -> NDArray[np.int64]:
+        """Return the sum of the magnitudes of an integer weight, for every output (Cout,)."""
+        if name not in self.sums:
+            self.sums[name] = _row_sums(self.tensors[name])
+        return self.sums[name]
 
 
 def window_output(
@@ -102,80 +134,101 @@ def check_padded(shape: tuple[int, ...], padding: Padding) -> None:
         raise ShapeError(f"the padded map takes over {MAX_VALUE_BYTES} bytes")
 
 
-def check_signs(name: str, weight: NDArray[Any], leading: tuple[int, ...], length: int) -> None:
+def check_signs(known: Known, name: str, leading: tuple[int, ...], length: int) -> None:
     """Refuse a weight that is not packed signs (*leading, words_for(length))."""
-    wanted = (*leading, words_for(length))
+    weight, wanted = known.tensors[name], (*leading, words_for(length))
     if weight.dtype != np.uint64 or weight.shape != wanted or 0 in wanted:
         raise ShapeError(
             f"weight {name!r} is {weight.dtype} of shape {weight.shape}, wanted uint64 of shape "
             f"{wanted} for {length} signs"
         )
-    if has_stray_bits(weight, length):
+    if known.is_new(name) and has_stray_bits(weight, length):
         raise ShapeError(f"weight {name!r} has bits set past its {length} signs")
 
 
-def check_numbers(name: str, weight: NDArray[Any], shape: tuple[int, ...]) -> None:
+def check_numbers(known: Known, name: str, shape: tuple[int, ...]) -> None:
     """Refuse a weight that is not finite float32, int16 or int8 of ``shape``."""
+    weight = known.tensors[name]
     if weight.dtype not in (np.float32, np.int16, np.int8) or weight.shape != shape or 0 in shape:
         raise ShapeError(
             f"tensor {name!r} is {weight.dtype} of shape {weight.shape}, wanted float32, int16 or "
             f"int8 of {shape}"
         )
-    if not np.isfinite(weight).all():
-        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
+    _check_finite(known, name)
 
 
-def check_sums(name: str, weight: NDArray[Any], length: int, kind: Kind) -> None:
+def check_sums(known: Known, name: str, length: int, kind: Kind) -> None:
     """Refuse weights whose integer sums with a uint8 or int8 value could exceed 32 bits."""
-    largest = length if weight.dtype == np.uint64 else max(_row_sums(weight))
-    if largest * (255 if kind == "uint8" else 128) > MAX_SUM:
+    if known.is_new(name) and largest_sum(known, name, length) * LARGEST[kind] > MAX_SUM:
         raise ShapeError(f"weight {name!r}: sums with {kind} values may exceed {MAX_SUM}")
 
 
-def check_offset(
-    weight: NDArray[Any], length: int, offset: NDArray[Any], alpha: NDArray[Any] | None
-) -> None:
+def check_offset(known: Known, weight: str, length: int, offset: str, alpha: str | None) -> None:
     """Refuse an offset whose share of a result, ``alpha * sum(weight * offset)``, is no float32.
 
-    ``length``: the channels of a group.
+    ``length``: the products of a sum.
     """
-    taps = math.prod(weight.shape[1:-1]) * length
-    sums = [taps] if weight.dtype == np.uint64 else _row_sums(weight)
-    scale = 1.0 if alpha is None else float(np.abs(alpha).max())
-    if max(sums) * float(np.abs(offset).max()) * scale > float(np.finfo(np.float32).max) / 2:
+    if not known.is_new(weight, offset, alpha):
+        return
+    scale = 1.0 if alpha is None else float(np.abs(known.tensors[alpha]).max())
+    share = largest_sum(known, weight, length) * float(np.abs(known.tensors[offset]).max())
+    if share * scale > float(np.finfo(np.float32).max) / 2:
         raise ShapeError("the offset times the weights is too large for float32")
 
 
-def _row_sums(weight: NDArray[Any]) -> Iterator[int]:
-    """Yield the largest sum of |weight| of an output, some outputs at a time: int64 takes room."""
+def largest_sum(known: Known, weight: str, length: int) -> int:
+    """Return the largest sum of the magnitudes of an output's ``length`` weights."""
+    is_signs = known.tensors[weight].dtype == np.uint64
+    return length if is_signs else int(known.row_sums(weight).max())
+
+
+def _row_sums(weight: NDArray[Any]) -> NDArray[np.int64]:
+    """Sum the magnitudes of some outputs at a time: int64 takes room."""
     rows = weight.reshape(len(weight), -1)
     at_a_time = max(1, _SUMMED // rows.shape[1])
+    sums = np.empty(len(rows), np.int64)
     for first in range(0, len(rows), at_a_time):
         part = rows[first : first + at_a_time].astype(np.int64)
-        yield int(np.abs(part).sum(axis=1).max())
+        sums[first : first + at_a_time] = np.abs(part).sum(axis=1)
+    return sums
 
 
-def check_floats(
-    tensors: Tensors, name: str | None, shape: tuple[int, ...], dtype: type = np.float32
-) -> None:
-    """Refuse a tensor, if there is one, that is not finite numbers of ``dtype`` and ``shape``."""
+def check_channels(known: Known, name: str | None, channels: int, dtype: type = np.float32) -> None:
+    """Refuse a tensor, if there is one, that is not a finite number of ``dtype`` per channel.
+
+    A uint8 is a flag: 0 or 1.
+    """
     if name is None:
         return
-    tensor = tensors[name]
-    if tensor.dtype != dtype or tensor.shape != shape or 0 in shape:
+    tensor = known.tensors[name]
+    if tensor.dtype != dtype or tensor.shape != (channels,) or not channels:
         raise ShapeError(
             f"tensor {name!r} is {tensor.dtype} of shape {tensor.shape}, wanted "
-            f"{np.dtype(dtype)} of {shape}"
+            f"{np.dtype(dtype)} of {(channels,)}"
         )
-    if not np.isfinite(tensor).all():
-        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
-
-
-def check_flags(tensors: Tensors, name: str | None, shape: tuple[int, ...]) -> None:
-    """Refuse a tensor, if there is one, that is not uint8 of ``shape``, each 0 or 1."""
-    check_floats(tensors, name, shape, np.uint8)
-    if name is not None and (tensors[name] > 1).any():
+    _check_finite(known, name)
+    if dtype is np.uint8 and known.is_new(name) and (tensor > 1).any():
         raise ShapeError(f"tensor {name!r} holds other numbers than 0 and 1")
+
+
+def check_thresholds(known: Known, name: str, channels: int) -> None:
+    """Refuse a tensor that is not a float32 per channel; infinities are thresholds, NaN is not."""
+    tensor = known.tensors[name]
+    if (
+        tensor.dtype != np.float32
+        or tensor.shape != (channels,)
+        or (known.is_new(name) and np.isnan(tensor).any())
+    ):
+        raise ShapeError(
+            f"threshold {name!r} is {tensor.dtype} of shape {tensor.shape}, wanted float32 of "
+            f"{(channels,)}, without NaN"
+        )
+
+
+def _check_finite(known: Known, name: str) -> None:
+    tensor = known.tensors[name]
+    if tensor.dtype == np.float32 and known.is_new(name) and not np.isfinite(tensor).all():
+        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
 
 
 def check_reduction(length: int) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bitinfer import numerics
 from bitinfer.bits import Floats
-from bitinfer.graph import nodes
+from bitinfer.graph import CheckedGraph, Value, nodes
+from bitinfer.graph.checks import Tensors
 from bitinfer.graph.nodes import Graph, Node, as_activation, node_inputs, node_values
-from bitinfer.graph.shapes import Tensors, Value, infer
 from bitinfer.plan import steps
 from bitinfer.plan.steps import Activation, Buffer, BufferKind, Epilogue, Plan, Step, Window
 
@@ -22,17 +23,15 @@ _KINDS: dict[str, BufferKind] = {
 }
 
 
-def lower(graph: Graph, tensors: Tensors, pixel_table: Floats | None = None) -> Plan:
+def lower(checked: CheckedGraph, pixel_table: Floats | None = None) -> Plan:
     """Return the plan of one sample.
 
     ``pixel_table`` (256, C), if given, makes the input pixels (uint8) instead of float, normalised
     through the table (numerics.normalization_table): by the first layer itself, where only float
     convolutions read the input.
-
-    Raises:
-        GraphError, ShapeError: the graph and its tensors do not fit together.
     """
-    lowering = _Lowering(infer(graph, tensors), tensors)
+    graph = checked.graph
+    lowering = _Lowering(checked.values, checked.tensors)
     first = lowering.add_input(graph, pixel_table)
     for node in graph.nodes:
         lowering.add(node)
@@ -48,7 +47,7 @@ def lower(graph: Graph, tensors: Tensors, pixel_table: Floats | None = None) -> 
 class _Lowering:
     """A plan under construction; ``places`` says which buffer holds which value."""
 
-    def __init__(self, values: dict[str, Value], tensors: Tensors) -> None:
+    def __init__(self, values: Mapping[str, Value], tensors: Tensors) -> None:
         self.values = values
         self.tensors = tensors
         self.buffers: list[Buffer] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,25 +10,42 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors, Value
-from bitinfer.graph.nodes import Graph, Node, node_inputs, node_tensors, node_values
-from bitinfer.graph.shapes import infer
+from bitinfer.graph.checked import CheckedGraph, infer_node
+from bitinfer.graph.checks import Known, Value
+from bitinfer.graph.nodes import (
+    Graph,
+    Node,
+    node_inputs,
+    node_tensors,
+    node_values,
+    reading_instead,
+)
 
 
 class Draft:
-    """The nodes of a graph, for a pass to remove, insert and replace."""
+    """The nodes of a checked graph, for a pass to remove, insert and replace.
 
-    def __init__(self, graph: Graph, tensors: Tensors) -> None:
-        self.graph = graph
-        self.tensors: dict[str, NDArray[Any]] = dict(tensors)
-        self.values: dict[str, Value] = infer(graph, tensors)
+    Nodes that are inserted are checked, and the tensors that were made for them; all others are
+    known to fit.
+    """
+
+    def __init__(self, checked: CheckedGraph) -> None:
+        self.graph = checked.graph
+        self.tensors: dict[str, NDArray[Any]] = dict(checked.tensors)
+        self._values = dict(checked.values)
+        self._lineage = dict(checked.lineage)
+        self._dropped = list(checked.dropped)
+        self._known = Known(
+            self._values, self.tensors, frozenset(checked.tensors), dict(checked.row_sums)
+        )
         self._nodes: dict[str, Node] = {}
         self._ranks: dict[str, float] = {}
         self._makers: dict[str, str] = {}
         self._readers: dict[str, dict[str, None]] = {}
-        for rank, node in enumerate(graph.nodes):
-            self.insert(node, rank)
+        for rank, node in enumerate(checked.graph.nodes):
+            self._put(node, rank)
+        self._unchecked: set[str] = set()
+        """Nodes whose values are not known, or not for what they read now."""
 
     def nodes(self, *, backwards: bool = False) -> Iterator[Node]:
         """Yield the nodes in order of execution, or the other way.
@@ -52,19 +70,27 @@ class Draft:
         """Return the nodes that read a value."""
         return [self._nodes[name] for name in self._readers.get(value, ())]
 
+    def value(self, name: str) -> Value:
+        """Return kind and shape of a value, as the nodes are now."""
+        self._settle()
+        return self._values[name]
+
     def is_output(self, value: str) -> bool:
         """Tell whether the graph hands the value out."""
         return value in self.graph.outputs
 
     def only_reader(self, value: str) -> Node | None:
         """Return the one node that reads the value, if nobody else wants it."""
-        readers = self.readers(value)
-        return readers[0] if len(readers) == 1 and not self.is_output(value) else None
+        readers = self._readers.get(value, ())
+        if len(readers) != 1 or self.is_output(value):
+            return None
+        return self._nodes[next(iter(readers))]
 
     def remove(self, *nodes: Node) -> None:
-        """Take nodes out; their readers, if any, are left without input."""
+        """Take nodes out, to be inserted again under the same names, changed or elsewhere."""
         for node in nodes:
             del self._nodes[node.name], self._ranks[node.name]
+            self._unchecked.discard(node.name)
             for value in node_values(node):
                 del self._makers[value]
             for value in node_inputs(node):
@@ -73,27 +99,29 @@ class Draft:
     def insert(self, node: Node, rank: float) -> None:
         """Put a node in at a place in the order of execution."""
         assert node.name not in self._nodes
-        self._nodes[node.name] = node
-        self._ranks[node.name] = rank
-        for value in node_values(node):
-            self._makers[value] = node.name
-        for value in node_inputs(node):
-            self._readers.setdefault(value, {})[node.name] = None
+        self._put(node, rank)
+        self._unchecked.add(node.name)
 
     def replace(self, old: tuple[Node, ...], new: Node) -> None:
-        """Put one node in the place of the last of several, whose value it makes.
+        """Put one node, which stands for several, in the place of the last, whose value it makes.
 
         It keeps its name if that is free now, unless the graph hands the value out under the name
         of the last.
         """
         rank, last = self.rank(old[-1]), old[-1].name
-        value = self.values[last]
         self.remove(*old)
         if self.is_output(last):
             new = msgspec.structs.replace(new, name=last)
+        stands_for = [self._lineage.pop(value) for node in old for value in node_values(node)]
+        self._lineage[new.name] = tuple(name for names in stands_for for name in names)
         self.insert(new, rank)
-        self.values[new.name] = value
         self.read_instead(last, new.name)
+
+    def drop(self, node: Node) -> None:
+        """Take out a node that changes nothing; its readers read its input."""
+        self.read_instead(node.name, node.input)
+        self.remove(node)
+        self._drop(node)
 
     def read_instead(self, old: str, new: str) -> None:
         """Let whoever reads the value ``old`` read the value ``new``."""
@@ -102,7 +130,7 @@ class Draft:
         for reader in self.readers(old):
             rank = self.rank(reader)
             self.remove(reader)
-            self.insert(_reading(reader, old, new), rank)
+            self.insert(reading_instead(reader, old, new), rank)
 
     def keep(self, name: str, tensor: NDArray[Any]) -> str:
         """Add a tensor under a name that is free; return the name."""
@@ -115,30 +143,62 @@ class Draft:
 
     def tensor(self, name: str | None) -> Any:
         """Return a tensor, or None."""
-        return None if name is None else self.tensors[name]
+        return self._known.tensor(name)
 
-    def finish(self) -> tuple[Graph, dict[str, NDArray[Any]]]:
-        """Return the graph, without the nodes that nobody reads, and the tensors that it uses."""
+    def row_sums(self, name: str) -> NDArray[np.int64]:
+        """Return the sum of the magnitudes of an integer weight, for every output (Cout,)."""
+        return self._known.row_sums(name)
+
+    def finish(self) -> CheckedGraph:
+        """Return the graph without the nodes that nobody reads, and the tensors that it uses."""
+        self._settle()
         kept: list[Node] = []
         wanted = set(self.graph.outputs)
         for node in self.nodes(backwards=True):
             if wanted.intersection(node_values(node)):
                 kept.append(node)
                 wanted.update(node_inputs(node))
+            else:
+                self._drop(node)
         kept.reverse()
-        used = {name for node in kept for name in node_tensors(node)}
         graph = Graph(self.graph.name, self.graph.input, tuple(kept), self.graph.outputs)
-        return graph, {name: t for name, t in self.tensors.items() if name in used}
+        names = [value for node in kept for value in node_values(node)]
+        return CheckedGraph(
+            graph,
+            tensors={name: self.tensors[name] for node in kept for name in node_tensors(node)},
+            values={name: self._values[name] for name in (graph.input.name, *names)},
+            lineage={name: self._lineage[name] for name in names},
+            dropped=tuple(self._dropped),
+            row_sums=self._known.sums,
+        )
 
+    def _put(self, node: Node, rank: float) -> None:
+        self._nodes[node.name] = node
+        self._ranks[node.name] = rank
+        for value in node_values(node):
+            self._makers[value] = node.name
+        for value in node_inputs(node):
+            self._readers.setdefault(value, {})[node.name] = None
 
-def _reading(node: Node, old: str, new: str) -> Node:
-    """Return the node, reading the value ``new`` wherever it read ``old``."""
-    # What BatchNorm calls beta is a tensor.
-    names = ("input", "other") if isinstance(node, nodes.BatchNorm) else ("input", "other", "beta")
-    fields: dict[str, Any] = {name: new for name in names if getattr(node, name, None) == old}
-    if isinstance(node, nodes.Concat):
-        fields["others"] = tuple(new if name == old else name for name in node.others)
-    epilogue = node.epilogue if isinstance(node, nodes.Layer) else None
-    if epilogue is not None and epilogue.residual == old:
-        fields["epilogue"] = msgspec.structs.replace(epilogue, residual=new)
-    return msgspec.structs.replace(node, **fields)
+    def _drop(self, node: Node) -> None:
+        for value in node_values(node):
+            self._dropped.extend(self._lineage.pop(value))
+
+    def _settle(self) -> None:
+        """Check the nodes that have come since, in order, and those that read what they change."""
+        waiting = [(self._ranks[name], name) for name in self._unchecked]
+        heapq.heapify(waiting)
+        while waiting:
+            _, name = heapq.heappop(waiting)
+            if name not in self._unchecked:
+                continue
+            self._unchecked.remove(name)
+            node = self._nodes[name]
+            made = infer_node(node, self._known)
+            for value, found in zip(node_values(node), made, strict=True):
+                if self._values.get(value) == found:
+                    continue
+                self._values[value] = found
+                for reader in self._readers.get(value, ()):
+                    self._unchecked.add(reader)
+                    heapq.heappush(waiting, (self._ranks[reader], reader))

@@ -12,25 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors, Value
-from bitinfer.graph.nodes import Epilogue, Graph, Layer, Node, as_activation
-from bitinfer.graph.passes.chains import norm_affine
+from bitinfer.graph.checked import CheckedGraph
+from bitinfer.graph.checks import Value
+from bitinfer.graph.nodes import Epilogue, Layer, Node, as_activation
 from bitinfer.graph.passes.draft import Draft
 
 Array = NDArray[Any]
-Rewritten = tuple[Graph, dict[str, Array]]
 
 replace = msgspec.structs.replace
 
 
-def fold_batch_norm(graph: Graph, tensors: Tensors) -> Rewritten:
+def fold_batch_norm(checked: CheckedGraph) -> CheckedGraph:
     """Fold BatchNorm into the scale and bias (of float weights: the weights) of the layer before.
 
     A ReLU between them becomes the smallest sum (``floor``): for a positive alpha,
     ``max(sum * alpha + bias, 0) * s + t = max(sum, -bias / alpha) * (alpha * s) + (bias * s + t)``.
     Results differ by rounding.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for norm in draft.nodes():
         if not isinstance(norm, nodes.BatchNorm):
             continue
@@ -48,18 +47,18 @@ def fold_batch_norm(graph: Graph, tensors: Tensors) -> Rewritten:
     return draft.finish()
 
 
-def fuse_residual(graph: Graph, tensors: Tensors) -> Rewritten:
+def fuse_residual(checked: CheckedGraph) -> CheckedGraph:
     """Add a second value of the same shape in the epilogue of the layer that it is added to.
 
     Of two layers, the binary one takes it, else the later one.  A ReLU between the layer and the
     addition becomes the smallest sum, as in :func:`fold_batch_norm`.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for add in draft.nodes():
         if not isinstance(add, nodes.Add):
             continue
-        shape = draft.values[add.input].shape
-        if add.input == add.other or draft.values[add.other] != Value("float", shape):
+        shape = draft.value(add.input).shape
+        if add.input == add.other or draft.value(add.other) != Value("float", shape):
             continue
         fused = [
             made
@@ -72,9 +71,9 @@ def fuse_residual(graph: Graph, tensors: Tensors) -> Rewritten:
     return draft.finish()
 
 
-def fuse_activation(graph: Graph, tensors: Tensors) -> Rewritten:
+def fuse_activation(checked: CheckedGraph) -> CheckedGraph:
     """Apply an activation in the epilogue of the layer before."""
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for node in draft.nodes():
         if not isinstance(node, nodes.ActivationNode):
             continue
@@ -88,12 +87,12 @@ def fuse_activation(graph: Graph, tensors: Tensors) -> Rewritten:
     return draft.finish()
 
 
-def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
+def fuse_signs(checked: CheckedGraph) -> CheckedGraph:
     """Pack signs in the epilogue of the layer whose result they are taken of.
 
     The floats are written too if others read them.  Of several signs the first is fused.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for sign in draft.nodes():
         if not isinstance(sign, nodes.Sign):
             continue
@@ -105,7 +104,7 @@ def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
             continue
         threshold = sign.threshold
         if threshold is None:
-            zeros = np.zeros(draft.values[layer.name].shape[-1], np.float32)
+            zeros = np.zeros(draft.value(layer.name).shape[-1], np.float32)
             threshold = draft.keep(f"{sign.name}.threshold", zeros)
         e = replace(e, threshold=threshold, flip=sign.flip)
         if draft.only_reader(layer.name) is sign:
@@ -117,14 +116,14 @@ def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
     return draft.finish()
 
 
-def fold_padding(graph: Graph, tensors: Tensors) -> Rewritten:
+def fold_padding(checked: CheckedGraph) -> CheckedGraph:
     """Let a convolution pad its input itself, where it pads with the same value or not at all."""
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for pad in draft.nodes():
         if not isinstance(pad, nodes.Pad2d):
             continue
         conv = draft.only_reader(pad.name)
-        kind = draft.values[pad.input].kind
+        kind = draft.value(pad.input).kind
         if isinstance(conv, nodes.Conv2d) and kind == "float" and pad.value == 0:
             folded = _with_padding(conv, pad)
         elif isinstance(conv, nodes.BinaryConv2d) and kind == "sign" and conv.input == pad.name:
@@ -148,7 +147,7 @@ def _with_norm(
     draft: Draft, layer: Layer, norm: nodes.BatchNorm, *, has_relu: bool
 ) -> Layer | None:
     """Return the layer with a BatchNorm, and a ReLU before it, folded in; None if it cannot be."""
-    scale, shift = norm_affine(draft, norm)
+    scale, shift = norm.affine(draft.tensors)
     if has_relu:
         floor = _floor_of_relu(draft, layer)
         if floor is None:
@@ -176,7 +175,7 @@ def _floor_of_relu(draft: Draft, layer: Layer) -> Array | None:
     if getattr(layer, "beta", None) is not None or getattr(layer, "offset", None) is not None:
         return None
     alpha, bias = draft.tensor(layer.alpha), draft.tensor(layer.bias)
-    channels = draft.values[layer.name].shape[-1]
+    channels = draft.value(layer.name).shape[-1]
     floor = np.zeros(channels, np.float32) if bias is None else -bias
     if alpha is not None:
         if not (alpha > 0).all():

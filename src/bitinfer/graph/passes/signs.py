@@ -10,48 +10,46 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors, Value
-from bitinfer.graph.nodes import Graph, Node
-from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of, monotone
+from bitinfer.graph.checked import CheckedGraph
+from bitinfer.graph.checks import LARGEST
+from bitinfer.graph.nodes import Node
+from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of
 from bitinfer.graph.passes.draft import Draft
 
 Array = NDArray[Any]
-Rewritten = tuple[Graph, dict[str, Array]]
 
 
-def sign_before_flatten(graph: Graph, tensors: Tensors) -> Rewritten:
+def sign_before_flatten(checked: CheckedGraph) -> CheckedGraph:
     """Take the signs of a map before it is flattened, where one threshold serves all elements.
 
     Bits are flattened instead of floats, and the sign may fold into the layer before.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for node in draft.nodes():
         if not isinstance(node, nodes.Sign) or node.threshold is not None or node.flip is not None:
             continue
         flatten = draft.maker(node.input)
         if not isinstance(flatten, nodes.Flatten) or draft.only_reader(flatten.name) is not node:
             continue
-        if draft.values[flatten.input].kind != "float":
+        if draft.value(flatten.input).kind != "float":
             continue
         first, last = draft.rank(flatten), draft.rank(node)
         draft.remove(flatten, node)
         draft.insert(msgspec.structs.replace(node, input=flatten.input), first)
         draft.read_instead(node.name, flatten.name)
-        draft.values[flatten.name] = draft.values[node.name]
-        draft.values[node.name] = Value("sign", draft.values[flatten.input].shape)
         draft.insert(msgspec.structs.replace(flatten, input=node.name), last)
     return draft.finish()
 
 
-def max_pool_after_sign(graph: Graph, tensors: Tensors) -> Rewritten:
+def max_pool_after_sign(checked: CheckedGraph) -> CheckedGraph:
     """Pool bits instead of floats: the sign of a maximum is the maximum of the signs.
 
     Between the pool and the sign there may be a chain that rises or falls with every element; in
     channels where it falls, the sign of the maximum is the minimum of the signs.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for pool in draft.nodes(backwards=True):  # of several pools in a row, the last goes first
-        if not isinstance(pool, nodes.MaxPool2d) or draft.values[pool.input].kind != "float":
+        if not isinstance(pool, nodes.MaxPool2d) or draft.value(pool.input).kind != "float":
             continue
         chain, sign = _chain_to_sign(draft, pool.name)
         if sign is None:
@@ -64,35 +62,30 @@ def max_pool_after_sign(graph: Graph, tensors: Tensors) -> Rewritten:
             draft.insert(msgspec.structs.replace(node, input=source), rank)
             source = node.name
         mask = draft.keep(f"{sign.name}.minimum", minimum) if minimum.any() else None
-        for node in chain:
-            draft.values[node.name] = draft.values[pool.input]
-        draft.values[pool.name] = draft.values[sign.name]
-        draft.values[sign.name] = Value("sign", draft.values[pool.input].shape)
         draft.insert(msgspec.structs.replace(sign, input=source), ranks[-2])
         draft.read_instead(sign.name, pool.name)
         draft.insert(msgspec.structs.replace(pool, input=sign.name, minimum=mask), ranks[-1])
     return draft.finish()
 
 
-def fold_signs(graph: Graph, tensors: Tensors) -> Rewritten:
+def fold_signs(checked: CheckedGraph) -> CheckedGraph:
     """Fold everything monotone between a value and its sign into one threshold per channel.
 
     Behind a layer with integer sums, whose scale and bias are part of the chain, the threshold is
     an integer and the layer writes bits.  Elsewhere it is a float32 number of the sign itself.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for sign in draft.nodes():
-        if not isinstance(sign, nodes.Sign) or draft.values[sign.input].kind != "float":
+        if not isinstance(sign, nodes.Sign) or draft.value(sign.input).kind != "float":
             continue
         chain: list[Node] = []
         source = draft.maker(sign.input)
-        while source is not None and monotone(draft, source):
+        while source is not None and source.is_monotone(draft.tensors):
             if draft.only_reader(source.name) is None:
                 break
             chain.insert(0, source)
             source = draft.maker(source.input)
-        is_alone = source is not None and draft.only_reader(source.name) is not None
-        if is_alone and _has_integer_sums(draft, source):
+        if source is not None and _can_compare_sums(draft, source):
             _compare_sums(draft, source, chain, sign)
         elif chain:
             _compare_floats(draft, chain, sign)
@@ -105,7 +98,7 @@ def _chain_to_sign(draft: Draft, value: str) -> tuple[list[Node], nodes.Sign | N
     while (reader := draft.only_reader(value)) is not None:
         if isinstance(reader, nodes.Sign):
             return chain, reader
-        if not monotone(draft, reader):
+        if not reader.is_monotone(draft.tensors):
             break
         chain.append(reader)
         value = reader.name
@@ -114,38 +107,31 @@ def _chain_to_sign(draft: Draft, value: str) -> tuple[list[Node], nodes.Sign | N
 
 def _is_falling(draft: Draft, chain: list[Node], sign: nodes.Sign) -> Array:
     """Return per channel (uint8) whether the sign falls as the element rises."""
-    falls = np.zeros(draft.values[sign.input].shape[-1], np.bool_)
+    falls = np.zeros(draft.value(sign.input).shape[-1], np.bool_)
     for node in chain:
-        if isinstance(node, nodes.BatchNorm) and node.gamma is not None:
-            falls ^= draft.tensor(node.gamma) < 0
+        of_node = node.falls(draft.tensors)
+        if of_node is not None:
+            falls ^= of_node
     if sign.flip is not None:
         falls ^= draft.tensor(sign.flip).astype(np.bool_)
     return falls.astype(np.uint8)
 
 
-def _has_integer_sums(draft: Draft, node: Node | None) -> bool:
-    """Tell whether a node is a layer whose result depends on an integer sum and nothing else."""
-    if not isinstance(node, nodes.Layer) or node.epilogue is not None:
-        return False
-    match node:
-        case nodes.BinaryConv2d() | nodes.BinaryDense():
-            return node.beta is None
-        case nodes.Conv2d():
-            return draft.values[node.input].is_integer and node.offset is None
-        case nodes.Dense():
-            return draft.values[node.input].is_integer
+def _can_compare_sums(draft: Draft, node: Node) -> bool:
+    """Tell whether only the sign depends on a node, which is a layer of integer sums."""
+    is_alone = draft.only_reader(node.name) is not None
+    return is_alone and nodes.has_integer_sums(node, draft.value(node.input))
 
 
 def _largest_sum(draft: Draft, node: nodes.Layer) -> Array:
     """Return the largest magnitude of the sums of every channel (C,) int64."""
-    source, weight = draft.values[node.input], draft.tensor(node.weight)
-    scale = {"sign": 1, "uint8": 255, "int8": 128}[source.kind]
+    source, weight = draft.value(node.input), draft.tensor(node.weight)
+    scale = LARGEST[source.kind]
     if weight.dtype == np.uint64:
         groups = getattr(node, "groups", 1)
         taps = int(np.prod(weight.shape[1:-1], dtype=np.int64))
         return np.full(len(weight), scale * taps * (source.shape[-1] // groups), np.int64)
-    magnitude = np.abs(weight.reshape(len(weight), -1).astype(np.int64))
-    return np.asarray(scale * magnitude.sum(axis=1))
+    return np.asarray(scale * draft.row_sums(node.weight))
 
 
 def _compare_sums(draft: Draft, layer: Any, chain: list[Node], sign: nodes.Sign) -> None:
@@ -164,7 +150,7 @@ def _compare_sums(draft: Draft, layer: Any, chain: list[Node], sign: nodes.Sign)
 
 
 def _compare_floats(draft: Draft, chain: list[Node], sign: nodes.Sign) -> None:
-    channels = draft.values[sign.input].shape[-1]
+    channels = draft.value(sign.input).shape[-1]
     threshold, flip = bisect_floats(bits_of(draft, chain, sign), channels)
     folded = nodes.Sign(
         name=sign.name,

@@ -1,4 +1,4 @@
-"""graph/shapes.py: what fits, what does not, and the limits that keep hostile files small."""
+"""graph/checked.py: what fits, what does not, and the limits that keep hostile files small."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import oracle
 from bitinfer.bits import pack
 from bitinfer.errors import GraphError, ShapeError
-from bitinfer.graph import Graph, GraphBuilder, Value, checks, infer, nodes, operations, shapes
+from bitinfer.graph import Graph, GraphBuilder, Value, checks, infer, nodes, operations
 from strategies import networks, paddings, pairs
 
 Add = Callable[[GraphBuilder], str]
@@ -104,10 +104,10 @@ def test_a_window_has_as_many_outputs_as_there_are_places_where_it_fits(
 ) -> None:
     wanted = oracle.window_shape(extent, kernel, stride, padding, dilation)
     if min(wanted) > 0:
-        assert shapes.window_output(extent, kernel, stride, padding, dilation) == wanted
+        assert checks.window_output(extent, kernel, stride, padding, dilation) == wanted
     else:
         with pytest.raises(ShapeError, match="padded map has only"):
-            shapes.window_output(extent, kernel, stride, padding, dilation)
+            checks.window_output(extent, kernel, stride, padding, dilation)
 
 
 @hypothesis.given(networks())
@@ -393,7 +393,7 @@ def test_all_values_together_are_limited_since_all_may_live_at_once() -> None:
 
 def test_more_nodes_than_allowed_are_refused() -> None:
     node = nodes.Relu(name="a", input="x")
-    graph = Graph("g", nodes.Input("x", (1,)), (node,) * (shapes.MAX_NODES + 1), ("a",))
+    graph = Graph("g", nodes.Input("x", (1,)), (node,) * (checks.MAX_NODES + 1), ("a",))
     with pytest.raises(GraphError, match="nodes"):
         infer(graph, {})
 
