@@ -12,7 +12,6 @@ import hostile
 import oracle
 from bitinfer import modelfile
 from bitinfer.backends import clock_hz, kernels, select
-from bitinfer.backends.base import DTYPES
 from bitinfer.errors import ShapeError
 from bitinfer.graph import GraphBuilder, check, operations
 from bitinfer.model import Model
@@ -139,7 +138,7 @@ def test_a_bound_call_reads_and_writes_its_arrays(
 
     def room() -> list[np.ndarray]:
         buffers = [plan.buffers[b] for b in plan.outputs]
-        return [np.zeros((2, *b.stored_shape), DTYPES[b.kind]) for b in buffers]
+        return [np.zeros((2, *b.stored_shape), b.dtype) for b in buffers]
 
     x, bound, wanted = np.empty((2, 9, 8, 3), np.float32), room(), room()
     call = executor.bind_call(x, bound)

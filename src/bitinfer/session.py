@@ -117,6 +117,9 @@ class Session:
         self._shape = graph.input.shape
         self._out_shape = self.outputs[0].shape
         self._has_one_output = len(self.outputs) == 1
+        self._gives_probabilities = any(
+            isinstance(node, Softmax) and node.name == graph.outputs[0] for node in graph.nodes
+        )
 
     def __repr__(self) -> str:
         return f"<bitinfer.Session {self.model.graph.name!r} on {self.backend}>"
@@ -191,6 +194,15 @@ class Session:
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
         return profiling.measure(executor, batch, outputs, rounds)
 
+    def bind(self, *, pixels: bool = False) -> None:
+        """Bind the network to its kernels, unless it is bound already; the first run would.
+
+        ``pixels`` prepares for uint8 input, which has a plan of its own.
+        """
+        dtype = _UINT8 if pixels or self._takes_pixels_only else _FLOAT32
+        if dtype not in self._executors:
+            self._bind(dtype)
+
     def warmup(self, *, pixels: bool = False) -> None:
         """Bind the network to its kernels and run it once, so that the first request need not.
 
@@ -243,8 +255,7 @@ class Session:
                 f"predictions: {scores.size} scores and top_k={top_k}, wanted {classes} scores "
                 "and top_k of at least 1"
             )
-        last = next(n for n in self.model.graph.nodes if n.name == self.outputs[0].name)
-        probabilities = scores if isinstance(last, Softmax) else numerics.softmax(scores)
+        probabilities = scores if self._gives_probabilities else numerics.softmax(scores)
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = self.model.labels
         return [

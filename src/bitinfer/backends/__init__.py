@@ -131,7 +131,9 @@ def _why_not(name: str, error: ImportError) -> str:
             f"the C extension cannot be loaded ({error}); install a C compiler and the Python "
             "headers, then install bitinfer again"
         )
-    return str(MissingExtraError(str(error), name))
+    # What is there, but will not work, is not mended by installing it.
+    is_missing = isinstance(error, ModuleNotFoundError)
+    return str(MissingExtraError(str(error), name)) if is_missing else str(error)
 
 
 def _detail(backend: Backend) -> str:

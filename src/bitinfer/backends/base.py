@@ -16,7 +16,6 @@ Array = NDArray[Any]
 
 
 _T = TypeVar("_T")
-DTYPES = {"float": np.float32, "bits": np.uint64, "pixels": np.uint8, "int8": np.int8}
 
 
 class Executor(Protocol):

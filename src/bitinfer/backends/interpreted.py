@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer import bits, numerics
-from bitinfer.backends.base import DTYPES, FreeList, aligned_bytes
+from bitinfer.backends.base import FreeList, aligned_bytes
 from bitinfer.plan.cost import place_buffers
 from bitinfer.plan.steps import Activation, Buffer, Epilogue, Layer, NodeStep, Plan, Step
 
@@ -151,5 +150,5 @@ def _extras(step: Step) -> tuple[int | None, ...]:
 
 
 def _view(arena: NDArray[np.uint8], offset: int, buffer: Buffer) -> Array:
-    size = math.prod(buffer.stored_shape) * np.dtype(DTYPES[buffer.kind]).itemsize
-    return arena[offset : offset + size].view(DTYPES[buffer.kind]).reshape(buffer.stored_shape)
+    part = arena[offset : offset + buffer.size_bytes]
+    return part.view(buffer.dtype).reshape(buffer.stored_shape)

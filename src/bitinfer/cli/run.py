@@ -77,14 +77,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify every input as it comes, and return the exit code."""
-    import numpy as np
     from PIL import Image
 
     session = _common.load_session(args.model, args.backend)
-    # What is done once is not part of the first picture's stages: importing decoders, and lowering
-    # and binding the network, which an empty batch makes the session do.
+    # What is done once is not part of the first picture's stages: importing decoders, and binding
+    # the network.
     Image.preinit()
-    session.run(np.empty((0, *session.inputs[0].shape), np.uint8))
+    session.bind(pixels=True)
     done = failed = 0
     output: contextlib.AbstractContextManager[_Output] = (
         _JsonOutput(args.model, session.backend)

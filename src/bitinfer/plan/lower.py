@@ -62,6 +62,7 @@ def lower(checked: CheckedGraph, pixel_table: Floats | None = None) -> Plan:
         input=first,
         outputs=tuple(lowering.places[name] for name in graph.outputs),
         output_names=graph.outputs,
+        values=lowering.places,
     )
 
 

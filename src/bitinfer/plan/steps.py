@@ -19,6 +19,13 @@ from bitinfer.graph.nodes import NO_PADDING, Node, Padding, Pair
 
 BufferKind = Literal["float", "bits", "pixels", "int8"]
 
+_DTYPES: dict[BufferKind, np.dtype[Any]] = {
+    "float": np.dtype(np.float32),
+    "bits": np.dtype(np.uint64),
+    "pixels": np.dtype(np.uint8),
+    "int8": np.dtype(np.int8),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
@@ -38,12 +45,14 @@ class Buffer:
         return self.shape
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements of that array."""
+        return _DTYPES[self.kind]
+
+    @property
     def size_bytes(self) -> int:
         """Bytes that the buffer takes."""
-        return (
-            math.prod(self.stored_shape)
-            * {"float": 4, "bits": 8, "pixels": 1, "int8": 1}[self.kind]
-        )
+        return math.prod(self.stored_shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,6 +313,7 @@ class Plan:
     """A network as a flat list of steps over buffers.
 
     ``input`` and ``outputs`` are buffers that the caller provides; the others are the backend's.
+    ``values`` says which buffer holds which value of the graph, in order of execution.
     """
 
     buffers: tuple[Buffer, ...]
@@ -311,6 +321,7 @@ class Plan:
     input: int
     outputs: tuple[int, ...]
     output_names: tuple[str, ...]
+    values: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def lifetimes(self) -> dict[int, tuple[int, int]]:
         """Return, per inner buffer, the first and the last step that touch it."""

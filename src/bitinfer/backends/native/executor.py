@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends.base import DTYPES, FreeList, aligned_bytes
+from bitinfer.backends.base import FreeList, aligned_bytes
 from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
@@ -153,7 +153,7 @@ class NativeExecutor:
 
         A part for each thread, where it is worth while: kernels lose time at every cut.
         """
-        x, *outputs = (np.zeros((1, *b.stored_shape), DTYPES[b.kind]) for b in self._outer)
+        x, *outputs = (np.zeros((1, *b.stored_shape), b.dtype) for b in self._outer)
         for struct, took in zip(self._steps, self.profile(x, outputs, 3).min(axis=0), strict=True):
             parts = min(struct.rows, threads, took // SHORTEST_PART_NS)
             struct.parts = min(int(parts), _lib.BI_PARTS_LIMIT)

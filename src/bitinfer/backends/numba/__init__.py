@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitinfer.backends import reference
-from bitinfer.backends.base import DTYPES, Executor
+from bitinfer.backends.base import Executor
 from bitinfer.backends.interpreted import InterpretedExecutor
 from bitinfer.plan import operations
 from bitinfer.plan.steps import Plan
@@ -64,6 +64,6 @@ class NumbaBackend:
 
         executor = InterpretedExecutor(plan, bind_step)
         outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
-        x, *outputs = (np.zeros((1, *b.stored_shape), DTYPES[b.kind]) for b in outer)
+        x, *outputs = (np.zeros((1, *b.stored_shape), b.dtype) for b in outer)
         executor.run(x, outputs)
         return executor
