@@ -1,0 +1,98 @@
+"""What a node needs elsewhere: this test names every place that a new one still lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+
+import node_examples
+from bitinfer import modelfile
+from bitinfer.backends import select
+from bitinfer.graph import GraphBuilder, Node, check, nodes
+from bitinfer.graph.nodes import BaseNode
+from bitinfer.plan import lower
+from graph_examples import Numbers
+from harness import bind, right_values, run_executor
+
+ROOT = Path(__file__).parents[2]
+
+
+def every_class(of: type[BaseNode] = BaseNode) -> Iterator[type[BaseNode]]:
+    """Yield the classes of all nodes: those without a name in files are only bases."""
+    for node in of.__subclasses__():
+        if node.__struct_config__.tag != node.__name__ and node.__module__.startswith("bitinfer."):
+            yield node
+        yield from every_class(node)
+
+
+def missing_places(node: type[BaseNode]) -> list[str]:
+    """Return what is still to be done for a class of nodes, a line each."""
+    op = str(node.__struct_config__.tag)
+    missing = []
+    if node not in get_args(Node):
+        missing.append("src/bitinfer/graph/nodes/__init__.py: the union Node")
+    if not hasattr(GraphBuilder, op):
+        missing.append(f"src/bitinfer/graph/builder.py: a method {op}")
+    if f"\n| `{op}` |" not in (ROOT / "docs/file-format.md").read_text(encoding="utf-8"):
+        missing.append("docs/file-format.md: a row in the table of nodes")
+    if op not in (ROOT / "tests/strategies.py").read_text(encoding="utf-8"):
+        missing.append("tests/strategies.py: drawn networks have none")
+    if not any(op in file for file in golden_operations()):
+        missing.append("tests/golden: a file with it, written by make_v1.py")
+    if op not in node_examples.EXAMPLES:
+        return [*missing, "tests/node_examples.py: an example (it leads to further places)"]
+    graph, tensors = node_examples.network(op, Numbers(1))
+    x = Numbers(2)(*graph.input.shape).astype(np.float32)
+    try:
+        values, _ = right_values(graph, tensors, x)
+        wanted = values[graph.outputs[0]]
+    except AssertionError:
+        return [*missing, "tests/oracle.py and harness.py: the right value"]
+    try:
+        plan = lower(check(graph, tensors))
+        backend = select("reference")
+        (got,) = run_executor(bind(backend, plan), plan, x[None])
+    except AssertionError:
+        return [*missing, "src/bitinfer/plan or backends/reference: a step, and what it does"]
+    if not np.allclose(got[0], wanted, rtol=1e-5, atol=1e-5):
+        missing.append("src/bitinfer/backends/reference: another value than the oracle's")
+    return missing
+
+
+def golden_operations() -> list[set[str]]:
+    files = (ROOT / "tests/golden").glob(f"v{modelfile.FORMAT_VERSION}/*.bin")
+    return [{node.operation for node in modelfile.load(file).graph.nodes} for file in files]
+
+
+@pytest.mark.parametrize("node", list(every_class()), ids=lambda node: node.__name__)
+def test_a_node_has_all_its_places(node: type[BaseNode]) -> None:
+    assert missing_places(node) == []
+
+
+def test_all_classes_are_found() -> None:
+    assert set(every_class()) == set(get_args(Node))
+    assert {str(c.__struct_config__.tag) for c in every_class()} == set(node_examples.EXAMPLES)
+
+
+def test_an_activation_has_a_kind_of_its_name() -> None:
+    kinds = get_args(get_type_hints(nodes.Activation)["kind"])
+    assert set(kinds) == {str(c.__struct_config__.tag) for c in every_class(nodes.ActivationNode)}
+
+
+def test_what_a_new_node_lacks_is_named() -> None:
+    class Unfinished(BaseNode, frozen=True, tag="unfinished"):
+        """A node that has no more than its class."""
+
+    places = missing_places(Unfinished)
+    assert [place.partition(":")[0] for place in places] == [
+        "src/bitinfer/graph/nodes/__init__.py",
+        "src/bitinfer/graph/builder.py",
+        "docs/file-format.md",
+        "tests/strategies.py",
+        "tests/golden",
+        "tests/node_examples.py",
+    ]
