@@ -17,7 +17,7 @@ from pathlib import Path
 import zoo_table
 
 from bitinfer.cli._app import COMMANDS
-from bitinfer.graph.nodes import node_classes
+from bitinfer.graph.nodes import CLASSES
 
 ROOT = Path(__file__).parents[1]
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
@@ -112,7 +112,7 @@ def undescribed() -> Iterator[str]:
                     if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", described):
                         yield f"command-line.md: nothing on {command} {option}"
     page = (ROOT / "docs" / "file-format.md").read_text()
-    for node in node_classes():
+    for node in CLASSES:
         if f"\n| `{node.__struct_config__.tag}` |" not in page:
             yield f"file-format.md: nothing on the operation {node.__struct_config__.tag}"
 

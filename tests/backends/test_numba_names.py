@@ -1,4 +1,4 @@
-"""The Numba backend says what it runs: compiled loops are called numba, what NumPy does is numpy."""
+"""The Numba backend says what it runs: compiled loops are numba, what NumPy does is numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""backends/native/records.py: what C is told of a step, as data that a program can be printed from."""
+"""backends/native/records.py: what C is told of a step, as data."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _LOWERED = (
 
 def operations() -> tuple[str, ...]:
     """Return the names of all operations that steps have, sorted."""
-    plain = (kind for kind in nodes.node_classes() if not issubclass(kind, _LOWERED))
+    plain = (kind for kind in nodes.CLASSES if not issubclass(kind, _LOWERED))
     kinds = (kind for kind in steps.step_classes() if kind is not steps.NodeStep)
     return tuple(
         sorted({k.operation for k in kinds} | {str(k.__struct_config__.tag) for k in plain})

@@ -70,19 +70,21 @@ from bitinfer.graph.nodes.maps import (
 from bitinfer.graph.values import NO_PADDING, Padding, Pair
 
 
-def node_classes(base: type[Node] = Node) -> Iterator[type[Node]]:
-    """Yield every kind of node, those with a tag of their own."""
+def _leaves(base: type[Node]) -> Iterator[type[Node]]:
     for kind in base.__subclasses__():
         if kind.__subclasses__():
-            yield from node_classes(kind)
+            yield from _leaves(kind)
         else:
             yield kind
 
 
+CLASSES = tuple(_leaves(Node))
+"""Every kind of node: what is imported here and is no base of others."""
+
 if TYPE_CHECKING:
     AnyNode = Node
 else:
-    AnyNode = Union[tuple(node_classes())]  # noqa: UP007 - made of what there is
+    AnyNode = Union[CLASSES]  # noqa: UP007 - made of what there is
 """Any of them: what a file is read as."""
 
 
@@ -108,6 +110,7 @@ class Graph(Record, frozen=True):
 
 
 __all__ = [
+    "CLASSES",
     "NO_PADDING",
     "Activation",
     "ActivationNode",
@@ -151,7 +154,6 @@ __all__ = [
     "TensorName",
     "ValueName",
     "further_inputs",
-    "node_classes",
     "node_inputs",
     "node_tensors",
     "node_values",

@@ -1,0 +1,106 @@
+"""What a node needs elsewhere: this test names every place that a new one still lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+
+import node_examples
+from bitinfer import modelfile
+from bitinfer.backends import select
+from bitinfer.graph import GraphBuilder, Node, check, nodes
+from bitinfer.graph.values import Tensors, Value, Values
+from bitinfer.plan import lower
+from graph_examples import Numbers
+from harness import bind, right_values, run_executor
+
+ROOT = Path(__file__).parents[2]
+
+
+def missing_places(node: type[Node]) -> list[str]:
+    """Return what is still to be done for a class of nodes, a line each."""
+    op = str(node.__struct_config__.tag)
+    missing = []
+    if not hasattr(GraphBuilder, op):
+        missing.append(f"src/bitinfer/graph/builder.py: a method {op}")
+    if f"\n| `{op}` |" not in (ROOT / "docs/file-format.md").read_text(encoding="utf-8"):
+        missing.append("docs/file-format.md: a row in the table of nodes")
+    if op not in (ROOT / "tests/strategies.py").read_text(encoding="utf-8"):
+        missing.append("tests/strategies.py: drawn networks have none")
+    if not any(op in file for file in golden_operations()):
+        missing.append("tests/golden: a file with it, written by make_v1.py")
+    if op not in node_examples.EXAMPLES:
+        return [*missing, "tests/node_examples.py: an example (it leads to further places)"]
+    return [*missing, *missing_results(op)]
+
+
+def missing_results(op: str) -> Iterator[str]:
+    """Yield who does not know what the example of an operation gives."""
+    graph, tensors = node_examples.network(op, Numbers(1))
+    x = Numbers(2)(*graph.input.shape).astype(np.float32)
+    wanted = got = None
+    try:
+        wanted = right_values(graph, tensors, x)[0][graph.outputs[0]]
+    except AssertionError:
+        yield "tests/oracle.py, tests/harness.py: the right value"
+    try:
+        plan = lower(check(graph, tensors))
+        ((got,),) = run_executor(bind(select("reference"), plan), plan, x[None])
+    except (AssertionError, KeyError):
+        yield "src/bitinfer/plan/, src/bitinfer/backends/reference/: a step, and what it does"
+    if wanted is not None and got is not None and not np.allclose(got, wanted, 1e-5, 1e-5):
+        yield "src/bitinfer/backends/reference/: another value than the oracle's"
+
+
+def golden_operations() -> list[set[str]]:
+    files = (ROOT / "tests/golden").glob(f"v{modelfile.FORMAT_VERSION}/*.bin")
+    return [{node.operation for node in modelfile.load(file).graph.nodes} for file in files]
+
+
+@pytest.mark.parametrize("node", nodes.CLASSES, ids=lambda node: node.__name__)
+def test_a_node_has_all_its_places(node: type[Node]) -> None:
+    assert missing_places(node) == []
+
+
+def test_all_classes_are_found() -> None:
+    assert {str(c.__struct_config__.tag) for c in nodes.CLASSES} == set(node_examples.EXAMPLES)
+
+
+def test_an_activation_has_a_kind_of_its_name() -> None:
+    kinds = get_args(get_type_hints(nodes.Activation)["kind"])
+    assert set(kinds) == {
+        str(c.__struct_config__.tag) for c in nodes.CLASSES if issubclass(c, nodes.ActivationNode)
+    }
+
+
+class Unfinished(Node, frozen=True, tag="unfinished"):
+    """A node that has no more than its class."""
+
+    def rule(self, values: Values, tensors: Tensors) -> Value:
+        return values[self.input]
+
+
+def test_what_a_new_node_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = [
+        "src/bitinfer/graph/builder.py",
+        "docs/file-format.md",
+        "tests/strategies.py",
+        "tests/golden",
+    ]
+    found = [place.partition(":")[0] for place in missing_places(Unfinished)]
+    assert found == [*missing, "tests/node_examples.py"]
+    example = node_examples.Example(
+        Unfinished(name="n", input="x"),  # type: ignore[arg-type]
+        lambda b, r, x, c: b._add(Unfinished(name="u", input=x)),  # type: ignore[arg-type]
+    )
+    monkeypatch.setitem(node_examples.EXAMPLES, "unfinished", example)
+    found = [place.partition(":")[0] for place in missing_places(Unfinished)]
+    results = [
+        "tests/oracle.py, tests/harness.py",
+        "src/bitinfer/plan/, src/bitinfer/backends/reference/",
+    ]
+    assert found == [*missing, *results]
