@@ -12,7 +12,8 @@ import pytest
 import node_examples
 from bitinfer import modelfile
 from bitinfer.backends import select
-from bitinfer.graph import GraphBuilder, Node, check, nodes
+from bitinfer.errors import ShapeError
+from bitinfer.graph import GraphBuilder, Node, check, nodes, passes
 from bitinfer.graph.nodes import BaseNode
 from bitinfer.plan import lower
 from graph_examples import Numbers
@@ -84,6 +85,34 @@ def test_all_classes_are_found() -> None:
 def test_an_activation_has_a_kind_of_its_name() -> None:
     kinds = get_args(get_type_hints(nodes.Activation)["kind"])
     assert set(kinds) == {str(c.__struct_config__.tag) for c in every_class(nodes.ActivationNode)}
+
+
+@pytest.mark.parametrize("op", node_examples.EXAMPLES)
+def test_what_does_not_fit_is_refused(op: str) -> None:
+    for add, message in node_examples.EXAMPLES[op].misfits:
+        b = GraphBuilder("g", (4, 4, 3))
+        with pytest.raises(ShapeError, match=message):
+            b.build(add(b, Numbers(1), b.input, 3))
+
+
+IDENTITIES = [op for op, example in node_examples.EXAMPLES.items() if example.identity]
+
+
+@pytest.mark.parametrize("op", IDENTITIES)
+def test_a_node_that_changes_nothing_is_dropped_and_one_that_does_is_not(op: str) -> None:
+    add, identity = node_examples.EXAMPLES[op].add, node_examples.EXAMPLES[op].identity
+    assert identity is not None
+    for append, is_dropped in ((identity, True), (add, False)):
+        b = GraphBuilder("g", (4, 4, 6))
+        x = append(b, Numbers(1), b.input, 6)
+        (name,) = (node.name for node in b._nodes if node.operation == op)
+        after = passes.drop_identities(check(*b.build(b.sigmoid(x))))
+        assert after.dropped == ((name,) if is_dropped else ())
+
+
+def test_what_says_when_it_changes_nothing_has_an_example_of_it() -> None:
+    says = {c for c in every_class() if c.is_identity is not BaseNode.is_identity}
+    assert {str(c.__struct_config__.tag) for c in says} == set(IDENTITIES)
 
 
 class Unfinished(BaseNode, frozen=True, tag="unfinished"):
