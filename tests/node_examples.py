@@ -74,7 +74,7 @@ EXAMPLES: dict[str, Example] = {
         nodes.BatchNorm(
             name="n", input="x", mean="m", variance="v", gamma="g", beta="b", epsilon=0.5
         ),
-        lambda b, r, x, c: b.batch_norm(x, r(c), r(c) ** 2 + 1),
+        lambda b, r, x, c: b.batch_norm(x, r(c), r(c) ** 2 + 1, r(c), r(c)),
     ),
     "relu": Example(
         nodes.Relu(name="n", input="x"),

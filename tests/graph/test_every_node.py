@@ -115,6 +115,37 @@ def test_what_says_when_it_changes_nothing_has_an_example_of_it() -> None:
     assert {str(c.__struct_config__.tag) for c in says} == set(IDENTITIES)
 
 
+def magnitudes(*shape: int) -> np.ndarray:
+    return np.abs(Numbers(3)(*shape))
+
+
+@pytest.mark.parametrize("op", node_examples.EXAMPLES)
+@pytest.mark.parametrize("numbers", [Numbers(4), magnitudes], ids=["any", "positive"])
+def test_a_node_that_is_said_to_be_monotone_is(op: str, numbers: node_examples.Numbers) -> None:
+    graph, tensors = node_examples.network(op, numbers)
+    (node,) = (node for node in graph.nodes if node.operation == op)
+    says = type(node).is_monotone is not BaseNode.is_monotone
+    if not node.is_monotone(tensors):
+        assert not says or numbers is not magnitudes
+        return
+    x = np.repeat(np.linspace(-4, 4, 999, dtype=np.float32)[:, None], 6, axis=1)
+    falls = node.falls(tensors)
+    sign = np.where(np.zeros(6, np.bool_) if falls is None else falls, -1, 1)
+    assert (np.diff(node.function(tensors)(x), axis=0) * sign >= 0).all()
+
+
+@pytest.mark.parametrize("op", node_examples.EXAMPLES)
+def test_a_node_that_is_said_to_give_nothing_negative_does_not(op: str) -> None:
+    graph, tensors = node_examples.network(op, Numbers(1))
+    (node,) = (node for node in graph.nodes if node.operation == op)
+    never = node.never_negative()
+    if never is False:
+        return
+    x = Numbers(2)(*graph.input.shape).astype(np.float32)
+    values, _ = right_values(graph, tensors, x if never else np.abs(x))
+    assert (values[node.name] >= 0).all()
+
+
 class Unfinished(BaseNode, frozen=True, tag="unfinished"):
     """A node that has no more than its class."""
 
