@@ -26,11 +26,15 @@ class Example(NamedTuple):
         add: appends it to a float map of an even number of channels, and what makes floats of its
             value if it makes none; returns that value.
         refused: fields that a file must not have, as they stand in JSON, and what the error says.
+        misfits: what cannot be added to a map of shape (4, 4, 3), and what the error says.
+        identity: appends one that changes nothing, if there can be one.
     """
 
     node: Node
     add: Add
     refused: tuple[tuple[dict[str, Any], str], ...] = ()
+    misfits: tuple[tuple[Add, str], ...] = ()
+    identity: Add | None = None
 
 
 BIG = 1 << 63
@@ -70,9 +74,13 @@ EXAMPLES: dict[str, Example] = {
         nodes.BatchNorm(
             name="n", input="x", mean="m", variance="v", gamma="g", beta="b", epsilon=0.5
         ),
-        lambda b, r, x, c: b.batch_norm(x, r(c), r(c) ** 2 + 1),
+        lambda b, r, x, c: b.batch_norm(x, r(c), r(c) ** 2 + 1, r(c), r(c)),
     ),
-    "relu": Example(nodes.Relu(name="n", input="x"), lambda b, r, x, c: b.relu(x)),
+    "relu": Example(
+        nodes.Relu(name="n", input="x"),
+        lambda b, r, x, c: b.relu(x),
+        identity=lambda b, r, x, c: b.relu(b.max_pool2d(b.clip(x, 0, 1), 2)),
+    ),
     "clip": Example(
         nodes.Clip(name="n", input="x", low=-1.0, high=1.0),
         lambda b, r, x, c: b.clip(x, -1, 1),
@@ -92,17 +100,30 @@ EXAMPLES: dict[str, Example] = {
         lambda b, r, x, c: b.multiply(x, b.global_pool2d(x)),
     ),
     "concat": Example(
-        nodes.Concat(name="n", input="x", others=("y", "z")), lambda b, r, x, c: b.concat(x, x, x)
+        nodes.Concat(name="n", input="x", others=("y", "z")),
+        lambda b, r, x, c: b.concat(x, x, x),
+        identity=lambda b, r, x, c: b.concat(x),
     ),
     "slice_channels": Example(
         nodes.SliceChannels(name="n", input="x", begin=1, end=3),
         lambda b, r, x, c: b.slice_channels(x, 1, c),
         (({"end": BIG}, "channels 3 to"), ({"begin": -1}, "channels -1 to")),
+        misfits=(
+            (lambda b, r, x, c: b.slice_channels(x, 1, 4), "channels 1 to 4 of 3"),
+            (lambda b, r, x, c: b.slice_channels(x, -1, 2), "channels -1 to 2"),
+            (lambda b, r, x, c: b.slice_channels(x, 2, 2), "channels 2 to 2"),
+        ),
+        identity=lambda b, r, x, c: b.slice_channels(x, 0, c),
     ),
     "shuffle_channels": Example(
         nodes.ShuffleChannels(name="n", input="x", groups=2),
         lambda b, r, x, c: b.shuffle_channels(x, 2),
         (({"groups": 0}, "do not divide"), ({"groups": BIG}, "do not divide")),
+        misfits=(
+            (lambda b, r, x, c: b.shuffle_channels(x, 2), "do not divide 3"),
+            (lambda b, r, x, c: b.shuffle_channels(x, 0), "do not divide 3"),
+        ),
+        identity=lambda b, r, x, c: b.shuffle_channels(x, 1),
     ),
     "pad2d": Example(
         nodes.Pad2d(name="n", input="x", padding=(1, 2, 3, 4), value=-1.0),
@@ -112,15 +133,18 @@ EXAMPLES: dict[str, Example] = {
             ({"padding": [-1, 0, 0, 0]}, "padding"),
             ({"value": 1e39}, "finite float32"),
         ),
+        identity=lambda b, r, x, c: b.pad2d(x, 0),
     ),
     "max_pool2d": Example(
         nodes.MaxPool2d(name="n", input="x", kernel=(2, 2), stride=(2, 1), minimum="least"),
         lambda b, r, x, c: b.max_pool2d(x, 2),
+        identity=lambda b, r, x, c: b.max_pool2d(x, 1),
     ),
     "avg_pool2d": Example(
         nodes.AvgPool2d(name="n", input="x", kernel=(2, 2), stride=(2, 1)),
         lambda b, r, x, c: b.avg_pool2d(x, 2, 1),
         (({"count_include_pad": 0}, "`bool`"),),
+        identity=lambda b, r, x, c: b.avg_pool2d(x, 1),
     ),
     "global_pool2d": Example(
         nodes.GlobalPool2d(name="n", input="x", mode="max"),
@@ -136,11 +160,13 @@ EXAMPLES: dict[str, Example] = {
             ({"shape": [10**400, 1, 1]}, "cannot become"),
             ({"shape": [1] * 50_000}, "cannot become"),
         ),
+        identity=lambda b, r, x, c: b.reshape(x, (4, 4, c)),
     ),
     "flatten": Example(
         nodes.Flatten(name="n", input="x", order="channels_first"),
         lambda b, r, x, c: b.flatten(x, "channels_first"),
         (({"order": "rows"}, "order"),),
+        identity=lambda b, r, x, c: b.flatten(b.global_pool2d(x), "channels_first"),
     ),
     "softmax": Example(
         nodes.Softmax(name="n", input="x"), lambda b, r, x, c: b.softmax(b.global_pool2d(x))

@@ -12,7 +12,8 @@ import pytest
 import node_examples
 from bitinfer import modelfile
 from bitinfer.backends import select
-from bitinfer.graph import GraphBuilder, Node, check, nodes
+from bitinfer.errors import ShapeError
+from bitinfer.graph import GraphBuilder, Node, check, nodes, passes
 from bitinfer.graph.values import Tensors, Value, Values
 from bitinfer.plan import lower
 from graph_examples import Numbers
@@ -75,6 +76,67 @@ def test_an_activation_has_a_kind_of_its_name() -> None:
     assert set(kinds) == {
         str(c.__struct_config__.tag) for c in nodes.CLASSES if issubclass(c, nodes.ActivationNode)
     }
+
+
+@pytest.mark.parametrize("op", node_examples.EXAMPLES)
+def test_what_does_not_fit_is_refused(op: str) -> None:
+    for add, message in node_examples.EXAMPLES[op].misfits:
+        b = GraphBuilder("g", (4, 4, 3))
+        with pytest.raises(ShapeError, match=message):
+            b.build(add(b, Numbers(1), b.input, 3))
+
+
+IDENTITIES = [op for op, example in node_examples.EXAMPLES.items() if example.identity]
+
+
+@pytest.mark.parametrize("op", IDENTITIES)
+def test_a_node_that_changes_nothing_is_dropped_and_one_that_does_is_not(op: str) -> None:
+    add, identity = node_examples.EXAMPLES[op].add, node_examples.EXAMPLES[op].identity
+    assert identity is not None
+    for append, is_dropped in ((identity, True), (add, False)):
+        b = GraphBuilder("g", (4, 4, 6))
+        x = append(b, Numbers(1), b.input, 6)
+        (name,) = (node.name for node in b._nodes if node.operation == op)
+        after = passes.drop_identities(check(*b.build(b.sigmoid(x))))
+        assert after.lineage.dropped == ((name,) if is_dropped else ())
+
+
+def test_what_says_when_it_changes_nothing_has_an_example_of_it() -> None:
+    says = {c for c in nodes.CLASSES if c.is_identity is not Node.is_identity}
+    says.add(nodes.Relu)  # it depends on what is before it
+    assert {str(c.__struct_config__.tag) for c in says} == set(IDENTITIES)
+
+
+def magnitudes(*shape: int) -> np.ndarray:
+    return np.abs(Numbers(3)(*shape))
+
+
+@pytest.mark.parametrize("op", node_examples.EXAMPLES)
+@pytest.mark.parametrize("numbers", [Numbers(4), magnitudes], ids=["any", "positive"])
+def test_a_node_that_is_said_to_be_monotone_is(op: str, numbers: node_examples.Numbers) -> None:
+    graph, tensors = node_examples.network(op, numbers)
+    (node,) = (node for node in graph.nodes if node.operation == op)
+    says = type(node).monotone is not Node.monotone
+    function = node.monotone(Tensors(tensors))
+    if function is None:
+        assert not says or numbers is not magnitudes
+        return
+    x = np.repeat(np.linspace(-4, 4, 999, dtype=np.float32)[:, None], 6, axis=1)
+    falls = node.falls(Tensors(tensors))
+    sign = np.where(np.zeros(6, np.bool_) if falls is None else falls, -1, 1)
+    assert (np.diff(function(x), axis=0) * sign >= 0).all()
+
+
+@pytest.mark.parametrize("op", node_examples.EXAMPLES)
+def test_a_node_that_is_said_to_give_nothing_negative_does_not(op: str) -> None:
+    graph, tensors = node_examples.network(op, Numbers(1))
+    (node,) = (node for node in graph.nodes if node.operation == op)
+    never = node.is_never_negative()
+    if never is False:
+        return
+    x = Numbers(2)(*graph.input.shape).astype(np.float32)
+    values, _ = right_values(graph, tensors, x if never else np.abs(x))
+    assert (values[node.name] >= 0).all()
 
 
 class Unfinished(Node, frozen=True, tag="unfinished"):
