@@ -112,8 +112,8 @@ def _as_text(document: dict[str, Any]) -> list[str]:
     ]
     lines += table(rows)
     lines += ["", f"kernels of {document['backend']}"]
-    rows = [
+    served = [
         (f"  {operation}", ", ".join(kernels)) for operation, kernels in document["kernels"].items()
     ]
-    lines += table(rows or [("", "", "")])
+    lines += table(served or [("", "")])
     return lines
