@@ -1,4 +1,4 @@
-"""The exactness suite of every kernel: networks of one step that counts, at sizes of the kernel's own.
+"""The exactness suite of every kernel: networks of one step that counts, at the kernel's sizes.
 
     python kernel_suites.py bconv2d words avx2        exit code 0, or an AssertionError
 
@@ -238,7 +238,8 @@ def check(kernel: Kernel, case: Case, rng: Rng) -> bool:
     try:
         executor = bind(backend, plan)
     except BackendError as error:
-        assert "is not one that" in str(error), error
+        if "is not one that" not in str(error):
+            raise
         return False
     ran = {
         name

@@ -6,13 +6,18 @@ the place of the extension in a test run with BITINFER_TEST_LIBRARY=PATH.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+
+from kernel_list import Kernel
 
 CSRC = Path(__file__).parents[1] / "csrc"
 
@@ -337,26 +342,95 @@ def compiler() -> str | None:
     return shutil.which("gcc") or shutil.which("cc")
 
 
+FLAGS = ("-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-pthread")
+
+
+@functools.cache
+def _unchanged() -> tuple[Path, dict[str, set[str]]]:
+    """Compile the sources once; return the folder of objects, and what each file is made from."""
+    keep = tempfile.TemporaryDirectory(prefix="bitinfer-mutants-")
+    atexit.register(keep.cleanup)
+    folder = Path(keep.name)
+    made_from = {}
+    for path in sorted(CSRC.rglob("*.c")):
+        name = str(path.relative_to(CSRC))
+        made_from[name] = _compile(CSRC, name, folder)
+    return folder, made_from
+
+
+def _compile(sources: Path, name: str, objects: Path) -> set[str]:
+    """Compile one file; return the names of the files that it is made from."""
+    target = objects / name.replace("/", "-")
+    command = [str(compiler()), *FLAGS, f"-I{sources}", "-MMD", "-MF", f"{target}.d"]
+    subprocess.run([*command, "-c", str(sources / name), "-o", f"{target}.o"], check=True)
+    words = Path(f"{target}.d").read_text().replace("\\\n", " ").split()[1:]
+    paths = (Path(word).resolve() for word in words)
+    root = sources.resolve()
+    return {str(path.relative_to(root)) for path in paths if path.is_relative_to(root)}
+
+
 def build(folder: Path, mutant: Mutant | None, test: str = "kernels/*.c") -> tuple[Path, Path]:
     """Compile the sources, changed if there is a mutant; return the library and the C test.
 
-    ``test`` says which files in tests/c are the test.
+    Only what the change concerns is compiled anew.  ``test`` says which files in tests/c are the
+    test.
     """
-    sources, tests = folder / "csrc", CSRC.parent / "tests" / "c"
-    shutil.copytree(CSRC, sources)
+    objects, made_from = _unchanged()
+    files = [objects / f"{name.replace('/', '-')}.o" for name in made_from]
     if mutant is not None:
+        sources = folder / "csrc"
+        shutil.copytree(CSRC, sources)
         path = sources / mutant.file
         text = path.read_text()
         assert text.count(mutant.old) == 1, f"{mutant.file}: {mutant.old!r} is not there once"
         path.write_text(text.replace(mutant.old, mutant.new))
+        changed = [name for name, parts in made_from.items() if mutant.file in parts]
+        for name in changed:
+            _compile(sources, name, folder)
+        files = [
+            (folder if name in changed else objects) / f"{name.replace('/', '-')}.o"
+            for name in made_from
+        ]
     library, program = folder / "library.so", folder / "program"
-    files = [str(path) for path in sorted(sources.rglob("*.c"))]
-    flags = [str(compiler()), "-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-pthread"]
-    flags.append(f"-I{sources}")
-    subprocess.run([*flags, "-shared", *files, "-lm", "-o", str(library)], check=True)
+    flags = [str(compiler()), *FLAGS]
+    subprocess.run([*flags, "-shared", *map(str, files), "-lm", "-o", str(library)], check=True)
+    tests = CSRC.parent / "tests" / "c"
     parts = [str(path) for path in sorted(tests.glob(test))]
-    subprocess.run([*flags, *parts, str(library), "-lm", "-o", str(program)], check=True)
+    subprocess.run(
+        [*flags, f"-I{CSRC}", *parts, str(library), "-lm", "-o", str(program)], check=True
+    )
     return library, program
+
+
+def trap(kernel: Kernel) -> Mutant:
+    """Return the mistake that a kernel dies as soon as it runs, alone or on a batch."""
+    return Mutant(
+        f"{kernel.operation} {kernel.name} is never run",
+        "dispatch.c",
+        "const bi_kernel *bi_kernel_at(int32_t kernel) { return entries[kernel].kernel; }",
+        f"""
+static void die(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{{
+    __builtin_trap();
+}}
+static void die_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                      int32_t end)
+{{
+    __builtin_trap();
+}}
+const bi_kernel *bi_kernel_at(int32_t kernel)
+{{
+    static bi_kernel trapped;
+    if (kernel != {kernel.index})
+        return entries[kernel].kernel;
+    trapped = *entries[kernel].kernel;
+    trapped.run = die;
+    trapped.run_batch = trapped.run_batch != NULL ? die_batch : NULL;
+    return &trapped;
+}}
+""",
+        kernel.isa,
+    )
 
 
 def install(library: Path) -> None:
