@@ -6,13 +6,18 @@ the place of the extension in a test run with BITINFER_TEST_LIBRARY=PATH.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+
+from kernel_list import Kernel
 
 CSRC = Path(__file__).parents[1] / "csrc"
 
@@ -31,49 +36,49 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "bytes are emptied a word too late",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "WORDS_PER_BYTE_COUNT = 31",
         "WORDS_PER_BYTE_COUNT = 32",
         "avx2",
     ),
     Mutant(
         "bytes are not emptied within a run of words",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "if (c->room == 0)\n            empty_bytes(c);",
         "if (c->room == 0)\n            c->room = WORDS_PER_BYTE_COUNT;",
         "avx2",
     ),
     Mutant(
         "the weight begins at the first tap of the row, even outside the map",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "(size_t)(ky * s->kernel_w + t.kx_first) * shape.words * BLOCK;",
         "(size_t)(ky * s->kernel_w) * shape.words * BLOCK;",
         "avx2",
     ),
     Mutant(
         "pad_value is ignored",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "dot[i] += bi_bconv2d_padding_sum(s, tap_sums, &t, o + i);",
         "dot[i] += 0;",
         "avx2",
     ),
     Mutant(
         "zero padding counts as half of the padded signs",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "int32_t valid = (t.ky_end - t.ky_first) * width * shape.channels;",
         "int32_t valid = s->kernel_h * s->kernel_w * shape.channels;",
         "avx2",
     ),
     Mutant(
         "dilated taps are read as neighbours",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "s->dilation_w == 1 && s->groups == 1",
         "s->groups == 1",
         "avx2",
     ),
     Mutant(
         "a full block of outputs is stored where fewer are left",
-        "kernels/bconv2d/bconv2d_avx2.c",
+        "kernels/bconv2d/bconv2d_words_avx2.c",
         "shape.outputs - inner < BLOCK ? shape.outputs - inner : BLOCK",
         "BLOCK",
         "avx2",
@@ -147,15 +152,15 @@ MUTANTS = (
     ),
     Mutant(
         "beta scales after the bias",
-        "kernels/bdense/bdense.h",
-        "y += s->bias[o];",
-        "y += s->bias[o] * (at->beta != NULL ? at->beta[0] : 1);",
+        "kernels/epilogue.h",
+        "y[i] += s->bias[o + i];",
+        "y[i] += s->bias[o + i] * (p->beta != NULL ? *p->beta : 1);",
     ),
     Mutant(
         "the sign bit decides: -0.0 is negative",
         "kernels/pack_signs/pack_signs_avx2.c",
-        "_mm256_movemask_ps(negative)",
-        "_mm256_movemask_ps(_mm256_or_ps(negative, _mm256_loadu_ps(x)))",
+        "return _mm256_castps_si256(_mm256_cmp_ps(x, t, _CMP_LT_OQ));",
+        "return _mm256_castps_si256(_mm256_or_ps(_mm256_cmp_ps(x, t, _CMP_LT_OQ), x));",
         "avx2",
     ),
     Mutant(
@@ -165,7 +170,12 @@ MUTANTS = (
         "if (i < count && 0)",
         "avx2",
     ),
-    Mutant("NaN is negative", "kernels/pack_signs/pack_signs.h", "(x[i] < 0)", "(!(x[i] >= 0))"),
+    Mutant(
+        "NaN is negative",
+        "kernels/pack_signs/pack_signs.h",
+        "(x < (threshold != NULL ? threshold[i] : 0.0f))",
+        "(!(x >= (threshold != NULL ? threshold[i] : 0.0f)))",
+    ),
     Mutant(
         "groups share the first group's inputs",
         "kernels/conv2d/conv2d_portable.c",
@@ -174,39 +184,109 @@ MUTANTS = (
     ),
     Mutant(
         "the beta map divides by the taps within the map",
-        "kernels/beta_map/beta_map_portable.c",
+        "kernels/beta_map/beta_map_body.inc",
         "target[g] /= (float)(s->kernel_h * s->kernel_w);",
         "target[g] /= (float)((ky_end > 0 ? ky_end : 1) * (kx_end > kx_first ? kx_end : 1));",
     ),
     Mutant(
         "the maximum of signs is the OR of their bits",
-        "kernels/pool/pool_portable.c",
-        "target[k] &= source[k];",
-        "target[k] |= source[k];",
+        "kernels/pool/pool_body.inc",
+        "target[k] &= flips != NULL ? source[k] ^ flips[k] : source[k];",
+        "target[k] |= flips != NULL ? source[k] ^ flips[k] : source[k];",
     ),
     Mutant(
         "the border rule of average pools is ignored",
-        "kernels/pool/pool_portable.c",
+        "kernels/pool/pool_body.inc",
         "s->flags & BI_FLAG_COUNT_PADDING ? whole : inside",
         "s->flags & BI_FLAG_COUNT_PADDING ? whole : whole",
     ),
     Mutant(
         "flattening takes channels for pixels",
         "kernels/elementwise/elementwise_portable.c",
-        "size_t p = channels_first ? i % pixels : i / channels;",
-        "size_t p = channels_first ? i % channels : i / channels;",
+        "*target++ = source[p * channels + c];",
+        "*target++ = source[c * pixels + p];",
     ),
     Mutant(
         "every sample of a batch is the first",
         "execute.c",
-        "sample * in->plan->stride_bytes[external]",
-        "0 * in->plan->stride_bytes[external]",
+        "of->number * plan->stride_bytes[external]",
+        "0 * plan->stride_bytes[external]",
     ),
     Mutant(
         "rows begin at the top whatever part is asked for",
-        "kernels/pack_signs/pack_signs_portable.c",
+        "kernels/pack_signs/pack_signs.h",
         "size_t first = (size_t)begin * (size_t)s->in_w,",
         "size_t first = 0 * (size_t)begin * (size_t)s->in_w,",
+    ),
+    Mutant(
+        "the parity of weights is left out",
+        "kernels/bconv2d/bconv2d_avx512vbmi.c",
+        "#define F(a, w) ((6 - ONES((a) ^ (w)) + ONES(w) % 2 - ONES(a) % 2) / 2)",
+        "#define F(a, w) ((6 - ONES((a) ^ (w)) - ONES(a) % 2) / 2)",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "odd entries past the last are counted",
+        "kernels/bconv2d/bconv2d_avx512vbmi.c",
+        "_mm512_mask_test_epi8_mask(wanted, _mm512_popcnt_epi8(six),",
+        "_mm512_mask_test_epi8_mask(wanted << 1, _mm512_popcnt_epi8(six),",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "the plane begins without padding",
+        "kernels/bconv2d/bconv2d_avx512vbmi.c",
+        "int32_t from = y - s->pad_top;",
+        "int32_t from = y;",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "a byte holds the sums of 86 entries",
+        "kernels/bconv2d/lookup_avx512.h",
+        "BI_LONGEST_SUM = 85",
+        "BI_LONGEST_SUM = 90",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "a byte holds the sums of 140 entries of nibbles",
+        "kernels/bconv2d/lookup_avx2.h",
+        "BI_LONGEST_SUM = 126",
+        "BI_LONGEST_SUM = 140",
+        "avx2",
+    ),
+    Mutant(
+        "the last column of an odd width has its lower pixel's parity from above",
+        "kernels/bconv2d/lookup_run.c",
+        "parities[x + below * s->out_w]",
+        "parities[x]",
+        "avx2",
+    ),
+    Mutant(
+        "padding of the window's columns is not undone",
+        "kernels/bconv2d/lookup_pairs.inc",
+        "row[x] = odd_entries(pixel, words);",
+        "row[x] = odd_entries(pixel, words - (words > 1));",
+        "avx2",
+    ),
+    Mutant(
+        "half of the words of a 512-bit window are counted",
+        "kernels/bconv2d/bconv2d_words_avx512vbmi.c",
+        "size_t run = (size_t)(t->kx_end - t->kx_first) * words;",
+        "size_t run = (size_t)(t->kx_end - t->kx_first) * words - (words > 1);",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "the other half of the last word is left as it was",
+        "kernels/bconv2d/bconv2d_words_avx512vbmi.c",
+        "if (left <= BLOCK && unit % 2 == 0)",
+        "if (left <= 0 && unit % 2 == 0)",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "an entry of the neighbouring pixel is off by a digit",
+        "kernels/bconv2d/pairs_avx2.h",
+        "__m128i odd = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(x, 4), low),",
+        "__m128i odd = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(x, 3), low),",
+        "avx512bw",
     ),
 )
 
@@ -262,26 +342,95 @@ def compiler() -> str | None:
     return shutil.which("gcc") or shutil.which("cc")
 
 
+FLAGS = ("-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-pthread")
+
+
+@functools.cache
+def _unchanged() -> tuple[Path, dict[str, set[str]]]:
+    """Compile the sources once; return the folder of objects, and what each file is made from."""
+    keep = tempfile.TemporaryDirectory(prefix="bitinfer-mutants-")
+    atexit.register(keep.cleanup)
+    folder = Path(keep.name)
+    made_from = {}
+    for path in sorted(CSRC.rglob("*.c")):
+        name = str(path.relative_to(CSRC))
+        made_from[name] = _compile(CSRC, name, folder)
+    return folder, made_from
+
+
+def _compile(sources: Path, name: str, objects: Path) -> set[str]:
+    """Compile one file; return the names of the files that it is made from."""
+    target = objects / name.replace("/", "-")
+    command = [str(compiler()), *FLAGS, f"-I{sources}", "-MMD", "-MF", f"{target}.d"]
+    subprocess.run([*command, "-c", str(sources / name), "-o", f"{target}.o"], check=True)
+    words = Path(f"{target}.d").read_text().replace("\\\n", " ").split()[1:]
+    paths = (Path(word).resolve() for word in words)
+    root = sources.resolve()
+    return {str(path.relative_to(root)) for path in paths if path.is_relative_to(root)}
+
+
 def build(folder: Path, mutant: Mutant | None, test: str = "kernels/*.c") -> tuple[Path, Path]:
     """Compile the sources, changed if there is a mutant; return the library and the C test.
 
-    ``test`` says which files in tests/c are the test.
+    Only what the change concerns is compiled anew.  ``test`` says which files in tests/c are the
+    test.
     """
-    sources, tests = folder / "csrc", CSRC.parent / "tests" / "c"
-    shutil.copytree(CSRC, sources)
+    objects, made_from = _unchanged()
+    files = [objects / f"{name.replace('/', '-')}.o" for name in made_from]
     if mutant is not None:
+        sources = folder / "csrc"
+        shutil.copytree(CSRC, sources)
         path = sources / mutant.file
         text = path.read_text()
         assert text.count(mutant.old) == 1, f"{mutant.file}: {mutant.old!r} is not there once"
         path.write_text(text.replace(mutant.old, mutant.new))
+        changed = [name for name, parts in made_from.items() if mutant.file in parts]
+        for name in changed:
+            _compile(sources, name, folder)
+        files = [
+            (folder if name in changed else objects) / f"{name.replace('/', '-')}.o"
+            for name in made_from
+        ]
     library, program = folder / "library.so", folder / "program"
-    files = [str(path) for path in sorted(sources.rglob("*.c"))]
-    flags = [str(compiler()), "-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-pthread"]
-    flags.append(f"-I{sources}")
-    subprocess.run([*flags, "-shared", *files, "-lm", "-o", str(library)], check=True)
+    flags = [str(compiler()), *FLAGS]
+    subprocess.run([*flags, "-shared", *map(str, files), "-lm", "-o", str(library)], check=True)
+    tests = CSRC.parent / "tests" / "c"
     parts = [str(path) for path in sorted(tests.glob(test))]
-    subprocess.run([*flags, *parts, str(library), "-lm", "-o", str(program)], check=True)
+    subprocess.run(
+        [*flags, f"-I{CSRC}", *parts, str(library), "-lm", "-o", str(program)], check=True
+    )
     return library, program
+
+
+def trap(kernel: Kernel) -> Mutant:
+    """Return the mistake that a kernel dies as soon as it runs, alone or on a batch."""
+    return Mutant(
+        f"{kernel.operation} {kernel.name} is never run",
+        "dispatch.c",
+        "const bi_kernel *bi_kernel_at(int32_t kernel) { return entries[kernel].kernel; }",
+        f"""
+static void die(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{{
+    __builtin_trap();
+}}
+static void die_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                      int32_t end)
+{{
+    __builtin_trap();
+}}
+const bi_kernel *bi_kernel_at(int32_t kernel)
+{{
+    static bi_kernel trapped;
+    if (kernel != {kernel.index})
+        return entries[kernel].kernel;
+    trapped = *entries[kernel].kernel;
+    trapped.run = die;
+    trapped.run_batch = trapped.run_batch != NULL ? die_batch : NULL;
+    return &trapped;
+}}
+""",
+        kernel.isa,
+    )
 
 
 def install(library: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import mutants
 from bitinfer.backends import cpu_features
+from kernel_list import Kernel, listed_kernels
 from mutants import MUTANTS, THREAD_MUTANTS, Mutant
 
 TESTS = Path(__file__).parent
@@ -70,3 +72,20 @@ def test_a_mistake_in_the_thread_pool_is_found(mutant: Mutant | None, tmp_path: 
     except subprocess.TimeoutExpired:  # it hangs
         code = -1
     assert (code != 0) == (mutant is not None)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [kernel for kernel in listed_kernels() if kernel.runs_here],
+    ids=lambda kernel: "-".join(kernel[:3]),
+)
+def test_the_suite_of_a_kernel_reaches_it(kernel: Kernel, tmp_path: Path) -> None:
+    library, program = mutants.build(tmp_path, mutants.trap(kernel))
+    suite = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", "-q"]
+    suite += ["-k", "-".join(kernel[:3]), str(TESTS / "backends" / "test_kernels.py")]
+    environment = {**os.environ, "BITINFER_TEST_LIBRARY": str(library)}
+    tested = subprocess.run(suite, env=environment, capture_output=True, text=True)
+    assert tested.returncode == -signal.SIGILL, tested.stdout
+    if kernel.operation in ("conv2d", "dense"):
+        return  # tests/c/check_conv2d.c is about these
+    assert subprocess.run([program, "10", *kernel[:3]]).returncode == -signal.SIGILL
