@@ -45,6 +45,7 @@ def test_a_model_from_a_file_is_checked_once(tmp_path: Path, checks: list[Graph]
 
 def test_a_model_made_in_memory_is_checked_once(checks: list[Graph]) -> None:
     model = colour_model()
+    checks.clear()
     for _ in range(2):
         Session(model, "reference").warmup(pixels=True)
     assert modelfile.to_bytes(model)
