@@ -114,7 +114,7 @@ class Graph(Record, frozen=True):
 
 def node_inputs(node: BaseNode) -> tuple[str, ...]:
     """Return the names of the values that ``node`` reads."""
-    return tuple(names_in(node, "value"))
+    return names_in(node, "value")
 
 
 def node_values(node: BaseNode) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def node_values(node: BaseNode) -> tuple[str, ...]:
 
 def node_tensors(node: BaseNode) -> tuple[str, ...]:
     """Return the names of the tensors that ``node`` reads."""
-    return tuple(names_in(node, "tensor"))
+    return names_in(node, "tensor")
 
 
 __all__ = [

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import (
     Annotated,
     Any,
@@ -171,16 +171,27 @@ def _naming_field(name: str, hint: Any) -> _Field | None:
     return None
 
 
-def names_in(record: Record, what: What) -> Iterator[str]:
-    """Yield the names in a record's fields and in those of the records that it holds."""
-    for field in _naming_fields(type(record)):
+@functools.cache
+def _fields_of(record: type[Record], what: What) -> tuple[_Field, ...]:
+    """Return the fields that may name something of a kind, or hold a record that does."""
+    fields = _naming_fields(record)
+    return tuple(field for field in fields if field.names is None or field.names.what == what)
+
+
+def names_in(record: Record, what: What) -> tuple[str, ...]:
+    """Return the names in a record's fields and in those of the records that it holds."""
+    found: list[str] = []
+    for field in _fields_of(type(record), what):
         content = getattr(record, field.name)
         if content is None:
             continue
         if field.names is None:
-            yield from names_in(content, what)
-        elif field.names.what == what:
-            yield from content if field.has_several else (content,)
+            found += names_in(content, what)
+        elif field.has_several:
+            found += content
+        else:
+            found.append(content)
+    return tuple(found)
 
 
 def reading_instead(record: R, old: str, new: str) -> R:

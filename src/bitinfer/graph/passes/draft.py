@@ -30,6 +30,8 @@ class Draft:
     """
 
     def __init__(self, checked: CheckedGraph) -> None:
+        self._checked = checked
+        self._is_changed = False
         self.graph = checked.graph
         self.tensors: dict[str, NDArray[Any]] = dict(checked.tensors)
         self._values = dict(checked.values)
@@ -88,6 +90,7 @@ class Draft:
 
     def remove(self, *nodes: Node) -> None:
         """Take nodes out, to be inserted again under the same names, changed or elsewhere."""
+        self._is_changed = True
         for node in nodes:
             del self._nodes[node.name], self._ranks[node.name]
             self._unchecked.discard(node.name)
@@ -123,6 +126,16 @@ class Draft:
         self.remove(node)
         self._drop(node)
 
+    def drop_unread(self) -> None:
+        """Take out the nodes on which no output depends."""
+        wanted = set(self.graph.outputs)
+        for node in self.nodes(backwards=True):
+            if wanted.intersection(node_values(node)):
+                wanted.update(node_inputs(node))
+            else:
+                self.remove(node)
+                self._drop(node)
+
     def read_instead(self, old: str, new: str) -> None:
         """Let whoever reads the value ``old`` read the value ``new``."""
         if old == new:
@@ -150,18 +163,12 @@ class Draft:
         return self._known.row_sums(name)
 
     def finish(self) -> CheckedGraph:
-        """Return the graph without the nodes that nobody reads, and the tensors that it uses."""
+        """Return the graph as it is now, with the tensors that it uses."""
+        if not self._is_changed:
+            return self._checked
         self._settle()
-        kept: list[Node] = []
-        wanted = set(self.graph.outputs)
-        for node in self.nodes(backwards=True):
-            if wanted.intersection(node_values(node)):
-                kept.append(node)
-                wanted.update(node_inputs(node))
-            else:
-                self._drop(node)
-        kept.reverse()
-        graph = Graph(self.graph.name, self.graph.input, tuple(kept), self.graph.outputs)
+        kept = tuple(self.nodes())
+        graph = Graph(self.graph.name, self.graph.input, kept, self.graph.outputs)
         names = [value for node in kept for value in node_values(node)]
         return CheckedGraph(
             graph,

@@ -20,6 +20,7 @@ def drop_identities(checked: CheckedGraph) -> CheckedGraph:
             continue
         if node.is_identity(draft.value(node.input), is_never_negative):
             draft.drop(node)
+    draft.drop_unread()
     return draft.finish()
 
 
