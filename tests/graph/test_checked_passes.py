@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import bitinfer.model
 from bitinfer import modelfile, zoo
 from bitinfer.errors import ShapeError
 from bitinfer.graph import CheckedGraph, Graph, GraphBuilder, check, checked, checks, nodes, passes
 from bitinfer.graph.nodes import node_values
 from bitinfer.graph.passes.draft import Draft
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.session import Session
 from graph_examples import Numbers, every_node, only_integers, only_windows
 from strategies import networks
@@ -155,7 +156,7 @@ class Reads:
             self.checks += 1
             return original(*args)
 
-        monkeypatch.setattr(modelfile, "check", counted)
+        monkeypatch.setattr(bitinfer.model, "check", counted)
 
     def _count(self, monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
         original = getattr(where, name)
