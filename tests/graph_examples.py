@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bitinfer.bits import pack
 from bitinfer.graph import Graph, GraphBuilder, infer
+from node_examples import add_missing
 
 
 class Numbers:
@@ -36,7 +37,10 @@ class Numbers:
 
 
 def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
-    """Return a network of (9, 8, 3) with four outputs, one of them an inner value."""
+    """Return a network of (9, 8, 3) with four outputs, one of them an inner value.
+
+    Nodes that it lacks are appended as node_examples has them, each with an output.
+    """
     r = Numbers(seed)
     b = GraphBuilder("every-node", (9, 8, 3))
     x = b.conv2d(b.input, r(20, 3, 3, 3), r(20), padding=1)
@@ -70,7 +74,8 @@ def every_node(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
     z = b.bdense(other, r(65, _length(b, inner)))
     x = b.dense(x, r(10, 65), r(10))
     z = b.dense(b.relu(z), r(10, 65) / 8)
-    return b.build(b.softmax(x), z, inner, _residual_branch(b, r, beside, integers))
+    outputs = [b.softmax(x), z, inner, _residual_branch(b, r, beside, integers)]
+    return b.build(*outputs, *add_missing(b, r, beside, 20))
 
 
 def _residual_branch(b: GraphBuilder, r: Numbers, x: str, integers: str) -> str:

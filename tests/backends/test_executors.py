@@ -158,7 +158,7 @@ FORKING = textwrap.dedent(
     import numpy as np
     from graph_examples import every_node
     from bitinfer.backends import select
-from bitinfer.graph import check
+    from bitinfer.graph import check
     from bitinfer.plan import lower
 
     warnings.simplefilter("ignore", DeprecationWarning)  # that threads are alive is the point

@@ -9,6 +9,7 @@ samples and what the oracle makes of them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import node_examples
 from bitinfer import modelfile
 from bitinfer.bits import pack
 from bitinfer.graph import GraphBuilder
@@ -147,12 +149,22 @@ def x_length(b: GraphBuilder, name: str) -> int:
     return Model(*b.build(name)).values[name].shape[0]
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], Model]] = {
     "picture-network": picture_network,
     "vector-network": vector_network,
     "residual-network": residual_network,
     "integer-network": integer_network,
 }
+
+
+def example_of(op: str) -> Callable[[], Model]:
+    """Return what makes a small network around one node."""
+    return lambda: Model(*node_examples.network(op, Numbers(15)))
+
+
+_KEPT = {node.operation for make in MODELS.values() for node in make().graph.nodes}
+MODELS |= {f"node-{op}": example_of(op) for op in node_examples.EXAMPLES if op not in _KEPT}
+"""Nodes that have come since have a file of their own."""
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from bitinfer.bits import pack
 from bitinfer.errors import GraphError, ShapeError
 from bitinfer.graph import GraphBuilder, nodes
 from bitinfer.graph.builder import as_padding, as_pair
+from graph_examples import Numbers
+from node_examples import EXAMPLES, add_missing, network
 
 
 def test_one_number_stands_for_both_axes_and_all_sides() -> None:
@@ -118,20 +121,29 @@ def test_weights_of_numbers_keep_the_type_that_says_how_they_are_stored() -> Non
 
 def test_every_method_makes_the_node_of_its_name() -> None:
     b = GraphBuilder("g", (4, 4, 6))
-    x = b.rprelu(b.input, [1] * 6, [2] * 6, [3] * 6)
-    x = b.multiply(x, b.sigmoid(b.global_pool2d(x, "max")))
-    x = b.pad2d(b.shuffle_channels(b.slice_channels(x, 0, 4), 2), (1, 0), 7)
-    x = b.clip(b.prelu(b.concat(x, x, x), [1] * 12), -1, 1)
-    x = b.quantize(b.reshape(b.add(x, x), (12, 4, 6)), 0.25)
-    b.sign(x, threshold=[5] * 6)
-    graph, tensors = b.build("add_0")
-    tags = [node.__struct_config__.tag for node in graph.nodes]
-    assert tags == [node.name.rpartition("_")[0] for node in graph.nodes]
-    assert graph.nodes[4:6] == (
-        nodes.SliceChannels("slice_channels_0", "multiply_0", 0, 4),
-        nodes.ShuffleChannels("shuffle_channels_0", "slice_channels_0", 2),
-    )
-    assert graph.nodes[6] == nodes.Pad2d("pad2d_0", "shuffle_channels_0", (1, 1, 0, 0), 7.0)
-    assert graph.nodes[7] == nodes.Concat("concat_0", "pad2d_0", ("pad2d_0",) * 2)
-    assert tensors["rprelu_0.shift_out"].tolist() == [3] * 6
-    assert tensors["sign_0.threshold"].tolist() == [5] * 6
+    add_missing(b, Numbers(1), b.input, 6)
+    assert {node.operation for node in b._nodes} == set(EXAMPLES)
+    assert {node.operation for node in b._nodes} == {n.name.rpartition("_")[0] for n in b._nodes}
+
+
+@pytest.mark.parametrize("op", EXAMPLES)
+def test_a_method_hands_on_what_it_is_given(op: str) -> None:
+    graph, _ = network(op, Numbers(1))
+    made = [node for node in graph.nodes if node.operation == op]
+    assert len(made) == 1
+    parameters = inspect.signature(getattr(GraphBuilder, op)).parameters.keys()
+    wanted = set(made[0].__struct_fields__) - {"name", "input", "other", "others", "epilogue"}
+    assert wanted - {"flip", "minimum"} <= parameters
+
+
+def test_numbers_get_into_the_fields_of_their_names() -> None:
+    b = GraphBuilder("g", (4, 4, 6))
+    x = b.slice_channels(b.rprelu(b.input, [1] * 6, [2] * 6, [3] * 6), 1, 5)
+    x = b.pad2d(x, (1, 0), 7)
+    b.sign(b.concat(x, x, b.input), threshold=[5] * 14)
+    sliced, padded, joined = b._nodes[1:4]
+    assert sliced == nodes.SliceChannels("slice_channels_0", "rprelu_0", 1, 5)
+    assert padded == nodes.Pad2d("pad2d_0", sliced.name, (1, 1, 0, 0), 7.0)
+    assert joined == nodes.Concat("concat_0", "pad2d_0", ("pad2d_0", "input"))
+    assert b.tensors["rprelu_0.shift_out"].tolist() == [3] * 6
+    assert b.tensors["sign_0.threshold"].tolist() == [5] * 14

@@ -118,11 +118,11 @@ class MaxPool2d(_Pool, frozen=True, tag="max_pool2d"):
 
     takes = ("float", "sign")
 
-    def rule(self, source: Value, known: Known) -> Value:
-        """Only signs have a minimum."""
+    def infer(self, known: Known) -> tuple[Value, ...]:
+        """Check the node; only signs have a minimum."""
         if self.minimum is not None:
-            checks.want_kind(source, "sign")
-        return super().rule(source, known)
+            checks.want_kind(known.values[self.input], "sign")
+        return super().infer(known)
 
     def never_negative(self) -> None:
         """As its input is."""
