@@ -216,7 +216,9 @@ def _member_span(data: bytes, member: zipfile.ZipInfo) -> tuple[int, int]:
     if member.flag_bits & 0x2061:
         raise CheckpointError(f"{where}: is encrypted or a patch; torch writes neither")
     if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        raise CheckpointError(f"{where}: is compressed; torch stores members as they are")
+        raise CheckpointError(
+            f"{where}: is compressed, which torch never does: packed again? use the original file"
+        )
     header = data[member.header_offset : member.header_offset + _LOCAL_HEADER.size]
     if member.header_offset < 0 or len(header) < _LOCAL_HEADER.size:
         raise CheckpointError(f"{where}: begins outside the file")
