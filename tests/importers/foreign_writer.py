@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bitinfer import bits
 from bitinfer.graph import Graph, nodes
 from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 
 Array = NDArray[Any]
 SIGN = {"at_zero": 1, "low": -1.0, "high": 1.0}
@@ -105,7 +105,7 @@ def by_polynomial(w: Writer, name: str, x: str, at_zero: int = 1) -> str:
 def write(graph: Graph, tensors: Mapping[str, Array], layout: Layout, sign: Spelling) -> Foreign:
     """Return ``graph``, as imported, as a foreign graph whose values bear the same names."""
     w = Writer(layout)
-    values = Model(graph=graph, tensors=tensors).values
+    values = Model(graph=graph, tensors=tensors).checked.values
     for node in graph.nodes:
         _write(w, node, tensors, values[node.input].shape, sign)
     return w.finish(graph.input.shape, *graph.outputs, name=graph.name)

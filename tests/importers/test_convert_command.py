@@ -16,6 +16,7 @@ from bitinfer.cli import main
 from bitinfer.errors import ConversionError
 from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_file
+from bitinfer.model import Preprocessing
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_options_reach_the_model(checkpoint: Path) -> None:
     assert convert(checkpoint, *options, "--resize", "32", "--crop", "28x28", "--swap-hw") == 0
     model = modelfile.load(checkpoint.with_name("lenet.bin"))
     assert model.labels == tuple("abcdefghij")
-    assert model.preprocessing == modelfile.Preprocessing(
+    assert model.preprocessing == Preprocessing(
         "grey", (-0.5,), (2.0,), scale=1.0, resize=32, crop=(28, 28)
     )
     assert model.provenance is not None

@@ -14,7 +14,7 @@ from bitinfer.errors import CheckpointError
 from bitinfer.importers.foreign import Foreign, Layout
 from bitinfer.importers.outcome import LayerOutcome
 from bitinfer.importers.recognise import Recognised, recognise
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 
 Array = NDArray[Any]
 LAYOUTS = pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -195,6 +195,31 @@ def test_layer_that_two_read_is_written_once_and_without_the_bias_of_one() -> No
     x = random((3, 8), 1)
     dot = signs_of(x) @ w.constants["w"].T
     np.testing.assert_allclose(run(found, x), dot * (dot + w.constants["c"]), rtol=1e-6)
+
+
+def test_layer_that_one_node_reads_twice_is_written_once() -> None:
+    w = Writer()
+    name, axes = w.weight("w", bipolar((4, 8)))
+    w.add("dense", "dense", by_name(w, "sign", "input"), name, axes=axes, counts="sums")
+    w.add("shifted", "add", "dense", w.constant("c", random((4,))))
+    w.add("square", "multiply", "shifted", "shifted")
+    found = recognise(w.finish((8,), "square"))
+    assert kinds(found) == ["sign", "bdense", "multiply"]
+    x = random((3, 8), 1)
+    dot = signs_of(x) @ w.constants["w"].T
+    np.testing.assert_allclose(run(found, x), (dot + w.constants["c"]) ** 2, rtol=1e-5)
+
+
+def test_borders_of_two_values_stay_apart() -> None:
+    weight = bipolar((4, 3, 3, 5))
+    w = Writer()
+    x = w.add("pad", "pad", by_name(w, "sign", "input"), pads=(1, 1, 1, 1), value=-1.0)
+    name, axes = w.weight("w", weight)
+    w.add("conv", "conv", x, name, axes=axes, **{**CONV, "pads": (1, 1, 1, 1), "pad_value": 1.0})
+    found = recognise(w.finish((6, 6, 5), "conv"))
+    x = random((1, 6, 6, 5), 1)
+    inner = np.pad(signs_of(x), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1)
+    np.testing.assert_array_equal(run(found, x), convolve(inner, weight, 1, 1.0))
 
 
 def test_scales_and_shifts_become_one_batch_norm() -> None:

@@ -14,7 +14,7 @@ from bitinfer import session, zoo
 from bitinfer.graph import Graph, nodes
 from bitinfer.importers.foreign import Layout
 from bitinfer.importers.recognise import recognise
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 
 NETWORKS = [
     # Each with a layout that its flattening allows, and another way to write signs.

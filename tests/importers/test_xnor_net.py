@@ -13,11 +13,15 @@ import pytest
 from numpy.typing import NDArray
 from torch_files import Call, Name, state_dict, stream_file, zip_file
 
-from bitinfer import backends, bits, modelfile, session
+from bitinfer import backends, bits, modelfile, session, zoo
 from bitinfer.errors import CheckpointError, InputError, ShapeError, UnknownNameError
+from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_with
 from bitinfer.importers.options import Options, read_labels
 from bitinfer.importers.outcome import Conversion, LayerOutcome
+from bitinfer.importers.states.state_dict import StateDict
+from bitinfer.importers.states.xnor_net import CheckpointSource
+from bitinfer.model import Model, Preprocessing
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -30,7 +34,7 @@ needs_real = pytest.mark.skipif(
 State = dict[str, NDArray[Any]]
 
 
-def convert(path: Path, arch: str, **options: Any) -> tuple[modelfile.Model, Conversion]:
+def convert(path: Path, arch: str, **options: Any) -> tuple[Model, Conversion]:
     return convert_with(path, arch, Options(**options))
 
 
@@ -49,9 +53,7 @@ def written(path: Path, value: Any, file: Callable[..., bytes] = zip_file) -> Pa
     return path
 
 
-def model_of(
-    path: Path, state: State, arch: str = "xnor-lenet5", **options: Any
-) -> modelfile.Model:
+def model_of(path: Path, state: State, arch: str = "xnor-lenet5", **options: Any) -> Model:
     model, _ = convert(written(path, {"acc": 99.2, "state_dict": state}), arch, **options)
     return model
 
@@ -255,12 +257,12 @@ def test_number_of_classes_comes_from_the_checkpoint(tmp_path: Path) -> None:
 def test_defaults_are_those_of_the_framework(tmp_path: Path, lenet5: State) -> None:
     digits = model_of(tmp_path, lenet5)
     assert digits.labels == tuple("0123456789")
-    assert digits.preprocessing == modelfile.Preprocessing(
+    assert digits.preprocessing == Preprocessing(
         "grey", (0.1307,), (0.3081,), scale=1 / 255, resize=(28, 28)
     )
     pictures = model_of(tmp_path, state_dict("xnor-nin"), "xnor-nin")
     assert pictures.labels[3] == "cat"
-    assert pictures.preprocessing == modelfile.Preprocessing(
+    assert pictures.preprocessing == Preprocessing(
         "rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), scale=1 / 255, resize=(32, 32)
     )
 
@@ -278,7 +280,7 @@ def test_options_replace_the_defaults(tmp_path: Path) -> None:
         crop=(32, 32),
     )
     assert model.labels == tuple("abcdefghij")
-    assert model.preprocessing == modelfile.Preprocessing(
+    assert model.preprocessing == Preprocessing(
         "rgb", (0.5, 0.5, 0.5), (0.1, 0.2, 0.3), scale=1.0, resize=40, crop=(32, 32)
     )
 
@@ -380,3 +382,69 @@ def test_real_network_is_right_on_859_of_1000_pictures() -> None:
 @pytest.mark.long
 def test_every_backend_is_right_on_859_of_1000_pictures(backend_name: str) -> None:
     assert count_correct(backend_name) == 859
+
+
+@pytest.mark.parametrize("arch", ["xnor-lenet5", "xnor-nin"])
+def test_names_and_shapes_tell_the_architecture(tmp_path: Path, arch: str) -> None:
+    path = written(tmp_path, {"state_dict": state_dict(arch, classes=7)})
+    model, report = convert_with(path)
+    assert model.graph.name == arch
+    assert report.format == f"a PyTorch checkpoint of {arch}"
+
+
+def test_alexnet_is_told_by_its_signature() -> None:
+    weights = {
+        "features.4.conv.weight": np.zeros((256, 96, 5, 5), np.float32),
+        "classifier.0.linear.weight": np.zeros((4096, 9216), np.float32),
+    }
+    assert states.find_architecture(StateDict(weights)) == "xnor-alexnet"
+
+
+def test_weights_that_fit_two_networks_ask_for_the_architecture(tmp_path: Path) -> None:
+    both = state_dict("xnor-lenet5") | state_dict("xnor-nin")
+    with pytest.raises(CheckpointError, match="fit xnor-lenet5 and xnor-nin; --arch says"):
+        convert_with(written(tmp_path, both))
+
+
+def test_weights_of_no_known_network_are_shown(tmp_path: Path) -> None:
+    state = {"layer1.weight": np.ones((3, 3), np.float32)}
+    with pytest.raises(CheckpointError, match=r"'layer1.weight', as those of no network"):
+        convert_with(written(tmp_path, state))
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "_orig_mod.module.", "model.", "net."])
+def test_prefixes_of_wrappers_are_left_out(tmp_path: Path, lenet5: State, prefix: str) -> None:
+    plain = model_of(tmp_path, lenet5)
+    wrapped = {prefix + key: value for key, value in lenet5.items()}
+    assert model_of(tmp_path, wrapped).graph == plain.graph
+
+
+@pytest.mark.parametrize("key", ["model_state_dict", "model", "net"])
+def test_the_only_dict_of_tensors_is_taken(tmp_path: Path, lenet5: State, key: str) -> None:
+    path = written(tmp_path, {"epoch": 3, key: lenet5})
+    model, _ = convert_with(path)
+    assert model.graph == model_of(tmp_path, lenet5).graph
+
+
+def test_two_dicts_of_tensors_are_named(tmp_path: Path, lenet5: State) -> None:
+    with pytest.raises(CheckpointError, match="holds tensors under 'ema', 'net'"):
+        convert_with(written(tmp_path, {"ema": lenet5, "net": lenet5}))
+
+
+def test_whole_module_is_refused_with_what_to_save(tmp_path: Path) -> None:
+    module = Call(Name("net", "LeNet_5"), ())
+    for value in ({"model": module, "epoch": 3}, {"state_dict": module}):
+        with pytest.raises(CheckpointError, match=r"save model.state_dict\(\) instead"):
+            convert_with(written(tmp_path, value))
+
+
+def test_questions_may_come_in_any_order(lenet5: State) -> None:
+    for key, value in (("running_mean", 0), ("running_var", 0), ("bias", 0)):
+        lenet5[f"bin_conv2.bn.{key}"][4] = value
+    source = CheckpointSource(StateDict(lenet5), zoo.find("xnor-lenet5"))
+    source.layer("bin_conv2.conv", (50, 5, 5, 20), is_binary=True)
+    source.norm("bin_ip1.bn", 50, is_affine=True, epsilon=1e-4)
+    source.norm("bin_conv2.bn", 20, is_affine=True, epsilon=1e-4)
+    conv, *norms = source.outcomes
+    assert found(conv) == {"sign of zero": 1}
+    assert all("sign of zero" not in found(norm) for norm in norms)

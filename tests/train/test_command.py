@@ -51,7 +51,7 @@ def test_without_torch_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [n for n in sys.modules if n.startswith("bitinfer.train")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("bitinfer.train.lenet5_mnist", raising=False)
+    monkeypatch.delattr("bitinfer.train.recipes.lenet5_mnist", raising=False)
     with pytest.raises(MissingExtraError, match=r"pip install '\.\[train\]'") as caught:
         command.run(parse("lenet5-mnist", "--data", str(tmp_path), "-o", str(tmp_path / "m.bin")))
     assert "\n" not in str(caught.value)
@@ -77,12 +77,13 @@ def test_result_is_on_stdout_and_progress_on_stderr(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("torch")
-    from bitinfer.train import lenet5_mnist
+    from bitinfer.train.loop import Step
+    from bitinfer.train.recipes import lenet5_mnist
 
     def run(data, output, recipe, *, threads, report):
         assert (recipe.seed, recipe.epochs) == (3, 1)
-        report(lenet5_mnist.Step(1, recipe.epochs, 1, 2, 0.5))
-        report(lenet5_mnist.Step(1, recipe.epochs, 2, 2, 0.25, (4, 5)))
+        report(Step(1, recipe.epochs, 1, 2, 0.5))
+        report(Step(1, recipe.epochs, 2, 2, 0.25, (4, 5)))
         output.write_bytes(b"model")
         return lenet5_mnist.Outcome(validation=(4, 5), test=(9935, 10000))
 
@@ -101,7 +102,7 @@ def test_exit_codes_and_one_line_on_stderr(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    from bitinfer.train import lenet5_mnist
+    from bitinfer.train.recipes import lenet5_mnist
 
     arguments = ["train", "lenet5-mnist", "--data", str(tmp_path), "-o", str(tmp_path / "m.bin")]
     assert main(arguments) == 4

@@ -13,7 +13,7 @@ from bitinfer.cli._common import add_quiet, positive
 from bitinfer.cli._terminal import printable, progress
 
 if TYPE_CHECKING:
-    from bitinfer.train.lenet5_mnist import Step
+    from bitinfer.train.loop import Step
 
 RECIPES = ("lenet5-mnist",)
 
@@ -58,15 +58,16 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.errors import MissingExtraError
 
     try:
-        from bitinfer.train import lenet5_mnist
+        from bitinfer.train.loop import Recipe
+        from bitinfer.train.recipes import lenet5_mnist
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("training needs PyTorch, which is not installed", "train") from None
 
-    recipe = lenet5_mnist.Recipe(seed=args.seed)
+    recipe = Recipe(seed=args.seed)
     if args.epochs is not None:
-        recipe = lenet5_mnist.Recipe(seed=args.seed, epochs=args.epochs)
+        recipe = Recipe(seed=args.seed, epochs=args.epochs)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         outcome = lenet5_mnist.run(

@@ -122,13 +122,10 @@ class Writer:
         if value.scale is None and value.shift is not None:
             bias = value.shift.astype(np.float32)
             value = dataclasses.replace(value, shift=None)
-        # Two readers of one value: the layer is written once, unless one of them adds a bias.
-        if bias is None and layer in self._laid:
-            name = self._laid[layer]
-        else:
-            name = layer(bias)
-            if bias is None:
-                self._laid[layer] = name
+        # One node may read a value twice.
+        if layer not in self._laid:
+            self._laid[layer] = layer(bias)
+        name = self._laid[layer]
         return dataclasses.replace(value, name=name, layer=None)
 
     def settled(self, value: Pending) -> Pending:

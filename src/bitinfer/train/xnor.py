@@ -10,7 +10,8 @@ A binary layer computes, for output channel o,
 
 with sign(v) = -1 for v < 0 and +1 otherwise (also for 0 and -0.0), bitinfer's own convention, in
 training as in inference. The sum is taken over +-1 before the scale is applied, so it is an exact
-integer in float32 (below 2**24), and an exported network counts the very same integer.
+integer in float32 (below 2**24), and an exported network counts the very same integer, unless a
+weight is so close to the mean of its tap that float32 and float64 round it to different sides.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class TensorRef:
     stride: tuple[int, ...]
 
 
-def one_line(value: object) -> str:
+def quoted(value: object) -> str:
     """Return foreign text in quotes, without control characters, cut to 100 characters."""
     return repr(files.one_line(value, 100))
 
@@ -77,7 +77,7 @@ def one_line(value: object) -> str:
 def describe(value: object) -> str:
     """Say in a few words what a decoded value is."""
     if isinstance(value, Global | Inert):
-        return one_line(value.name)
+        return quoted(value.name)
     return f"a {type(value).__name__}"
 
 
@@ -247,7 +247,7 @@ class _Machine:
             self.fail("a storage is not given as (class, key, place, size)")
         module, _, name = kind.name.rpartition(".")
         if module not in ("torch", "torch.cuda"):
-            self.fail(f"a storage has the class {one_line(kind.name)}, wanted one of torch")
+            self.fail(f"a storage has the class {quoted(kind.name)}, wanted one of torch")
         whole = StorageRef(name, key, numel, 0, numel)
         self.storages.setdefault(key, whole)
         if view is None:

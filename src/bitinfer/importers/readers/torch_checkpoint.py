@@ -38,7 +38,7 @@ from bitinfer.importers.readers._unpickle import (
     Inert,
     StorageRef,
     TensorRef,
-    one_line,
+    quoted,
     unpickle,
 )
 
@@ -107,7 +107,7 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         raise CheckpointError("the checkpoint takes more memory than this machine has") from error
     if isinstance(result, Global | Inert):
         raise CheckpointError(
-            f"holds one {one_line(result.name)}, wanted a dict of tensors; "
+            f"holds one {quoted(result.name)}, wanted a dict of tensors; "
             "save model.state_dict() instead of the model"
         )
     if not isinstance(result, dict):
@@ -129,7 +129,7 @@ class _Container:
         """Return the type of the elements of torch's storage class ``kind``, as in the file."""
         if kind not in _DTYPES:
             raise CheckpointError(
-                f"a storage has the class {one_line(kind)}, which is none of {', '.join(_DTYPES)}"
+                f"a storage has the class {quoted(kind)}, which is none of {', '.join(_DTYPES)}"
             )
         code = _DTYPES[kind]
         return np.dtype(code.replace("<", ">") if self.is_big_endian else code)
@@ -137,12 +137,12 @@ class _Container:
     def span(self, storage: StorageRef) -> tuple[int, int]:
         """Return where the elements of ``storage`` lie, once their size is what it should be."""
         if storage.key not in self.spans:
-            raise CheckpointError(f"storage {one_line(storage.key)} is not in the file")
+            raise CheckpointError(f"storage {quoted(storage.key)} is not in the file")
         begin, end = self.spans[storage.key]
         itemsize = self.dtype(storage.kind).itemsize
         if end - begin != storage.numel * itemsize:
             raise CheckpointError(
-                f"storage {one_line(storage.key)} has {end - begin} bytes, wanted "
+                f"storage {quoted(storage.key)} has {end - begin} bytes, wanted "
                 f"{storage.numel} x {itemsize}"
             )
         return begin + storage.start * itemsize, begin + (storage.start + storage.count) * itemsize
@@ -155,12 +155,12 @@ def _open_zip(data: bytes) -> tuple[Any, _Container]:
     try:
         members = zipfile.ZipFile(io.BytesIO(data)).infolist()
     except Exception as error:  # zipfile lets its struct, codec and index errors through
-        raise CheckpointError(f"damaged zip archive: {one_line(error)}") from error
+        raise CheckpointError(f"damaged zip archive: {quoted(error)}") from error
     spans: dict[str, tuple[int, int]] = {}
     total = 0
     for member in members:
         if member.filename in spans:
-            raise CheckpointError(f"member {one_line(member.filename)} stands twice in the archive")
+            raise CheckpointError(f"member {quoted(member.filename)} stands twice in the archive")
         spans[member.filename] = begin, end = _member_span(data, member)
         total += end - begin
         if total > len(data):
@@ -187,14 +187,16 @@ def _open_zip(data: bytes) -> tuple[Any, _Container]:
 
 def _member_span(data: bytes, member: zipfile.ZipInfo) -> tuple[int, int]:
     """Return where the bytes of a stored member lie in the archive."""
-    where = f"member {one_line(member.filename)}"
+    where = f"member {quoted(member.filename)}"
     parts = member.filename.split("/")
     if member.filename.startswith("/") or ".." in parts or "\\" in member.filename:
         raise CheckpointError(f"{where}: the name leads out of the archive")
     if member.flag_bits & 0x2061:
         raise CheckpointError(f"{where}: is encrypted or a patch; torch writes neither")
     if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        raise CheckpointError(f"{where}: is compressed; torch stores members as they are")
+        raise CheckpointError(
+            f"{where}: is compressed, which torch never does: packed again? use the original file"
+        )
     header = data[member.header_offset : member.header_offset + _LOCAL_HEADER.size]
     if member.header_offset < 0 or len(header) < _LOCAL_HEADER.size:
         raise CheckpointError(f"{where}: begins outside the file")
@@ -230,13 +232,13 @@ def _open_stream(data: bytes) -> tuple[Any, _Container]:
     position = keys.end
     for key in keys.value:
         if key in spans or key not in root.storages:
-            raise CheckpointError(f"storage {one_line(key)} stands twice or belongs to no tensor")
+            raise CheckpointError(f"storage {quoted(key)} stands twice or belongs to no tensor")
         begin = position + 8
         itemsize = container.dtype(root.storages[key].kind).itemsize
         position = begin + int.from_bytes(data[position:begin], "little") * itemsize
         if position > len(data):
             raise CheckpointError(
-                f"truncated: storage {one_line(key)} ends at byte {position} of {len(data)}"
+                f"truncated: storage {quoted(key)} ends at byte {position} of {len(data)}"
             )
         spans[key] = begin, position
     if position != len(data):

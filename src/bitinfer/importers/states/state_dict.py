@@ -12,7 +12,7 @@ from bitinfer import zoo
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError
 from bitinfer.importers.outcome import LayerOutcome
-from bitinfer.importers.readers._unpickle import describe, one_line
+from bitinfer.importers.readers._unpickle import describe, quoted
 
 Signature = Mapping[str, tuple[int | None, ...]]
 """Shapes by key; None stands for any size."""
@@ -75,7 +75,7 @@ class StateDict:
 
     def describe_keys(self) -> str:
         """Return the first names that nobody has taken yet, in words."""
-        rest = [one_line(k) for k in self._weights if k not in self._taken]
+        rest = [quoted(k) for k in self._weights if k not in self._taken]
         return ", ".join(rest[:3]) or "nothing"
 
     def check_nothing_left(self) -> None:
@@ -83,7 +83,7 @@ class StateDict:
         left = [k for k in self._weights if k not in self._taken and not k.endswith(_COUNTER)]
         if left:
             raise CheckpointError(
-                f"{one_line(left[0])} is no part of {self.owner}"
+                f"{quoted(left[0])} is no part of {self.owner}"
                 + (f", nor are {len(left) - 1} more" if len(left) > 1 else "")
                 + ": does the checkpoint hold another architecture?"
             )
@@ -121,7 +121,7 @@ def find_state_dict(checkpoint: Mapping[str, Any]) -> StateDict:
     result: dict[str, Any] = {}
     for key, name in _unwrapped(found).items():
         if name in result:
-            raise CheckpointError(f"{one_line(key)} stands twice, with and without 'module.'")
+            raise CheckpointError(f"{quoted(key)} stands twice, with and without 'module.'")
         result[name] = found[key]
     return StateDict(result)
 
@@ -141,11 +141,11 @@ def _only_dict(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if len(candidates) == 1:
         return next(iter(candidates.values()))
     if candidates:
-        names = ", ".join(one_line(key) for key in candidates)
+        names = ", ".join(quoted(key) for key in candidates)
         raise CheckpointError(
             f"holds tensors under {names}; save the weights alone: torch.save(model.state_dict())"
         )
-    keys = ", ".join(one_line(key) for key in list(checkpoint)[:8]) or "nothing"
+    keys = ", ".join(quoted(key) for key in list(checkpoint)[:8]) or "nothing"
     raise CheckpointError(
         f"holds no 'state_dict' and no tensors, only {keys}; "
         "save model.state_dict() instead of the model"

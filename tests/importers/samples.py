@@ -1,0 +1,98 @@
+"""A small file of every format: what a reader reads, and what people pass by mistake."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+import safetensors.numpy
+from torch_files import archive, state_dict, stream_file, zip_file
+
+from bitinfer import modelfile, zoo
+from bitinfer.model import Model
+
+STATE = {"state_dict": state_dict("xnor-lenet5")}
+
+READABLE: dict[str, dict[str, bytes]] = {
+    "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
+}
+"""By reader, files that it reads."""
+
+
+def _model_file() -> bytes:
+    graph, tensors = zoo.build("xnor-lenet5", zoo.RandomParameters(0))
+    return modelfile.to_bytes(Model(graph=graph, tensors=tensors))
+
+
+def _tar() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as target:
+        target.addfile(tarfile.TarInfo("net.pth"))
+    return file.getvalue()
+
+
+def _npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, weight=np.ones(3))
+    return file.getvalue()
+
+
+def _npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ones(3))
+    return file.getvalue()
+
+
+_PICKLE = b"\x80\x04}\x94."
+_MODULE = b"\x80\x02c__torch__\nNet\n)\x81."
+_BMP = b"BM" + struct.pack("<I", 58) + bytes(52)
+
+OTHERS: dict[str, tuple[bytes, str, str]] = {
+    "empty": (b"", "an empty file", "get it again"),
+    "own": (_model_file(), "a bitinfer model file", "run it"),
+    "html": (b"\n<!DOCTYPE html><html></html>", "a web page", "download the file itself"),
+    "xml": (b"\xef\xbb\xbf<?xml version='1.0'?>", "a web page", "download the file itself"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer", "lfs pull"),
+    "half": (zip_file(STATE)[:5000], "a truncated archive", "download it again"),
+    "torchscript": (
+        archive({"net/data.pkl": _MODULE, "net/constants.pkl": b"", "net/code/net.py": b""}),
+        "a TorchScript archive",
+        "torch.save(model.state_dict(), FILE)",
+    ),
+    "pt2": (archive({"net/archive_format": b"pt2"}), "a torch.export archive", "state_dict"),
+    "keras": (
+        archive({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b""}),
+        "a Keras model",
+        "no reader",
+    ),
+    "npz": (_npz(), "a zip archive", "unpack it"),
+    "deflated": (archive({"a.txt": b"a" * 99}, zipfile.ZIP_DEFLATED), "a zip archive", "unpack it"),
+    "pickle": (_PICKLE, "a pickle of Python", "could run anything"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file", "no reader"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model", "no reader"),
+    "safetensors": (
+        safetensors.numpy.save({"w": np.ones(3)}),
+        "a safetensors file",
+        "torch.save(model.state_dict(), FILE)",
+    ),
+    "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x032.4" + bytes(64), "an ONNX model", "no reader"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture", "bitinfer run"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture", "bitinfer run"),
+    "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "a picture", "bitinfer run"),
+    "bmp": (_BMP, "a picture", "bitinfer run"),
+    "tar": (_tar(), "a tar archive", "unpack it"),
+    "gzip": (gzip.compress(b"x"), "a compressed file", "unpack it"),
+    "darknet.cfg": (b"[net]\nbatch=1\n", "darknet's .cfg", "no reader"),
+    "darknet.weights": (struct.pack("<5i", 0, 2, 5, 0, 0) + bytes(64), "darknet's .weights", "no"),
+    "mxnet": (struct.pack("<3Q", 0x112, 0, 1) + bytes(64), "MXNet's .params", "no reader"),
+    "npy": (_npy(), "a NumPy array", "no network"),
+    "json": (json.dumps({"nodes": []}).encode(), "a JSON document", "holds no weights"),
+    "noise": (b"\x01\x02\x03\x04 whatever", "no format that is known here", "01 02 03 04"),
+    "text": (b"BMW is no bitmap", "no format that is known here", "docs/command-line.md"),
+}
+"""By name, a file that no reader reads, what it is called, and words of what to do."""
