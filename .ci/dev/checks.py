@@ -1,4 +1,4 @@
-"""``./dev test``, ``long`` and ``lint``: what must pass before a merge."""
+"""``./dev test``, ``long``, ``lint`` and ``docs``: what must pass before a merge."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ WARNINGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands ``test``, ``long`` and ``lint``."""
+    """Add the commands ``test``, ``long``, ``lint`` and ``docs``."""
     parser = commands.add_parser("test", help="build, then pytest; further arguments are pytest's")
     parser.set_defaults(run=lambda args: test(args.rest), passes_on=True)
     parser = commands.add_parser("long", help="the same with the tests that take minutes")
     parser.set_defaults(run=lambda args: test(["--long", *args.rest]), passes_on=True)
     parser = commands.add_parser("lint", help="ruff, mypy, clang-format, gcc and clang")
     parser.set_defaults(run=lambda args: lint(), passes_on=False)
+    parser = commands.add_parser("docs", help="bring generated pages up to date; check all pages")
+    parser.set_defaults(run=lambda args: docs(), passes_on=False)
 
 
 def test(arguments: list[str]) -> int:
@@ -36,6 +38,11 @@ def lint() -> int:
     failed = [name for name, code in _lints() if code]
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0
+
+
+def docs() -> int:
+    """Make the pages that are made from code, then check all pages."""
+    return run(sys.executable, ".ci/check_docs.py", "--write")
 
 
 def _lints() -> Iterator[tuple[str, int]]:
