@@ -9,7 +9,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-MODULES = ("bitinfer", "bitinfer.errors", "bitinfer.graph", "bitinfer.modelfile", "bitinfer.zoo")
+MODULES = (
+    "bitinfer",
+    "bitinfer.errors",
+    "bitinfer.graph",
+    "bitinfer.model",
+    "bitinfer.modelfile",
+    "bitinfer.zoo",
+)
 """Those that are meant for programs that use bitinfer."""
 
 HEAD = """\

@@ -134,7 +134,9 @@ def wrong_json() -> Iterator[str]:
         text=True,
         check=False,
     )
-    if shape_of(json.loads(done.stdout)) != shape_of(shown):
+    if not done.stdout:
+        yield f"command-line.md: run --json prints nothing: {done.stderr.strip()}"
+    elif shape_of(json.loads(done.stdout)) != shape_of(shown):
         yield f"command-line.md: run --json has other fields; it prints\n{done.stdout}"
 
 

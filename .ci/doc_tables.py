@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from bitinfer.cli._app import COMMANDS
-from bitinfer.graph import Node, passes
+from bitinfer.graph import passes
+from bitinfer.graph.nodes import node_classes
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "csrc" / "kernels"
@@ -83,7 +84,7 @@ def wrong_nodes() -> Iterator[str]:
     """Compare the table of nodes with the node classes: fields and defaults."""
     head = "| `op` | further fields, default in brackets | input -> output |"
     table = {row[0].strip("`"): row[1] for row in rows(text_of("file-format.md"), head)}
-    classes = {str(node.__struct_config__.tag): node for node in get_args(Node)}
+    classes = {str(node.__struct_config__.tag): node for node in node_classes()}
     yield from different("file-format.md, the table of nodes", table, classes)
     for op in table.keys() & classes.keys():
         described = re.sub(r"as `\w+`", "", table[op])

@@ -8,8 +8,7 @@ import numpy as np
 
 from bitinfer import zoo
 from bitinfer.bits import Floats
-from bitinfer.graph import infer, nodes
-from bitinfer.graph.shapes import operations
+from bitinfer.graph import check, nodes, operations
 
 HEAD = """\
 | name | paper | input | binary weights | other numbers | binary MACs | other MACs |
@@ -57,12 +56,12 @@ def row(name: str) -> str:
     """Return the line of one architecture."""
     source = Plain()
     graph, tensors = zoo.build(name, source)
-    values = infer(graph, tensors)
+    checked = check(graph, tensors)
     macs = {True: 0, False: 0}
     for node in graph.nodes:
         if isinstance(node, nodes.Layer):
             is_binary = isinstance(node, nodes.BinaryConv2d | nodes.BinaryDense)
-            macs[is_binary] += operations(node, values, tensors)
+            macs[is_binary] += operations(node, checked.values, checked.tensors)
     shape = "x".join(str(side) for side in graph.input.shape)
     cells = [
         f"`{name}`",

@@ -18,8 +18,8 @@
 /* Where a value lies: an offset in the arena if >= 0, else external number -1 - place. */
 typedef int64_t bi_place;
 
-/* One step.  Every operation's contract (kernels/<operation>/<operation>.h) says which of these
- * fields it reads.  Maps are NHWC without N: pixel (y, x) of a float map starts at float
+/* One step.  Every operation's contract says which of these fields it reads: the header of its name in
+ * kernels/, for dense that of conv2d, for operations without one the top of the .inc or .c file.  Maps are NHWC without N: pixel (y, x) of a float map starts at float
  * (y * in_w + x) * in_c, of a bit map at word (y * in_w + x) * words(in_c). */
 typedef struct bi_step {
     int32_t kernel;                /* index in the kernel list */
@@ -118,12 +118,22 @@ double bi_clock_hz(void);
 /* The kernel list, best first within an operation; see kernels/kernels.inc. */
 int32_t bi_kernel_count(void);
 const char *bi_kernel_operation(int32_t kernel);
+const char *bi_kernel_method(int32_t kernel);
 const char *bi_kernel_isa(int32_t kernel);
+int32_t bi_kernel_block(int32_t kernel);    /* see bi_kernel in kernels/kernel.h */
 int32_t bi_kernel_runs_here(int32_t kernel);
 
-/* The first kernel of an operation that this CPU runs and whose instruction set is no later than
- * `isa` (NULL: any) in the order of bi_isa_name(); -1 if the operation or the name is unknown. */
-int32_t bi_kernel_find(const char *operation, const char *isa);
+/* The kernel that a step gets: the first in the list of this operation (and method, unless that is
+ * NULL) that this CPU runs, that is no later than `isa` (NULL: any) in the order of bi_isa_name(), that
+ * is not passed over for a richer instruction set (bi_kernel.not_with), and that takes the step; -1 if
+ * there is none.  All of the step must be filled in but its kernel, weight and places. */
+int32_t bi_kernel_find(const char *operation, const char *method, const char *isa,
+                       const bi_step *step);
+
+/* Those that bi_kernel_find() asks, one after the other: the first (`after` -1), or the next after
+ * kernel `after`; -1 past the end.  Left out are those that get no step, because one before them takes
+ * every step or (bi_kernel.takes is the same function) the same ones. */
+int32_t bi_kernel_next(const char *operation, const char *method, const char *isa, int32_t after);
 
 /* Instruction sets, from the poorest to the richest; NULL past the end. */
 const char *bi_isa_name(int32_t index);

@@ -1,4 +1,4 @@
-/* dispatch.c -- the kernel list of this build, and which of its kernels this CPU runs. */
+/* dispatch.c -- the kernel list of this build, and which of its kernels runs a step. */
 #include <string.h>
 
 #include "bitinfer.h"
@@ -6,16 +6,10 @@
 #include "kernels/kernel.h"
 #include "kernels/table.h"
 
-#define BI_KERNEL(operation, isa) extern const bi_kernel bi_##operation##_##isa;
+#define BI_KERNEL(operation, method, isa)         \
+    extern const bi_kernel bi_##operation##_##method##_##isa;
 #include "kernels/kernels.inc"
 #undef BI_KERNEL
-
-enum {
-#define BI_ISA_INDEX(isa) BI_ISA_##isa,
-    BI_ISAS(BI_ISA_INDEX)
-#undef BI_ISA_INDEX
-    BI_ISA_COUNT
-};
 
 static const char *const isa_names[] = {
 #define BI_ISA_NAME(isa) #isa,
@@ -24,13 +18,14 @@ static const char *const isa_names[] = {
 };
 
 typedef struct {
-    const char *operation;
+    const char *operation, *method;
     int32_t isa;
     const bi_kernel *kernel;
 } entry;
 
 static const entry entries[] = {
-#define BI_KERNEL(operation, isa) {#operation, BI_ISA_##isa, &bi_##operation##_##isa},
+#define BI_KERNEL(operation, method, isa) \
+    {#operation, #method, BI_ISA_##isa, &bi_##operation##_##method##_##isa},
 #include "kernels/kernels.inc"
 #undef BI_KERNEL
 };
@@ -43,7 +38,11 @@ int32_t bi_kernel_count(void) { return ENTRY_COUNT; }
 
 const char *bi_kernel_operation(int32_t kernel) { return entries[kernel].operation; }
 
+const char *bi_kernel_method(int32_t kernel) { return entries[kernel].method; }
+
 const char *bi_kernel_isa(int32_t kernel) { return isa_names[entries[kernel].isa]; }
+
+int32_t bi_kernel_block(int32_t kernel) { return entries[kernel].kernel->block; }
 
 int32_t bi_kernel_runs_here(int32_t kernel) { return bi_isa_runs_here(entries[kernel].isa); }
 
@@ -62,20 +61,63 @@ int32_t bi_isa_runs_here(int32_t index)
     }
 }
 
-int32_t bi_kernel_find(const char *operation, const char *isa)
+/* The index of an instruction set; that of the richest for NULL, -1 for an unknown name. */
+static int32_t isa_index(const char *name)
 {
-    int32_t cap = BI_ISA_COUNT;
-    if (isa != NULL) {
-        for (cap = 0; cap < BI_ISA_COUNT && strcmp(isa_names[cap], isa) != 0; cap++) {
-        }
-        if (cap == BI_ISA_COUNT)
-            return -1;
-    }
-    for (int32_t i = 0; i < ENTRY_COUNT; i++)
-        if (strcmp(entries[i].operation, operation) == 0 && entries[i].isa <= cap &&
-            bi_isa_runs_here(entries[i].isa))
+    if (name == NULL)
+        return BI_ISA_COUNT - 1;
+    for (int32_t i = 0; i < BI_ISA_COUNT; i++)
+        if (strcmp(isa_names[i], name) == 0)
             return i;
     return -1;
+}
+
+/* Whether a kernel may run at all, with instruction sets up to number `cap`. */
+static int may_run(const entry *e, int32_t cap)
+{
+    int32_t better = e->kernel->not_with;
+    int has_better = better > 0 && better <= cap && bi_isa_runs_here(better);
+    return e->isa <= cap && bi_isa_runs_here(e->isa) && !has_better;
+}
+
+/* What is asked for; a method or an instruction set of NULL is any. */
+typedef struct {
+    const char *operation, *method;
+    int32_t cap;
+} wanted;
+
+static int is_wanted(const wanted *w, const entry *e)
+{
+    return strcmp(e->operation, w->operation) == 0 &&
+           (w->method == NULL || strcmp(e->method, w->method) == 0) && may_run(e, w->cap);
+}
+
+/* Whether one before it takes whatever it would. */
+static int is_behind(const wanted *w, const entry *e)
+{
+    for (const entry *before = entries; before < e; before++)
+        if ((before->kernel->takes == NULL || before->kernel->takes == e->kernel->takes) &&
+            is_wanted(w, before))
+            return 1;
+    return 0;
+}
+
+int32_t bi_kernel_next(const char *operation, const char *method, const char *isa, int32_t after)
+{
+    wanted w = {operation, method, isa_index(isa)};
+    for (int32_t i = after + 1; i < ENTRY_COUNT; i++)
+        if (is_wanted(&w, &entries[i]) && !is_behind(&w, &entries[i]))
+            return i;
+    return -1;
+}
+
+int32_t bi_kernel_find(const char *operation, const char *method, const char *isa,
+                       const bi_step *step)
+{
+    int32_t i = bi_kernel_next(operation, method, isa, -1);
+    while (i >= 0 && entries[i].kernel->takes != NULL && !entries[i].kernel->takes(step))
+        i = bi_kernel_next(operation, method, isa, i);
+    return i;
 }
 
 size_t bi_weight_bytes(const bi_step *step)

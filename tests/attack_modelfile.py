@@ -21,8 +21,8 @@ import hostile
 from bitinfer import modelfile
 from bitinfer.backends import Backend, select, status
 from bitinfer.errors import ModelFileError
-from bitinfer.graph import operations
-from bitinfer.modelfile import Model
+from bitinfer.graph import check, operations
+from bitinfer.model import Model
 from bitinfer.plan import lower
 
 MEMORY_BYTES = 1 << 30
@@ -34,11 +34,11 @@ QUICK_OPERATIONS = 1 << 22
 
 def run(model: Model, backends: list[Backend]) -> bool:
     """Run the model on all backends, unless it is large; return whether it was run."""
-    values = model.values
+    values = model.checked.values
     total = sum(operations(node, values, model.tensors) for node in model.graph.nodes)
     if total > QUICK_OPERATIONS:
         return False
-    plan = lower(model.graph, model.tensors)
+    plan = lower(check(model.graph, model.tensors))
     x = np.random.default_rng(0).standard_normal((1, *model.graph.input.shape)) * 50
     is_pixels = model.graph.input.kind == "uint8"
     x = np.abs(x).clip(0, 255).astype(np.uint8) if is_pixels else x.astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.bits import pack
-from bitinfer.graph import Graph, GraphBuilder, infer
+from bitinfer.graph import Graph, GraphBuilder, check
 
 
 class Numbers:
@@ -119,4 +119,4 @@ def only_integers(seed: int = 1) -> tuple[Graph, dict[str, NDArray[Any]]]:
 def _length(b: GraphBuilder, name: str) -> int:
     """Return the number of elements of a value so far."""
     graph, tensors = b.build(name)
-    return math.prod(infer(graph, tensors)[name].shape)
+    return math.prod(check(graph, tensors).values[name].shape)

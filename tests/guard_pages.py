@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bitinfer import numerics
 from bitinfer.backends import Backend, select
 from bitinfer.backends.native import executor as native_executor
-from bitinfer.graph import GraphBuilder
+from bitinfer.graph import GraphBuilder, check
 from bitinfer.plan import Plan, lower
 from graph_examples import every_node
 from harness import DTYPES, BinaryConv, float_values
@@ -128,20 +128,23 @@ def layers() -> Iterator[BinaryConv]:
 def plans() -> Iterator[tuple[Plan, Array]]:
     rng = np.random.default_rng(0)
     for layer in layers():
-        yield lower(*layer.graph()), layer.arrays()[0][None]
+        yield lower(check(*layer.graph())), layer.arrays()[0][None]
     for length, outputs in itertools.product((1, 63, 64, 65, 191, 256, 257, 500), (1, 3, 8, 9)):
         b = GraphBuilder("dense", (length,))
         weight = rng.standard_normal((outputs, length))
         x = b.bdense(b.sign(b.input), weight, bias=weight[:, 0], beta=b.beta_map(b.input))
         y = b.softmax(b.dense(b.input, weight, weight[:, 0]))
-        yield lower(*b.build(x, y)), rng.standard_normal((2, length)).astype(np.float32)
+        yield lower(check(*b.build(x, y))), rng.standard_normal((2, length)).astype(np.float32)
     for seed in range(2):
         graph, tensors = every_node(seed)
         x = rng.standard_normal((3, *graph.input.shape)).astype(np.float32)
-        yield lower(graph, tensors), x
-        yield lower(float_values(graph, tensors), tensors), x
+        yield lower(check(graph, tensors)), x
+        yield lower(check(float_values(graph, tensors), tensors)), x
         table = numerics.normalization_table(1 / 255, (0.5,) * 3, (0.5,) * 3)
-        yield lower(graph, tensors, table), (x * 50 + 128).clip(0, 255).astype(np.uint8)
+        yield (
+            lower(check(graph, tensors), table),
+            (x * 50 + 128).clip(0, 255).astype(np.uint8),
+        )
 
 
 def main(argument: str) -> int:

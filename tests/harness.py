@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import oracle
 from bitinfer import backends
 from bitinfer.backends import Backend, Executor
-from bitinfer.graph import Graph, GraphBuilder, Value, infer, nodes
+from bitinfer.graph import Graph, GraphBuilder, Value, check, nodes
 from bitinfer.plan import Buffer, Plan, Step, lower
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ def run_graph(
     backend: Backend, graph: Graph, tensors: Mapping[str, Array], x: Array
 ) -> dict[str, Array]:
     """Run a batch and return the outputs by name."""
-    plan = lower(graph, tensors)
+    plan = lower(check(graph, tensors))
     kind = plan.buffers[plan.input].kind
     outputs = run_executor(bind(backend, plan), plan, x.astype(DTYPES[kind]))
     return dict(zip(plan.output_names, outputs, strict=True))
@@ -222,7 +222,7 @@ def check_layers(
     rounding of float32.
     """
     known: dict[str, Array] = {graph.input.name: x, **values}
-    kinds = infer(graph, tensors)
+    kinds = check(graph, tensors).values
     for node in graph.nodes:
         if node.name in values:
             wanted, slack = _expect(node, known, tensors, kinds)
@@ -248,7 +248,7 @@ def right_values(
     threshold: a backend whose rounding errors are smaller gives the same signs.
     """
     known: dict[str, Array] = {graph.input.name: x.astype(np.float32)}
-    kinds = infer(graph, tensors)
+    kinds = check(graph, tensors).values
     smallest = math.inf
     for node in graph.nodes:
         value, _ = _expect(node, known, tensors, kinds)
@@ -262,7 +262,7 @@ def right_values(
 
 def float_values(graph: Graph, tensors: Mapping[str, Array]) -> Graph:
     """Return the graph with every float value as an output."""
-    values = infer(graph, tensors)
+    values = check(graph, tensors).values
     names = tuple(node.name for node in graph.nodes if values[node.name].kind == "float")
     return Graph(graph.name, graph.input, graph.nodes, names)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bitinfer import modelfile
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 
 COLOUR_PREPROCESSING = Preprocessing(color="rgb", mean=(0.5,) * 3, std=(0.5,) * 3, resize=(8, 8))
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

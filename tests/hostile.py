@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from bitinfer import modelfile
-from bitinfer.graph import infer
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.graph import check
+from bitinfer.model import Model, Preprocessing, Provenance
 from graph_examples import every_node, only_integers, only_windows
 
 Table = dict[str, Any]
@@ -62,7 +62,7 @@ def _dump(value: object) -> str:
 def example() -> bytes:
     """Return a good model file with every node, labels, preprocessing and provenance."""
     graph, tensors = every_node()
-    classes = math.prod(infer(graph, tensors)[graph.outputs[0]].shape)
+    classes = math.prod(check(graph, tensors).values[graph.outputs[0]].shape)
     return modelfile.to_bytes(
         Model(
             graph,

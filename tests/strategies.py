@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bitinfer.bits import pack
 from bitinfer.graph import Graph, GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 from harness import BinaryConv
 from oracle import window_shape
 
@@ -308,7 +308,7 @@ def models(draw: st.DrawFn) -> Model:
     """Any small model: a drawn network with or without labels, preprocessing and provenance."""
     graph, tensors = draw(networks(max_layers=4))
     plain = Model(graph, tensors)
-    classes = math.prod(plain.values[graph.outputs[0]].shape)
+    classes = math.prod(plain.checked.values[graph.outputs[0]].shape)
     labels: tuple[str, ...] = ()
     if draw(st.booleans()):
         labels = tuple(draw(st.lists(words, min_size=classes, max_size=classes)))

@@ -18,7 +18,7 @@ import pytest
 
 from bitinfer import datasets
 from bitinfer.errors import DataError, ImageError, ModelFileError
-from bitinfer.modelfile import Preprocessing
+from bitinfer.model import Preprocessing
 from helpers import COLOURS, colour_model, encode, solid
 
 PLAIN = Preprocessing(color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)

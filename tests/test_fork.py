@@ -17,7 +17,7 @@ import hostile
 from bitinfer import modelfile
 from bitinfer.errors import BackendError, BitInferError, ModelFileError, PicklingError
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.session import Session
 
 TESTS = Path(__file__).parent

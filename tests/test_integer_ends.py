@@ -10,10 +10,10 @@ import pytest
 
 from bitinfer import modelfile, numerics
 from bitinfer.backends import select
-from bitinfer.errors import GraphError
-from bitinfer.graph import GraphBuilder
+from bitinfer.errors import ConversionError
+from bitinfer.graph import GraphBuilder, check
 from bitinfer.integer_ends import integer_ends
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 from bitinfer.plan import lower
 from graph_examples import Numbers
 
@@ -32,7 +32,7 @@ def network(groups: int = 1) -> Model:
 
 
 def run(model: Model, pixels: Any, table: Any = None) -> list[Any]:
-    plan = lower(model.graph, model.tensors, table)
+    plan = lower(check(model.graph, model.tensors), table)
     results = [np.empty((1, *plan.buffers[b].shape), np.float32) for b in plan.outputs]
     select("reference").bind(plan).run(pixels[None], results)
     return [result[0] for result in results]
@@ -75,7 +75,7 @@ def test_the_answers_stay_the_same_and_the_file_holds_them(tmp_path: Any) -> Non
     ],
 )
 def test_what_has_no_float_convolution_first_is_refused(change: Any, message: str) -> None:
-    with pytest.raises(GraphError, match=message):
+    with pytest.raises(ConversionError, match=message):
         integer_ends(change(network()))
 
 
@@ -90,4 +90,4 @@ def test_weights_never_overflow_a_sum_of_32_bits() -> None:
     model = integer_ends(Model(*b.build(x), preprocessing=RGB)).model
     weight = model.tensors["first.weight"].astype(np.int64)
     assert 255 * np.abs(weight[0]).sum() < 2**31
-    assert model.values["first"].shape == (10, 10, 2)
+    assert model.checked.values["first"].shape == (10, 10, 2)

@@ -11,11 +11,10 @@ import pytest
 import hostile
 import oracle
 from bitinfer import modelfile
-from bitinfer.backends import clock_hz, cpu_features, select
-from bitinfer.backends.base import DTYPES
+from bitinfer.backends import clock_hz, kernels, select
 from bitinfer.errors import ShapeError
-from bitinfer.graph import GraphBuilder, operations
-from bitinfer.modelfile import Model
+from bitinfer.graph import GraphBuilder, check, operations
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.plan.cost import macs, place_buffers
 from bitinfer.profiling import StepTime
@@ -134,12 +133,12 @@ def test_running_into_an_array_allocates_nothing_that_stays(
 def test_a_bound_call_reads_and_writes_its_arrays(
     backend_name: str, rng: np.random.Generator
 ) -> None:
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     executor = select(backend_name).bind(plan)
 
     def room() -> list[np.ndarray]:
         buffers = [plan.buffers[b] for b in plan.outputs]
-        return [np.zeros((2, *b.stored_shape), DTYPES[b.kind]) for b in buffers]
+        return [np.zeros((2, *b.stored_shape), b.dtype) for b in buffers]
 
     x, bound, wanted = np.empty((2, 9, 8, 3), np.float32), room(), room()
     call = executor.bind_call(x, bound)
@@ -151,7 +150,7 @@ def test_a_bound_call_reads_and_writes_its_arrays(
 
 
 def test_a_bound_call_keeps_what_it_needs(vectors: Model, rng: np.random.Generator) -> None:
-    plan = lower(vectors.graph, vectors.tensors)
+    plan = lower(check(vectors.graph, vectors.tensors))
     x = rng.standard_normal((1, 70)).astype(np.float32)
     outputs = [np.zeros((1, 70), np.float32)]
     select().bind(plan).run(x, outputs)
@@ -168,7 +167,7 @@ def test_a_bound_call_keeps_what_it_needs(vectors: Model, rng: np.random.Generat
 def test_a_profile_has_a_line_for_each_step(backend_name: str) -> None:
     model = modelfile.from_bytes(hostile.example())
     session = Session(model, backend_name, threads=2, skip_passes=["all"])
-    kernels = {"numba", "numpy", *cpu_features()}
+    served = kernels(backend_name)
     for x in (np.ones((9, 8, 3)), np.ones((2, 9, 8, 3), np.uint8)):
         lines = session.profile(x, rounds=3)
         (executor,) = (e for d, e in session._executors.items() if (d == np.uint8) == (x.ndim == 4))
@@ -178,7 +177,7 @@ def test_a_profile_has_a_line_for_each_step(backend_name: str) -> None:
         for line in lines:
             assert isinstance(line, StepTime)
             assert 0 < line.ns_min <= line.ns_median
-            assert line.kernel in kernels
+            assert line.kernel in (*served[line.operation], "numpy")
             is_product = line.operation in {"bconv2d", "bdense", "conv2d", "dense"}
             assert (line.macs > 0) == is_product
             if clock_hz() is not None:
@@ -210,11 +209,11 @@ def test_a_profile_wants_samples_and_rounds(vectors: Model) -> None:
 
 def test_multiplications_are_those_of_the_nodes() -> None:
     graph, tensors = every_node()
-    model, plan = Model(graph, tensors), lower(graph, tensors)
+    model, plan = Model(graph, tensors), lower(check(graph, tensors))
     nodes = {node.name: node for node in graph.nodes}
     counted = 0
     for step in plan.steps:
-        wanted = operations(nodes[step.name], model.values, tensors)
+        wanted = operations(nodes[step.name], model.checked.values, model.checked.tensors)
         is_product = step.operation in {"bconv2d", "bdense", "conv2d", "dense"}
         assert macs(step, plan) == (wanted if is_product else 0)
         counted += is_product
@@ -222,7 +221,7 @@ def test_multiplications_are_those_of_the_nodes() -> None:
 
 
 def test_inner_buffers_fill_an_arena_that_is_no_larger_than_they_are() -> None:
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     places, total = place_buffers(plan)
     assert set(places) == set(plan.lifetimes())
     sizes = [plan.buffers[b].size_bytes for b in places]

@@ -23,7 +23,7 @@ import oracle
 from bitinfer import backends, modelfile
 from bitinfer.errors import BackendError, ModelFileError, ShapeError
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 from bitinfer.session import Prediction, Session, TensorInfo
 from graph_examples import every_node
 from harness import check_layers, float_values

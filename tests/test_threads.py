@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from bitinfer.backends import resolve_threads, select, usable_cpus
-from bitinfer.backends.base import DTYPES
 from bitinfer.bits import pack
 from bitinfer.errors import BackendError
-from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model
+from bitinfer.graph import GraphBuilder, check
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.session import Session
 from graph_examples import every_node
@@ -177,7 +176,7 @@ def test_threads_change_no_bit(
 
 
 def test_threads_change_no_bit_of_any_operation(native_name: str, rng: np.random.Generator) -> None:
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     x = rng.standard_normal((1, 9, 8, 3)).astype(np.float32)
 
     def run(threads: int, parts: int) -> list[bytes]:
@@ -185,7 +184,7 @@ def test_threads_change_no_bit_of_any_operation(native_name: str, rng: np.random
         for struct in executor._steps:
             struct.parts = min(parts, struct.rows)
         buffers = [plan.buffers[b] for b in plan.outputs]
-        outputs = [np.empty((1, *b.stored_shape), DTYPES[b.kind]) for b in buffers]
+        outputs = [np.empty((1, *b.stored_shape), b.dtype) for b in buffers]
         executor.run(x, outputs)
         return [output.tobytes() for output in outputs]
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from bitinfer import vision
 from bitinfer.errors import ImageError, ModelFileError
-from bitinfer.modelfile import Preprocessing
+from bitinfer.model import Preprocessing
 from helpers import bomb_png, encode, noise, solid
 
 RGB = Preprocessing(color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -242,7 +242,7 @@ def test_huge_file_is_not_read_to_its_end(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(encode(solid("red")))
         file.truncate(1 << 40)
-    with pytest.raises(ImageError, match="more than a picture may have"):
+    with pytest.raises(ImageError, match="bytes, pictures have at most"):
         vision.decode(path)
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from bitinfer import zoo
-from bitinfer.graph import nodes
-from bitinfer.graph.shapes import operations
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.graph import nodes, operations
+from bitinfer.model import Model, Preprocessing
 from rig.engines.onnx_models import Models
 from rig.layers import Array
 
@@ -89,7 +88,7 @@ def network(name: str, seed: int = 0) -> tuple[Model, FloatTwin]:
 def macs(model: Model) -> int:
     """Return the multiply-accumulates of all layers, padded taps included."""
     return sum(
-        operations(node, model.values, model.tensors)
+        operations(node, model.checked.values, model.checked.tensors)
         for node in model.graph.nodes
         if isinstance(node, nodes.Layer)
     )
@@ -122,7 +121,7 @@ class _Writer:
         self.models = Models()
         self.graph = model.graph
         self.tensors = model.tensors
-        self.values = model.values
+        self.values = model.checked.values
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}

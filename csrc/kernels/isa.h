@@ -53,4 +53,11 @@
 #define BI_RUNS_portable() 1
 #endif
 
+enum {
+#define BI_ISA_INDEX(isa) BI_ISA_##isa,
+    BI_ISAS(BI_ISA_INDEX)
+#undef BI_ISA_INDEX
+    BI_ISA_COUNT
+};
+
 #endif

@@ -1,4 +1,4 @@
-/* kernel.h -- what a kernel is: one routine for one operation and one instruction set.
+/* kernel.h -- what a kernel is: one method for one operation on one instruction set.
  *
  * A kernel never allocates, locks, logs or starts threads.  Its run() computes the rows
  * [begin, end) of the step, so that several threads can share a step; stage(), if there is one,
@@ -20,6 +20,11 @@ typedef struct bi_pointers {
 } bi_pointers;
 
 typedef struct bi_kernel {
+    int (*takes)(const bi_step *step);                                              /* or NULL: any */
+    int32_t not_with;    /* BI_ISA_*: passed over where kernels of that instruction set may run; 0:
+                          * nowhere */
+    int32_t block;       /* outputs of a group (where there is no weight: channels) that the innermost
+                          * loop computes at a time */
     size_t (*weight_bytes)(const bi_step *step);                                    /* or NULL */
     void (*pack_weight)(const bi_step *step, const void *canonical, void *packed);  /* or NULL */
     size_t (*scratch_bytes)(const bi_step *step);                                   /* or NULL */

@@ -6,6 +6,7 @@
     session.run(x)                          # x: (H, W, C) or (N, H, W, C)
     session.classify("digit.png", top_k=3)
 
+Errors are children of ``bitinfer.BitInferError``, one for each remedy.
 Names are imported on first use: ``import bitinfer`` itself loads neither NumPy nor the C extension.
 """
 
@@ -17,6 +18,23 @@ from bitinfer._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bitinfer.bits import BitTensor, pack, unpack
+    from bitinfer.errors import (
+        BackendError,
+        BitInferError,
+        CheckpointError,
+        ConversionError,
+        DataError,
+        GraphError,
+        ImageError,
+        InputError,
+        MissingExtraError,
+        ModelFileError,
+        OutputError,
+        PicklingError,
+        ShapeError,
+        UnknownNameError,
+        UsageError,
+    )
     from bitinfer.functional import bconv2d, bdense
     from bitinfer.session import Prediction, Session, load
 
@@ -29,12 +47,42 @@ _HOMES = {
     "Prediction": "session",
     "Session": "session",
     "load": "session",
+    "BackendError": "errors",
+    "BitInferError": "errors",
+    "CheckpointError": "errors",
+    "ConversionError": "errors",
+    "DataError": "errors",
+    "GraphError": "errors",
+    "ImageError": "errors",
+    "InputError": "errors",
+    "MissingExtraError": "errors",
+    "ModelFileError": "errors",
+    "OutputError": "errors",
+    "PicklingError": "errors",
+    "ShapeError": "errors",
+    "UnknownNameError": "errors",
+    "UsageError": "errors",
 }
 
 __all__ = [
+    "BackendError",
+    "BitInferError",
     "BitTensor",
+    "CheckpointError",
+    "ConversionError",
+    "DataError",
+    "GraphError",
+    "ImageError",
+    "InputError",
+    "MissingExtraError",
+    "ModelFileError",
+    "OutputError",
+    "PicklingError",
     "Prediction",
     "Session",
+    "ShapeError",
+    "UnknownNameError",
+    "UsageError",
     "__version__",
     "bconv2d",
     "bdense",

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from bitinfer import vision
 from bitinfer.errors import DataError, ImageError, ModelFileError
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.files import open_regular
+from bitinfer.model import Model, Preprocessing
 from bitinfer.vision import Pixels
 
 MAX_IDX_BYTES = 1 << 30
@@ -132,13 +133,13 @@ def load(
         preprocessing=model.preprocessing,
         input_shape=model.graph.input.shape,
         labels=model.labels,
-        classes=math.prod(model.values[model.graph.outputs[0]].shape),
+        classes=math.prod(model.checked.values[model.graph.outputs[0]].shape),
         batch_size=batch_size,
         limit=MAX_IMAGES if limit is None else limit,
     )
     path = Path(path)
     if not path.is_dir():
-        with _reading(path), vision.open_regular(path) as file:
+        with _reading(path), open_regular(path) as file:
             is_zip = file.read(4) == b"PK\3\4"
         return _load_npz(path, target) if is_zip else _load_idx(path, target)
     if images := _find_mnist(path, "t10k"):
@@ -152,7 +153,7 @@ def read_idx(path: PathLike) -> Pixels:
     Raises:
         DataError: the file cannot be read, or its size is not what its header says.
     """
-    with _reading(path), vision.open_regular(path) as file:
+    with _reading(path), open_regular(path) as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if compressed else file
@@ -221,7 +222,7 @@ def _labels_beside(images: Path) -> Path:
 
 
 def _load_npz(path: Path, target: _Target) -> Dataset:
-    with _reading(path), vision.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+    with _reading(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
         with _open_array(archive, "labels", path) as (stream, shape, dtype):
             if dtype.kind not in "iu" or len(shape) != 1 or shape[0] > MAX_IMAGES:
                 raise DataError(f"{path}: labels are {dtype} {shape}, wanted integers of (N,)")
@@ -238,7 +239,7 @@ def _load_npz(path: Path, target: _Target) -> Dataset:
     def read() -> Iterator[Batch]:
         with (
             _reading(path),
-            vision.open_regular(path) as file,
+            open_regular(path) as file,
             zipfile.ZipFile(file) as archive,
             _open_array(archive, "images", path) as (stream, *_),
         ):

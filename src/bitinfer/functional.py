@@ -99,8 +99,7 @@ def _as_array(x: Signs) -> NDArray[Any]:
 
 
 def _run(b: GraphBuilder, output: str, x: NDArray[Any], rank: int, backend: str) -> Floats:
-    graph, tensors = b.build(output)
-    plan = lower(graph, tensors)
+    plan = lower(b.check(output))
     if x.dtype.kind not in "biuf":
         raise ShapeError(f"{b.name}: x is {x.dtype}, wanted real numbers")
     with np.errstate(over="ignore", under="ignore"):

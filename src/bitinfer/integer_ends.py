@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.errors import GraphError
+from bitinfer.errors import ConversionError
 from bitinfer.graph import nodes
 from bitinfer.graph.checks import MAX_SUM
 from bitinfer.graph.nodes import Graph, node_inputs
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 
 Array = NDArray[Any]
 
@@ -48,8 +48,8 @@ def integer_ends(model: Model) -> IntegerEnds:
              ``w * x = (w * scale / std) * (p - mean / scale)``, whose bracket keeps its mean as
              an offset and whose factor is rounded to 16 bits per output.  Dense layers behind the
              last sign get int8 weights with a scale per output, and stay float otherwise.
-    Raises:  GraphError if the network has no preprocessing, or its input is not read by one float
-             convolution alone.
+    Raises:  ConversionError if the network has no preprocessing, or its input is not read by one
+             float convolution alone.
     """
     conv = _first_convolution(model)
     assert model.preprocessing is not None
@@ -77,14 +77,16 @@ def integer_ends(model: Model) -> IntegerEnds:
 def _first_convolution(model: Model) -> nodes.Conv2d:
     graph, name = model.graph, model.graph.input.name
     if model.preprocessing is None or graph.input.kind != "float":
-        raise GraphError("integer ends: the model file does not say how pixels are normalised")
+        raise ConversionError("integer ends: the model file does not say how pixels are normalised")
     readers = [node for node in graph.nodes if name in node_inputs(node)]
     if len(readers) == 1 and isinstance(readers[0], nodes.Conv2d):
         conv = readers[0]
         if conv.alpha is None and model.tensors[conv.weight].dtype == np.float32:
             return conv
     what = ", ".join(f"{node.name!r} ({node.__struct_config__.tag})" for node in readers)
-    raise GraphError(f"integer ends: the input is read by {what}, wanted one float convolution")
+    raise ConversionError(
+        f"integer ends: the input is read by {what}, wanted one float convolution"
+    )
 
 
 def _last_dense_layers(graph: Graph) -> list[nodes.Dense]:
@@ -106,7 +108,7 @@ def _pixel_convolution(
         groups = np.arange(len(weight)) * conv.groups // len(weight)
         std = std.reshape(conv.groups, 1, 1, -1)[groups]
     if p.scale == 0:
-        raise GraphError("integer ends: the preprocessing scales every pixel to 0")
+        raise ConversionError("integer ends: the preprocessing scales every pixel to 0")
     scaled = weight * (p.scale / std)
     taps = int(np.prod(weight.shape[1:]))
     largest = min(np.iinfo(np.int16).max, MAX_SUM // (_LARGEST_PIXEL * taps))

@@ -1,4 +1,4 @@
-"""Reads and writes ``model.bin``: a safetensors file with one metadata key, ``bitinfer``.
+"""Bytes to models and back: ``model.bin``, a safetensors file with one metadata key, ``bitinfer``.
 
 Layout, from byte 0 (docs/file-format.md has the details):
 
@@ -17,31 +17,21 @@ process.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import errno
-import functools
 import hashlib
 import json
 import math
 import os
-import secrets
-import stat
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
-from numpy.typing import NDArray
 
-from bitinfer import numerics
-from bitinfer.errors import GraphError, ModelFileError, OutputError, ShapeError
-from bitinfer.graph.nodes import Graph, Layer, Record
-from bitinfer.graph.shapes import Value, infer
+from bitinfer.errors import GraphError, ModelFileError, ShapeError
+from bitinfer.files import one_line, read_regular, write_atomically
+from bitinfer.graph.nodes import Graph
+from bitinfer.model import Model, Preprocessing, Provenance
 
 FORMAT_VERSION = 1
 
@@ -51,8 +41,6 @@ MAX_HEADER_VALUES = 1 << 20
 """Commas and brackets in the header: a parsed value takes up to 40 times the bytes of its text."""
 MAX_TENSORS = 1 << 16
 MAX_RANK = 8
-MAX_LABELS = 1 << 16
-MAX_NAME_LENGTH = 256
 
 TENSOR_TYPES = ("F32", "U64", "I16", "I8", "U8")
 
@@ -72,53 +60,6 @@ _PREFIX = b'{"__metadata__":{"bitinfer":"{\\"sha256\\":\\"'
 _DIGEST_START = 8 + len(_PREFIX)
 _DIGEST_END = _DIGEST_START + 64
 _BLANK_DIGEST = "0" * 64
-
-
-class Preprocessing(Record, frozen=True):
-    """From a picture to the input of the network, in this order (vision.py does it).
-
-    Attributes:
-        color: ``rgb`` (3 channels) or ``grey`` (1 channel).
-        resize: (height, width) exactly, or one number for the shorter side, or None.
-        crop: centred (height, width), or None.
-        interpolation: how pixels are resampled.
-        scale, mean, std: ``x = (pixel * scale - mean[c]) / std[c]``, pixel 0..255.
-    """
-
-    color: Literal["rgb", "grey"]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float = 1 / 255
-    resize: tuple[int, int] | int | None = None
-    crop: tuple[int, int] | None = None
-    interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
-
-
-class Provenance(Record, frozen=True):
-    """Where the network came from: file name and SHA-256 of the source, importer, versions."""
-
-    importer: str
-    source: str = ""
-    source_sha256: str = ""
-    versions: dict[str, str] = msgspec.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Model:
-    """Everything that a model file holds.  ``values`` is what shape inference found."""
-
-    graph: Graph
-    tensors: Mapping[str, NDArray[Any]]
-    labels: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
-    provenance: Provenance | None = None
-    sha256: str = ""
-
-    @functools.cached_property
-    def values(self) -> dict[str, Value]:
-        """Kind and shape of every value."""
-        return infer(self.graph, self.tensors)
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +88,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> str:
 
 def to_bytes(model: Model) -> bytes:
     """Return the bytes of the model file.  Raises GraphError or ShapeError where parts misfit."""
-    _check_model(model)
+    _ = model.checked
     header = _Header(
         sha256=_BLANK_DIGEST,
         format_version=FORMAT_VERSION,
@@ -181,25 +122,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises:
         ModelFileError: the file cannot be read, or is not an intact model file of a known version.
     """
-    try:
-        # Without O_NONBLOCK, a named pipe that nobody writes to would be waited for.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError(f"{os.fspath(path)}: not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ModelFileError(
-                    f"{os.fspath(path)}: {status.st_size} bytes, "
-                    f"model files have at most {MAX_FILE_BYTES}"
-                )
-            data = file.read(status.st_size)
-    except OSError as error:
-        raise ModelFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the path
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(f"{_excerpt(path)}: {error}") from error
+    data = read_regular(path, MAX_FILE_BYTES, error=ModelFileError, what="model files")
     try:
         return from_bytes(data)
     except ModelFileError as error:
@@ -225,16 +148,16 @@ def from_bytes(data: bytes) -> Model:
     version = fields.get("format_version") if isinstance(fields, dict) else None
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ModelFileError(
-            f"format_version is {_excerpt(version)}, this bitinfer reads {FORMAT_VERSION}; "
+            f"format_version is {one_line(version)}, this bitinfer reads {FORMAT_VERSION}; "
             "update bitinfer or convert the network again"
         )
     try:
         header = msgspec.convert(fields, _Header)
         tensors = safetensors.numpy.load(data)
     except msgspec.ValidationError as error:
-        raise ModelFileError(f"metadata: {_excerpt(error)}") from error
+        raise ModelFileError(f"metadata: {one_line(error)}") from error
     except (safetensors.SafetensorError, ValueError, OverflowError, KeyError) as error:
-        raise ModelFileError(f"tensors: {_excerpt(error)}") from error
+        raise ModelFileError(f"tensors: {one_line(error)}") from error
     except RecursionError as error:
         raise ModelFileError("the metadata is nested too deeply") from error
     _check_text(header)
@@ -247,63 +170,10 @@ def from_bytes(data: bytes) -> Model:
         sha256=digest,
     )
     try:
-        _check_model(model)
+        _ = model.checked
     except (GraphError, ShapeError) as error:
-        raise ModelFileError(_excerpt(error, 300)) from error
+        raise ModelFileError(one_line(error, 300)) from error
     return model
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``path``, then rename it to ``path``.
-
-    Raises:
-        OutputError: the file cannot be written; whatever was at ``path`` is untouched.
-    """
-    target = Path(path)
-    try:
-        target = _regular_target(target)
-        # Not mkstemp, whose files are private: the mode must follow the umask, as any other file's.
-        name = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, target)  # noqa: PTH105
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)  # noqa: PTH108
-            raise
-    except (OSError, ValueError) as error:
-        raise _cannot_write(target, error) from error
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise OutputError now if :func:`write_atomically` could not write to ``path`` later."""
-    target = Path(path)
-    try:
-        target = _regular_target(target)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except (OSError, ValueError) as error:
-        raise _cannot_write(target, error) from error
-
-
-def _regular_target(path: Path) -> Path:
-    """Follow links, so that they stay, and refuse what a rename would destroy."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a directory")
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "is not a regular file")
-    return target
-
-
-def _cannot_write(target: Path, error: OSError | ValueError) -> OutputError:
-    reason = error.strerror if isinstance(error, OSError) else None  # ValueError: NUL in the path
-    return OutputError(f"cannot write {target}: {reason or error}")
 
 
 def _check_digest(data: bytes) -> str:
@@ -340,15 +210,15 @@ def _check_tensor_table(outer: dict[str, Any]) -> None:
             continue
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise ModelFileError(
-                f"tensor {_excerpt(name)}: wanted dtype, shape and data_offsets alone"
+                f"tensor {one_line(name)}: wanted dtype, shape and data_offsets alone"
             )
         if entry["dtype"] not in TENSOR_TYPES:
             raise ModelFileError(
-                f"tensor {_excerpt(name)}: the type is none of {', '.join(TENSOR_TYPES)}"
+                f"tensor {one_line(name)}: the type is none of {', '.join(TENSOR_TYPES)}"
             )
         shape = entry["shape"]
         if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK:
-            raise ModelFileError(f"tensor {_excerpt(name)}: the shape has not 1 to {MAX_RANK} axes")
+            raise ModelFileError(f"tensor {one_line(name)}: the shape has not 1 to {MAX_RANK} axes")
 
 
 def _parse_json(data: bytes, where: str) -> Any:
@@ -364,7 +234,7 @@ def _parse_json(data: bytes, where: str) -> Any:
     def finite(text: str) -> float:
         value = float(text)
         if not math.isfinite(value):
-            raise ModelFileError(f"{where}: the number {_excerpt(text)} is too large")
+            raise ModelFileError(f"{where}: the number {one_line(text)} is too large")
         return value
 
     try:
@@ -379,50 +249,7 @@ def _parse_json(data: bytes, where: str) -> Any:
     except ModelFileError:
         raise
     except ValueError as error:
-        raise ModelFileError(f"{where}: not JSON: {_excerpt(error)}") from error
-
-
-def _check_model(model: Model) -> None:
-    for node in model.graph.nodes:
-        if isinstance(node, Layer) and node.epilogue is not None:
-            raise GraphError(
-                f"node {_excerpt(node.name)}: an epilogue is made by passes, not stored"
-            )
-    values = model.values
-    names = [model.graph.name, *values, *model.tensors, *model.labels]
-    if longest := max((n for n in names if len(n) > MAX_NAME_LENGTH), default=None, key=len):
-        raise GraphError(f"the name {_excerpt(longest)} has over {MAX_NAME_LENGTH} characters")
-    if len(model.labels) > MAX_LABELS:
-        raise GraphError(f"{len(model.labels)} labels, at most {MAX_LABELS} are allowed")
-    classes = math.prod(values[model.graph.outputs[0]].shape)
-    if model.labels and len(model.labels) != classes:
-        raise ShapeError(f"{len(model.labels)} labels for an output of {classes} classes")
-    if model.preprocessing is not None:
-        _check_preprocessing(model.preprocessing, model.graph.input.shape)
-
-
-def _check_preprocessing(p: Preprocessing, shape: tuple[int, ...]) -> None:
-    channels = 1 if p.color == "grey" else 3
-    if shape[-1] != channels or len(shape) != 3:
-        raise ShapeError(
-            f"preprocessing: a {p.color} picture has {channels} channels, the input is {shape}"
-        )
-    if len(p.mean) != channels or len(p.std) != channels:
-        raise ShapeError(
-            f"preprocessing: {len(p.mean)} means and {len(p.std)} stds for {channels} channels"
-        )
-    if not all(math.isfinite(v) for v in (*p.mean, *p.std, p.scale)) or not all(
-        abs(v) >= 1e-12 for v in p.std
-    ):
-        raise ShapeError("preprocessing: scale, mean and std must be finite, std not 0")
-    if not np.isfinite(numerics.normalization_table(p.scale, p.mean, p.std)).all():
-        raise ShapeError("preprocessing: some normalised pixel is too large for float32")
-    resize = (p.resize, p.resize) if isinstance(p.resize, int) else (p.resize or ())
-    if not all(1 <= v <= 1 << 14 for v in (*resize, *(p.crop or ()))):
-        raise ShapeError("preprocessing: resize and crop must be within 1 to 16384 pixels")
-    fixed = p.crop or (p.resize if isinstance(p.resize, tuple) else None)
-    if fixed is not None and fixed != shape[:2]:
-        raise ShapeError(f"preprocessing makes {fixed} pixels, the input wants {shape[:2]}")
+        raise ModelFileError(f"{where}: not JSON: {one_line(error)}") from error
 
 
 def _check_text(header: _Header) -> None:
@@ -431,10 +258,3 @@ def _check_text(header: _Header) -> None:
         msgspec.json.encode(header)
     except UnicodeEncodeError as error:
         raise ModelFileError("metadata: a name or label is not Unicode text") from error
-
-
-def _excerpt(value: object, limit: int = 120) -> str:
-    """Return foreign text on one line, without control characters, cut to ``limit``."""
-    text = str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -16,7 +16,7 @@ from bitinfer.backends import Executor, resolve_threads, select
 from bitinfer.errors import ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from bitinfer.plan import lower
 from bitinfer.profiling import StepTime
 
@@ -60,6 +60,7 @@ def load(
         ModelFileError: the file is not an intact model file.
         BackendError: the backend is unknown or not available here, or ``threads`` is no such
             number.
+        MissingExtraError: the backend's package is not installed.
     """
     session = Session(modelfile.load(path), backend, threads, skip_passes)
     session.path = Path(path).absolute()
@@ -89,7 +90,7 @@ class Session:
     Raises:
         BackendError: the backend is unknown or not available here, or ``threads`` is no number
             of threads.
-        GraphError: ``skip_passes`` names no pass.
+        UnknownNameError: ``skip_passes`` names no pass.
     """
 
     def __init__(
@@ -100,14 +101,14 @@ class Session:
         skip_passes: Collection[str] = (),
     ) -> None:
         self.model = model
-        self._network = passes.optimise(model.graph, model.tensors, skip_passes)
+        self._network = passes.optimise(model.checked, skip_passes)
         self.path: Path | None = None
         """Where the model was loaded from, if it was."""
         self.threads = resolve_threads(threads)
         self._made_from = (backend, threads, tuple(skip_passes))
         self._backend = select(backend)
         self._executors: dict[np.dtype[Any], Executor] = {}
-        values = model.values
+        values = model.checked.values
         graph = model.graph
         self._takes_pixels_only = graph.input.kind == "uint8"
         dtype = "uint8" if self._takes_pixels_only else "float32"
@@ -116,6 +117,9 @@ class Session:
         self._shape = graph.input.shape
         self._out_shape = self.outputs[0].shape
         self._has_one_output = len(self.outputs) == 1
+        self._gives_probabilities = any(
+            isinstance(node, Softmax) and node.name == graph.outputs[0] for node in graph.nodes
+        )
 
     def __repr__(self) -> str:
         return f"<bitinfer.Session {self.model.graph.name!r} on {self.backend}>"
@@ -190,6 +194,15 @@ class Session:
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
         return profiling.measure(executor, batch, outputs, rounds)
 
+    def bind(self, *, pixels: bool = False) -> None:
+        """Bind the network to its kernels, unless it is bound already; the first run would.
+
+        ``pixels`` prepares for uint8 input, which has a plan of its own.
+        """
+        dtype = _UINT8 if pixels or self._takes_pixels_only else _FLOAT32
+        if dtype not in self._executors:
+            self._bind(dtype)
+
     def warmup(self, *, pixels: bool = False) -> None:
         """Bind the network to its kernels and run it once, so that the first request need not.
 
@@ -242,8 +255,7 @@ class Session:
                 f"predictions: {scores.size} scores and top_k={top_k}, wanted {classes} scores "
                 "and top_k of at least 1"
             )
-        last = next(n for n in self.model.graph.nodes if n.name == self.outputs[0].name)
-        probabilities = scores if isinstance(last, Softmax) else numerics.softmax(scores)
+        probabilities = scores if self._gives_probabilities else numerics.softmax(scores)
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = self.model.labels
         return [
@@ -284,7 +296,7 @@ class Session:
                     "pixels; pass the network's input as float32"
                 )
             table = numerics.normalization_table(p.scale, p.mean, p.std)
-        plan = lower(*self._network, table)
+        plan = lower(self._network, table)
         # Of two threads that come here at once, both get the first one's.
         return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
 

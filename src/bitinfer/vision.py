@@ -13,10 +13,8 @@ drops the alpha channel.  Colour profiles are ignored, as training code ignores 
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.errors import ImageError, ModelFileError
-from bitinfer.modelfile import Preprocessing
+from bitinfer.files import read_regular
+from bitinfer.model import Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -167,23 +166,15 @@ def pictures_in(folder: str | os.PathLike[str]) -> Iterator[str]:
                 yield str(path)
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading.  Raises OSError for any other kind, and never waits."""
-    # Without O_NONBLOCK, a named pipe that nobody writes to would be waited for.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file; copy its content into one")
-    return os.fdopen(descriptor, "rb")
-
-
 def _read(source: Source, name: str | None) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         name = name or "picture"
         data = source
     elif isinstance(source, str | os.PathLike):
         name = name or os.fspath(source)
-        data = _read_file(source, name)
+        return read_regular(
+            source, MAX_FILE_BYTES, error=ImageError, what="pictures", name=name
+        ), name
     else:
         name = name or "picture"
         data = _read_stream(source, name)
@@ -192,16 +183,6 @@ def _read(source: Source, name: str | None) -> tuple[bytes, str]:
             f"{name}: over {MAX_FILE_BYTES} bytes, more than a picture may have; shrink it first"
         )
     return data, name
-
-
-def _read_file(path: str | os.PathLike[str], name: str) -> bytes:
-    try:
-        with open_regular(path) as file:
-            return file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ImageError(f"{name}: {error.strerror or error}") from error
-    except (MemoryError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ImageError(f"{name}: cannot be read: {error}") from error
 
 
 def _read_stream(file: BinaryIO, name: str) -> bytes:

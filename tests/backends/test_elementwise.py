@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 import oracle
 from bitinfer import bits
 from bitinfer.backends import Backend
-from bitinfer.plan import Buffer, Plan, Window, steps
+from bitinfer.graph import nodes
+from bitinfer.plan import Buffer, NodeStep, Plan, Window, steps
 from bitinfer.plan.steps import Activation, Step
 from harness import HALF_ULP, bind, run_executor, run_step
 from sizes import CHANNELS, simd_sizes
@@ -21,6 +22,15 @@ Array = NDArray[Any]
 SPECIAL = np.array(
     [0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e-45, -1e-45, 3.4e38, -3.4e38], np.float32
 )
+
+
+def node_step(
+    kind: type[nodes.Node], source: int = 0, others: dict[str, int] | None = None, **fields: Any
+) -> NodeStep:
+    """Return the step of a node that reads the buffer ``source`` and ``others``, and writes 1."""
+    names = {name: f"buffer {number}" for name, number in (others or {}).items()}
+    node = kind(name="n", input="x", **names, **fields)
+    return NodeStep(name="n", source=source, target=1, node=node, others=others or {})
 
 
 def numbers(rng: np.random.Generator, *shape: int) -> Array:
@@ -111,14 +121,14 @@ def test_sums_and_products(
     x = numbers(rng, 3, 5, channels)
     other = numbers(rng, channels) if is_vector else numbers(rng, 3, 5, channels)
     with np.errstate(all="ignore"):
-        for kind, wanted in ((steps.Add, x + other), (steps.Multiply, x * other)):
-            step = kind(name="s", source=3, target=1, other=5)
+        for kind, wanted in ((nodes.Add, x + other), (nodes.Multiply, x * other)):
+            step = node_step(kind, source=3, others={"other": 5})
             assert same(run(backend, step, x, other, shape=x.shape), wanted)
 
 
 def test_a_value_may_be_added_to_itself(backend: Backend, rng: np.random.Generator) -> None:
     x = numbers(rng, 2, 3, 9)
-    step = steps.Add(name="s", source=0, target=1, other=0)
+    step = node_step(nodes.Add, others={"other": 0})
     with np.errstate(all="ignore"):
         assert same(run(backend, step, x, shape=x.shape), x + x)
 
@@ -130,7 +140,7 @@ def test_numbers_are_quantised_to_the_nearest_even_integer(
     ties = (np.arange(-300, 300, dtype=np.float32) / 2) * np.float32(scale)
     x = np.concatenate([ties, SPECIAL, rng.standard_normal(50) * 100]).astype(np.float32)
     for part in (x, x[:-3].reshape(2, -1, 1), x[:7]):
-        step = steps.Quantize(name="q", source=0, target=1, scale=scale)
+        step = node_step(nodes.Quantize, scale=scale)
         got = run(backend, step, part, kind="int8", shape=part.shape)
         assert got.dtype == np.int8
         assert np.array_equal(got, oracle.quantize(part, scale))
@@ -169,7 +179,7 @@ def test_channels_are_shuffled(
 ) -> None:
     for shape in ((3, 4, channels), (channels,)):
         x = numbers(rng, *shape)
-        step = steps.ShuffleChannels(name="s", source=0, target=1, groups=groups)
+        step = node_step(nodes.ShuffleChannels, groups=groups)
         assert same(run(backend, step, x, shape=shape), oracle.shuffle_channels(x, groups))
 
 
@@ -184,12 +194,12 @@ def test_borders_of_floats_and_of_signs(
     x = numbers(rng, 2, 3, channels)
     shape = (2 + padding[0] + padding[1], 3 + padding[2] + padding[3], channels)
     for value in (0.0, -0.0, 0.1, -3e38):
-        step = steps.Pad2d(name="p", source=0, target=1, padding=padding, value=value)
+        step = node_step(nodes.Pad2d, padding=padding, value=value)
         wanted = oracle.pad2d(x, padding, float(np.float32(value))).astype(np.float32)
         assert same(run(backend, step, x, shape=shape), wanted)
     words = oracle.bits_of(x)
     for value in (-1.0, 1.0):
-        step = steps.Pad2d(name="p", source=0, target=1, padding=padding, value=value)
+        step = node_step(nodes.Pad2d, padding=padding, value=value)
         buffers = Buffer("bits", x.shape), Buffer("bits", shape)
         got = run_step(backend, step, *buffers, words)
         assert np.array_equal(got, oracle.bits_of(oracle.pad2d(oracle.signs(x), padding, value)))
@@ -201,20 +211,20 @@ def test_global_pools(
     backend: Backend, channels: int, extent: Any, rng: np.random.Generator
 ) -> None:
     x = rng.standard_normal((*extent, channels)).astype(np.float32) * np.float32(1e3)
-    step = steps.GlobalPool2d(name="g", source=0, target=1, is_max=False)
+    step = node_step(nodes.GlobalPool2d)
     got = run(backend, step, x, shape=(channels,))
     exact = oracle.global_pool2d(x, "mean")
     slack = np.abs(exact) * HALF_ULP + 1e3 * x.size * 2.0**-52
     assert np.all(np.abs(got - exact) <= slack)
     x = numbers(rng, *extent, channels)
-    step = steps.GlobalPool2d(name="g", source=0, target=1, is_max=True)
+    step = node_step(nodes.GlobalPool2d, mode="max")
     wanted = oracle.global_pool2d(x, "max").astype(np.float32)
     assert np.array_equal(run(backend, step, x, shape=(channels,)), wanted, equal_nan=True)
 
 
 def test_a_global_mean_is_summed_in_double_precision(backend: Backend) -> None:
     x = np.array([3e38, 3e38, 1.0, -3e38, -3e38, 2.0], np.float32).reshape(2, 3, 1)
-    step = steps.GlobalPool2d(name="g", source=0, target=1, is_max=False)
+    step = node_step(nodes.GlobalPool2d)
     assert abs(run(backend, step, x, shape=(1,))[0]) < 1e23  # the sum has not become infinite
 
 

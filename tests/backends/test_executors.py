@@ -18,7 +18,7 @@ import pytest
 
 from bitinfer.backends import Backend, select
 from bitinfer.backends.base import FreeList, aligned_bytes
-from bitinfer.graph import GraphBuilder
+from bitinfer.graph import GraphBuilder, check
 from bitinfer.plan import Plan, lower
 from graph_examples import every_node
 from harness import bind, run_executor
@@ -28,7 +28,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture
 def plan() -> Plan:
-    return lower(*every_node())
+    return lower(check(*every_node()))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_infinity_and_nan_are_results_and_not_warnings(backend: Backend) -> None
     y = b.batch_norm(b.input, [3e38] * 3, [1] * 3)
     y = b.softmax(b.dense(b.dense(y, np.full((3, 3), 1e38)), np.eye(3) - 0.5))
     b.bdense(b.sign(b.input), np.ones((2, 3)), alpha=[3e38, 1], beta=b.beta_map(b.input), name="z")
-    plan = lower(*b.build(y, "z"))
+    plan = lower(check(*b.build(y, "z")))
     for x in ([1e38, -1e38, 1], [np.inf, -np.inf, 0], [np.nan, 1, 2]):
         run(bind(backend, plan), plan, np.array([x], np.float32))
 
@@ -158,10 +158,11 @@ FORKING = textwrap.dedent(
     import numpy as np
     from graph_examples import every_node
     from bitinfer.backends import select
+    from bitinfer.graph import check
     from bitinfer.plan import lower
 
     warnings.simplefilter("ignore", DeprecationWarning)  # that threads are alive is the point
-    plan = lower(*every_node())
+    plan = lower(check(*every_node()))
     executor = select(sys.argv[1]).bind(plan)
     x = np.random.default_rng(0).standard_normal((2, 9, 8, 3)).astype(np.float32)
 
@@ -217,7 +218,7 @@ def test_a_thousand_forks_in_the_middle_of_calls_all_return(backend_name: str) -
 def test_ctrl_c_ends_a_long_batch_within_a_moment(backend: Backend) -> None:
     b = GraphBuilder("g", (24, 24, 1))
     x = b.bconv2d(b.sign(b.input), np.ones((256, 1, 1, 1)))
-    plan = lower(*b.build(b.bconv2d(b.sign(x), np.ones((1, 9, 9, 256)), padding=4)))
+    plan = lower(check(*b.build(b.bconv2d(b.sign(x), np.ones((1, 9, 9, 256)), padding=4))))
     executor = bind(backend, plan)
     sample = np.zeros((1, 24, 24, 1), np.float32)
     run(executor, plan, sample)
@@ -242,7 +243,7 @@ def test_ctrl_c_ends_a_long_batch_within_a_moment(backend: Backend) -> None:
 def test_other_python_threads_go_on_during_a_native_call(native_name: str) -> None:
     b = GraphBuilder("g", (32, 32, 256))
     y = b.bconv2d(b.sign(b.input), np.ones((256, 7, 7, 256)), padding=3)
-    plan = lower(*b.build(y))
+    plan = lower(check(*b.build(y)))
     executor = select(native_name).bind(plan)
     x = np.zeros((1, 32, 32, 256), np.float32)
     run(executor, plan, x)

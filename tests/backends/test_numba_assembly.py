@@ -16,7 +16,7 @@ pytest.importorskip("numba")
 # Compiles the convolution, with the arguments that a layer gives it, and does not run it.
 COMPILE = """
 import numba, numpy as np
-from bitinfer.backends.base import Extras
+from bitinfer.backends.interpreted import Extras
 from bitinfer.backends.numba import binding, loops
 from bitinfer.plan import Buffer, Plan, Window, steps
 
@@ -32,7 +32,7 @@ layer = steps.BinaryConv2d(
     weight=np.zeros((64, 3, 3, 1), np.uint64),
 )
 plan = Plan((Buffer("bits", (8, 8, 64)), Buffer("float", (8, 8, 64))), (layer,), 0, (1,), ("y",))
-binding.bind_step(layer, plan)(
+binding.bind_step(layer, plan).function(
     np.zeros((8, 8, 1), np.uint64), Extras(), np.zeros((8, 8, 64), np.float32)
 )
 """

@@ -12,9 +12,11 @@ import pytest
 
 from bitinfer import backends
 from bitinfer.backends import ENVIRONMENT_VARIABLE, NAMES, cpu_features, kernels, select, status
-from bitinfer.errors import BackendError
-from bitinfer.plan.steps import OPERATIONS
+from bitinfer.errors import BackendError, MissingExtraError
+from bitinfer.plan import Buffer, Plan, operations, steps
+from bitinfer.plan.steps import Window
 from harness import known_backends
+from kernel_list import listed_kernels
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def test_a_backend_is_what_it_was_asked_for(backend_name: str) -> None:
 
 
 def test_every_operation_has_a_kernel_on_every_backend(backend_name: str) -> None:
-    assert set(kernels(backend_name)) == set(OPERATIONS.values())
+    assert set(kernels(backend_name)) == set(operations())
 
 
 def test_auto_takes_the_first_backend_that_is_there() -> None:
@@ -72,10 +74,15 @@ def test_an_unknown_instruction_set_is_an_error_that_lists_the_known_ones(native
         select("native:mmx")
 
 
+def isa_of(kernel: str) -> str:
+    return kernel.partition(" ")[2]
+
+
 def test_an_instruction_set_caps_every_kernel(native_name: str) -> None:
     order = list(cpu_features())
     cap = order.index(native_name.partition(":")[2])
-    assert all(order.index(isa) <= cap for isa in kernels(native_name).values())
+    for names in kernels(native_name).values():
+        assert all(order.index(isa_of(name)) <= cap for name in names)
 
 
 def test_native_alone_means_the_best_instruction_set_of_this_cpu(native_name: str) -> None:
@@ -84,23 +91,75 @@ def test_native_alone_means_the_best_instruction_set_of_this_cpu(native_name: st
 
 
 def test_every_kernel_in_the_list_serves_under_some_name(native_name: str) -> None:
-    native = importlib.import_module("bitinfer.backends.native").load_library()
-    listed = {
-        (
-            native.ffi.string(native.lib.bi_kernel_operation(i)).decode(),
-            native.ffi.string(native.lib.bi_kernel_isa(i)).decode(),
-        )
-        for i in range(native.lib.bi_kernel_count())
-        if native.lib.bi_kernel_runs_here(i)
-    }
     served = {
-        item
+        (operation, *kernel.split())
         for name, reason in known_backends()
         if name.startswith("native:") and not reason
-        for item in kernels(name).items()
+        for operation, names in kernels(name).items()
+        for kernel in names
     }
+    listed = {kernel[:3] for kernel in listed_kernels() if kernel.runs_here}
     assert served == listed
-    assert {operation for operation, isa in listed if isa == "portable"} == {*OPERATIONS.values()}
+    portable = {operation for operation, _, isa in listed if isa == "portable"}
+    assert portable == {*operations()}
+
+
+def test_a_method_can_be_forced_and_is_part_of_the_label(native_name: str) -> None:
+    for operation, method, isa, *_ in listed_kernels():
+        if native_name != f"native:{isa}":
+            continue
+        backend = select(f"{native_name},{operation}={method}")
+        assert backend.label == f"{native_name},{operation}={method}"
+        assert select(backend.label).label == backend.label
+        assert backend.kernels()[operation][0] == f"{method} {isa}"
+        assert {name.split()[0] for name in backend.kernels()[operation]} == {method}
+        others = {k: v for k, v in backend.kernels().items() if k != operation}
+        assert others.items() <= kernels(native_name).items()
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("bconv=words", "native:bconv=words: there is no such operation; choose activate, add, "),
+        ("bconv2d=word", "native:bconv2d=word: there is no such method; choose "),
+        ("bconv2d=", "native:bconv2d=: there is no such method; choose "),
+        ("portable,popcnt", "there is no such name|wanted one instruction set|this CPU lacks it"),
+        ("bdense=scalar,bdense=scalar", "bdense is given twice"),
+        ("portable,,", "native:: there is no such name"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_an_error_that_says_what_would(
+    native_name: str, choice: str, message: str
+) -> None:
+    with pytest.raises(BackendError, match=message):
+        select(f"native:{choice}")
+
+
+def test_a_method_that_no_kernel_has_here_is_an_error_that_names_the_others(
+    native_name: str,
+) -> None:
+    forced = {k.operation: k.method for k in listed_kernels() if k.isa != "portable"}
+    for operation, method in forced.items():
+        if method in (k.method for k in listed_kernels(operation) if k.isa == "portable"):
+            continue
+        with pytest.raises(
+            BackendError, match=f"native:{operation}={method}: .* up to portable; choose "
+        ):
+            select(f"native:portable,{operation}={method}")
+
+
+def test_a_step_that_a_forced_method_does_not_take_is_named_when_it_is_bound(
+    native_name: str,
+) -> None:
+    backend = select("native:portable,max_pool2d=strip")
+    step = steps.MaxPool2d(name="small", source=0, target=1, window=Window((2, 2)))
+    plan = Plan((Buffer("float", (4, 4, 3)), Buffer("float", (3, 3, 3))), (step,), 0, (1,), ("y",))
+    with pytest.raises(
+        BackendError,
+        match="native:max_pool2d=strip: step 'small' is not one that strip portable takes; "
+        "other methods of max_pool2d: signs, windows",
+    ):
+        backend.bind(plan)
 
 
 def test_status_names_every_backend_and_the_reference_is_always_there() -> None:
@@ -143,8 +202,13 @@ def test_without_the_extension_numba_or_numpy_answers_and_says_why(
 
 def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "numba")
-    with pytest.raises(BackendError, match=r"'numba'; in the checkout: pip install '\.\[numba\]'"):
+    wanted = r"'numba'; in the checkout: pip install '\.\[numba\]'"
+    with pytest.raises(MissingExtraError, match=wanted) as caught:
         select("numba")
+    assert caught.value.extra == "numba"
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, "numba")
+    with pytest.raises(MissingExtraError, match=f"BITINFER_KERNELS=numba: .*{wanted}"):
+        select("auto")
     assert not backends.status()[1].available
 
 

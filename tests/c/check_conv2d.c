@@ -10,6 +10,8 @@
  * size and lie right before or behind an inaccessible page, which sees assembly too; outputs hold
  * junk before each run.  A step run in parts must give what it gives in one piece, bit for bit.
  *
+ * `check_conv2d conv2d tiles avx2` checks the one kernel of that name; nothing, if this CPU lacks it.
+ *
  * Prints a line for each kernel; the last line is "N passed, N failed".
  */
 #define _DEFAULT_SOURCE
@@ -466,13 +468,18 @@ static void check_layer(bi_step s, source_kind kind, int type, int extras)
     add_source(&l, kind);
     add_weight(&l, type);
     add_epilogue(&l, extras);
+    const bi_kernel *kernel = bi_kernel_at(s.kernel);
+    if (kernel->takes != NULL && !kernel->takes(&l.step)) {
+        free_buffers();
+        return;
+    }
     const char *wrong = wrong_with(&l);
     free_buffers();
     cases++;
     if (wrong == NULL) {
         passed++;
     } else if (failed++ < 20) {
-        printf("FAILED %s, kernel native:%s: %s\n", bi_kernel_operation(s.kernel),
+        printf("FAILED %s %s %s: %s\n", bi_kernel_operation(s.kernel), bi_kernel_method(s.kernel),
                bi_kernel_isa(s.kernel), wrong);
         printf("  in %dx%dx%d out %dx%dx%d kernel %dx%d stride %dx%d pad %d,%d dilation %dx%d "
                "groups %d source %d weight %d extras %d\n",
@@ -562,6 +569,21 @@ static void check_long(int32_t kernel, source_kind kind, int type)
         check_layer(s, kind, type, random_extras());
 }
 
+/* The window is the whole map, and nothing is padded. */
+static void check_product(int32_t kernel, source_kind kind, int type, int32_t outputs)
+{
+    bi_step s = new_step(kernel, random_int(1, 4), random_int(1, 4), random_int(1, 40), outputs);
+    s.kernel_h = s.in_h, s.kernel_w = s.in_w;
+    if (place(&s, 0, 0))
+        check_layer(s, kind, type, random_extras());
+}
+
+/* A number of outputs at which the loops of a kernel change: `i` counts from 0 to 11. */
+static int32_t block_size(int32_t kernel, int32_t i)
+{
+    return (i / 3 + 1) * bi_kernel_block(kernel) + i % 3 - 1;
+}
+
 static void check_conv2d(int32_t kernel)
 {
     for (int kind = 0; kind < SOURCES; kind++)
@@ -578,21 +600,69 @@ static void check_conv2d(int32_t kernel)
                 if (place(&s, 1, 1))
                     check_layer(s, k, type, random_extras());
             }
+            for (int32_t i = 0; i < 12; i++) {
+                check_product(kernel, k, type, block_size(kernel, i));
+                check_any(kernel, k, type, 1, 4, block_size(kernel, i));
+                check_depthwise(kernel, k, type, block_size(kernel, i));
+            }
             check_any(kernel, k, type, 2, 3, 16);
             check_long(kernel, k, type);
         }
 }
 
+/* A batch gives what its samples give one by one, up to the rounding of sums in another order. */
+static void check_batch(int32_t kernel, int type, int32_t outputs)
+{
+    enum { SAMPLES = 7 };
+    layer l = {.step = new_step(kernel, 1, 1, random_int(1, 100), outputs)};
+    l.pixels = 1, l.results = (size_t)outputs;
+    add_weight(&l, type);
+    add_epilogue(&l, BIAS);
+    if (bi_kernel_at(kernel)->takes == NULL || bi_kernel_at(kernel)->takes(&l.step)) {
+        bi_step s = l.step;
+        bi_pointers at[SAMPLES];
+        for (int n = 0; n < SAMPLES; n++)
+            at[n] = (bi_pointers){
+                .source = new_floats((size_t)s.in_c),
+                .target = new_buffer((size_t)outputs * sizeof(float), sizeof(float)),
+            };
+        void *packed = new_buffer(bi_weight_bytes(&s), 64);
+        bi_pack_weight(&s, l.weight, packed);
+        s.weight = packed;
+        size_t samples = (size_t)random_int(0, SAMPLES);
+        bi_kernel_at(kernel)->run_batch(&s, at, samples, s.rows, s.rows);
+        bi_kernel_at(kernel)->run_batch(&s, at, samples, 0, s.rows);
+        const char *wrong = NULL;
+        for (size_t n = 0; n < samples && wrong == NULL; n++) {
+            l.source = at[n].source;
+            wrong = compare_floats(&l, at[n].target);
+        }
+        cases++;
+        if (wrong == NULL)
+            passed++;
+        else if (failed++ < 20)
+            printf("FAILED %s %s %s, a batch: %s\n", bi_kernel_operation(kernel),
+                   bi_kernel_method(kernel), bi_kernel_isa(kernel), wrong);
+    }
+    free_buffers();
+}
+
 static void check_dense(int32_t kernel)
 {
     for (int kind = 0; kind < SOURCES; kind++)
-        for (int type = BI_WEIGHT_F32; type <= BI_WEIGHT_BITS; type++)
+        for (int type = BI_WEIGHT_F32; type <= BI_WEIGHT_BITS; type++) {
             for (int32_t o = 1; o <= 150; o++)
                 check_layer(new_step(kernel, 1, 1, o % 9 ? random_int(1, 100) : 700, o),
                             (source_kind)kind, type, random_extras());
+            for (int32_t i = 0; i < 12; i++)
+                check_layer(new_step(kernel, 1, 1, random_int(1, 100), block_size(kernel, i)),
+                            (source_kind)kind, type, random_extras());
+        }
+    for (int32_t o = 1; o <= 150 && bi_kernel_at(kernel)->run_batch != NULL; o++)
+        check_batch(kernel, o % BI_WEIGHT_BITS, o);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("compiler: %s\n", bi_compiler());
@@ -600,14 +670,19 @@ int main(void)
         int conv2d = strcmp(bi_kernel_operation(kernel), "conv2d") == 0;
         if (!conv2d && strcmp(bi_kernel_operation(kernel), "dense") != 0)
             continue;
+        const char *operation = bi_kernel_operation(kernel), *method = bi_kernel_method(kernel);
+        const char *isa = bi_kernel_isa(kernel);
+        if (argc == 4 && (strcmp(argv[1], operation) != 0 || strcmp(argv[2], method) != 0 ||
+                          strcmp(argv[3], isa) != 0))
+            continue;
         if (!bi_kernel_runs_here(kernel)) {
-            printf("SKIP native:%s: this CPU lacks it\n", bi_kernel_isa(kernel));
+            printf("SKIP %s %s %s: this CPU lacks it\n", operation, method, isa);
             continue;
         }
         cases = 0;
         (conv2d ? check_conv2d : check_dense)(kernel);
-        printf("native:%s %s: %ld cases\n", bi_kernel_isa(kernel), bi_kernel_operation(kernel),
-               cases);
+        printf("%s %s %s: %ld cases\n", operation, method, isa, cases);
+        failed += cases == 0;
     }
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the C test (check_kernels.c) on an emulated 64-bit Arm CPU: bash tests/c/check_neon.sh
 #
-# Needs aarch64-linux-gnu-gcc and qemu-aarch64-static (Debian: gcc-aarch64-linux-gnu,
+# Needs aarch64-linux-gnu-gcc and qemu-aarch64-static or qemu-aarch64 (Debian: gcc-aarch64-linux-gnu,
 # qemu-user-static); what is missing is fetched by apt, if that may be and works.  Without them it
 # prints "SKIP" and why, with exit code 0.  Under qemu nothing can be said of speed.
 set -euo pipefail
@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 cc=aarch64-linux-gnu-gcc
 qemu=qemu-aarch64-static
+command -v "$qemu" >/dev/null || ! command -v qemu-aarch64 >/dev/null || qemu=qemu-aarch64
 work=$(mktemp -d "${TMPDIR:-/tmp}/check-neon.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -46,4 +47,6 @@ done
 "$cc" "${flags[@]}" -O1 -static tests/c/kernels/*.c "${objects[@]}" -lm -o "$work/check_kernels"
 
 "$qemu" "$work/check_kernels" | tee "$work/log"
-grep -q '^native:neon bconv2d: ' "$work/log" || { echo "no NEON kernel was checked" && exit 1; }
+while read -r name; do
+    grep -q "^$name: [1-9]" "$work/log" || { echo "$name was not checked" && exit 1; }
+done < <(sed -nE 's/^BI_KERNEL\((\w+), (\w+), (neon)\)$/\1 \2 \3/p' csrc/kernels/kernels.inc)

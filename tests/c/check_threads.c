@@ -142,8 +142,8 @@ static void make_network(network *n)
             .pad_top = i, .pad_left = i, .dilation_h = 1, .dilation_w = 1, .groups = 1,
         };
     bi_step *pack = &n->steps[0], *convolve = &n->steps[1];
-    pack->kernel = bi_kernel_find("pack_signs", NULL);
-    convolve->kernel = bi_kernel_find("bconv2d", NULL);
+    pack->kernel = bi_kernel_find("pack_signs", NULL, NULL, pack);
+    convolve->kernel = bi_kernel_find("bconv2d", NULL, NULL, convolve);
     uint64_t canonical[OUTPUTS * 9 * 2] = {0};
     for (uint32_t i = 0; i < OUTPUTS * 9 * CHANNELS; i++)
         if (is_negative(i))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 from helpers import binary_model, colour_model, save
 
 Call = Callable[..., Any]

@@ -20,7 +20,7 @@ from PIL import Image
 
 from bitinfer import session
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing
+from bitinfer.model import Model, Preprocessing
 from helpers import COLOURS, bomb_png, colour_model, encode, save, solid
 
 Call = Callable[..., Any]

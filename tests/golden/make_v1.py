@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bitinfer import modelfile
 from bitinfer.bits import pack
 from bitinfer.graph import GraphBuilder
-from bitinfer.modelfile import Model, Preprocessing, Provenance
+from bitinfer.model import Model, Preprocessing, Provenance
 from graph_examples import Numbers
 from harness import right_values
 
@@ -144,7 +144,7 @@ def integers(r: Numbers, *shape: int) -> NDArray[Any]:
 
 def x_length(b: GraphBuilder, name: str) -> int:
     """Return the length of a vector."""
-    return Model(*b.build(name)).values[name].shape[0]
+    return Model(*b.build(name)).checked.values[name].shape[0]
 
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""graph/rules.py: what an epilogue makes of a layer's value, and what it cannot be."""
+"""graph/nodes/layers.py: what an epilogue makes of a layer's value, and what it cannot be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bitinfer.errors import GraphError, ShapeError
-from bitinfer.graph import Graph, GraphBuilder, Value, infer, nodes
+from bitinfer.graph import Graph, GraphBuilder, Value, check, nodes
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def with_epilogue(
     last = msgspec.structs.replace(graph.nodes[-1], epilogue=epilogue, **fields)
     reader = nodes.Sign(name="reader", input="input")
     layers = (*graph.nodes[:-1], last, reader, nodes.Relu(name="end", input="input"))
-    return infer(msgspec.structs.replace(graph, nodes=layers, outputs=("end",)), kept)
+    return check(msgspec.structs.replace(graph, nodes=layers, outputs=("end",)), kept).values
 
 
 INTEGERS, FLOATS_4 = np.arange(4, dtype=np.int32), np.array([-np.inf, 0, 1, np.inf], np.float32)
@@ -122,9 +122,9 @@ def test_the_minimum_is_of_signs_alone(kind: str) -> None:
     flags = {"m": np.array([0, 1, 1], np.uint8)}
     if kind == "float":
         with pytest.raises(GraphError, match="wanted sign"):
-            infer(graph, flags)
+            check(graph, flags)
         return
-    assert infer(graph, flags)["p"] == Value("sign", (2, 2, 3))
+    assert check(graph, flags).values["p"] == Value("sign", (2, 2, 3))
     for wrong in (flags["m"] * 2, flags["m"][:2], flags["m"].astype(np.float32)):
         with pytest.raises(ShapeError):
-            infer(graph, {"m": wrong})
+            check(graph, {"m": wrong})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import msgspec
 import pytest
 
@@ -45,8 +43,8 @@ EXAMPLES: dict[str, Node] = {
 """One node of every type, by its name in files."""
 
 READS = {
-    "conv2d": (("x",), ("w", "a", "b", "o")),
-    "dense": (("x",), ("w", "a", "b")),
+    "conv2d": (("x",), ("w", "b", "a", "o")),
+    "dense": (("x",), ("w", "b", "a")),
     "bconv2d": (("x", "m"), ("w", "a", "b")),
     "bdense": (("x", "m"), ("w", "a", "b")),
     "batch_norm": (("x",), ("m", "v", "g", "b")),
@@ -70,14 +68,14 @@ EPILOGUE = nodes.Epilogue(
 
 
 def test_every_node_type_has_an_example_here() -> None:
-    assert {type(node) for node in EXAMPLES.values()} == set(get_args(Node))
+    assert {type(node) for node in EXAMPLES.values()} == set(nodes.node_classes())
 
 
 @pytest.mark.parametrize("op", EXAMPLES)
 def test_a_node_survives_json_under_its_own_name(op: str) -> None:
     text = msgspec.json.encode(EXAMPLES[op])
     assert msgspec.json.decode(text)["op"] == op
-    assert msgspec.json.decode(text, type=Node) == EXAMPLES[op]
+    assert msgspec.json.decode(text, type=nodes.AnyNode) == EXAMPLES[op]
 
 
 @pytest.mark.parametrize("op", EXAMPLES)
@@ -112,7 +110,7 @@ def test_an_epilogue_adds_to_what_a_layer_reads_and_makes(op: str) -> None:
     )
     assert nodes.node_values(layer) == ("n", "n.signs")
     assert nodes.node_values(bare) == ("n",)
-    assert msgspec.json.decode(msgspec.json.encode(layer), type=Node) == layer
+    assert msgspec.json.decode(msgspec.json.encode(layer), type=nodes.AnyNode) == layer
 
 
 @pytest.mark.parametrize(
@@ -130,7 +128,7 @@ def test_an_activation_node_may_become_part_of_an_epilogue(
 ) -> None:
     node = EXAMPLES[op]
     assert isinstance(node, nodes.ActivationNode)
-    assert nodes.as_activation(node) == activation
+    assert node.activation() == activation
 
 
 @pytest.mark.parametrize("op", EXAMPLES)
@@ -143,7 +141,7 @@ def test_a_node_cannot_be_changed(op: str) -> None:
 def test_a_field_that_no_node_has_is_refused(op: str) -> None:
     fields = {**msgspec.to_builtins(EXAMPLES[op]), "path": "/etc/passwd"}
     with pytest.raises(msgspec.ValidationError, match="unknown field `path`"):
-        msgspec.convert(fields, Node)
+        msgspec.convert(fields, nodes.AnyNode)
 
 
 def test_a_graph_survives_json() -> None:

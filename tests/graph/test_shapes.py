@@ -1,4 +1,4 @@
-"""graph/shapes.py: what fits, what does not, and the limits that keep hostile files small."""
+"""graph/checked.py: what fits, what does not, and the limits that keep hostile files small."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import oracle
 from bitinfer.bits import pack
 from bitinfer.errors import GraphError, ShapeError
-from bitinfer.graph import Graph, GraphBuilder, Value, checks, infer, nodes, operations, shapes
+from bitinfer.graph import Graph, GraphBuilder, Value, check, checks, nodes, operations
 from strategies import networks, paddings, pairs
 
 Add = Callable[[GraphBuilder], str]
@@ -24,7 +24,7 @@ Add = Callable[[GraphBuilder], str]
 def build(shape: tuple[int, ...], add: Add) -> dict[str, Value]:
     b = GraphBuilder("g", shape)
     graph, tensors = b.build(add(b))
-    return infer(graph, tensors)
+    return check(graph, tensors).values
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -104,16 +104,16 @@ def test_a_window_has_as_many_outputs_as_there_are_places_where_it_fits(
 ) -> None:
     wanted = oracle.window_shape(extent, kernel, stride, padding, dilation)
     if min(wanted) > 0:
-        assert shapes.window_output(extent, kernel, stride, padding, dilation) == wanted
+        assert checks.window_output(extent, kernel, stride, padding, dilation) == wanted
     else:
         with pytest.raises(ShapeError, match="padded map has only"):
-            shapes.window_output(extent, kernel, stride, padding, dilation)
+            checks.window_output(extent, kernel, stride, padding, dilation)
 
 
 @hypothesis.given(networks())
 def test_drawn_networks_fit_together(network: tuple[Graph, dict[str, Any]]) -> None:
     graph, tensors = network
-    values = infer(graph, tensors)
+    values = check(graph, tensors).values
     assert list(values) == [graph.input.name, *(node.name for node in graph.nodes)]
     for node in graph.nodes:
         assert operations(node, values, tensors) >= math.prod(values[node.name].shape)
@@ -137,7 +137,7 @@ def test_operations_are_the_nominal_multiply_accumulates(
 ) -> None:
     b = GraphBuilder("g", shape)
     graph, tensors = b.build(add(b))
-    assert operations(graph.nodes[-1], infer(graph, tensors), tensors) == count
+    assert operations(graph.nodes[-1], check(graph, tensors).values, tensors) == count
 
 
 SIGNS = "the input is a sign value, wanted float"
@@ -300,7 +300,7 @@ def test_stray_bits_of_a_weight_are_refused() -> None:
     graph, tensors = one_layer()
     tensors["bdense_0.weight"] = tensors["bdense_0.weight"] | np.uint64(16)
     with pytest.raises(ShapeError, match="bits set past its 4 signs"):
-        infer(graph, tensors)
+        check(graph, tensors)
 
 
 @pytest.mark.parametrize(
@@ -309,22 +309,22 @@ def test_stray_bits_of_a_weight_are_refused() -> None:
 def test_a_binary_weight_must_be_words(wrong: np.ndarray) -> None:
     graph, _ = one_layer()
     with pytest.raises(ShapeError, match="wanted uint64"):
-        infer(graph, {"bdense_0.weight": wrong})
+        check(graph, {"bdense_0.weight": wrong})
 
 
 def test_a_float_tensor_must_be_float32() -> None:
     b = GraphBuilder("g", (4,))
     graph, tensors = b.build(b.dense(b.input, ones(2, 4)))
     with pytest.raises(ShapeError, match="is float64"):
-        infer(graph, {name: t.astype(np.float64) for name, t in tensors.items()})
+        check(graph, {name: t.astype(np.float64) for name, t in tensors.items()})
 
 
 def test_tensors_and_nodes_must_belong_to_each_other() -> None:
     graph, tensors = one_layer()
     with pytest.raises(GraphError, match=r"no tensor 'bdense_0\.weight'"):
-        infer(graph, {})
+        check(graph, {})
     with pytest.raises(GraphError, match="'spare' is used by no node"):
-        infer(graph, {**tensors, "spare": ones(1)})
+        check(graph, {**tensors, "spare": ones(1)})
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_tensors_and_nodes_must_belong_to_each_other() -> None:
 def test_outputs_must_be_float_values_of_nodes(outputs: tuple[str, ...], message: str) -> None:
     graph, tensors = one_layer()
     with pytest.raises(GraphError, match=message):
-        infer(Graph(graph.name, graph.input, graph.nodes, outputs), tensors)
+        check(Graph(graph.name, graph.input, graph.nodes, outputs), tensors)
 
 
 def test_the_input_must_have_a_name() -> None:
@@ -393,9 +393,9 @@ def test_all_values_together_are_limited_since_all_may_live_at_once() -> None:
 
 def test_more_nodes_than_allowed_are_refused() -> None:
     node = nodes.Relu(name="a", input="x")
-    graph = Graph("g", nodes.Input("x", (1,)), (node,) * (shapes.MAX_NODES + 1), ("a",))
+    graph = Graph("g", nodes.Input("x", (1,)), (node,) * (checks.MAX_NODES + 1), ("a",))
     with pytest.raises(GraphError, match="nodes"):
-        infer(graph, {})
+        check(graph, {})
 
 
 def test_a_reduction_beyond_the_integers_of_float32_is_refused() -> None:
@@ -407,7 +407,7 @@ def test_a_reduction_beyond_the_integers_of_float32_is_refused() -> None:
         ("y",),
     )
     with pytest.raises(ShapeError, match="inexact"):
-        infer(graph, {"w": weight})
+        check(graph, {"w": weight})
 
 
 def test_two_nodes_may_not_share_a_tensor() -> None:
@@ -427,7 +427,7 @@ def test_two_nodes_may_not_share_a_tensor() -> None:
 def from_pixels(shape: tuple[int, ...], add: Add) -> dict[str, Value]:
     b = GraphBuilder("g", shape, input_kind="uint8")
     graph, tensors = b.build(add(b))
-    return infer(graph, tensors)
+    return check(graph, tensors).values
 
 
 @pytest.mark.parametrize(

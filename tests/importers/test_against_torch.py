@@ -14,7 +14,8 @@ import pytest
 from torch_files import state_dict
 
 from bitinfer import session
-from bitinfer.importers.xnor_net_pytorch import convert
+from bitinfer.importers.convert import convert
+from bitinfer.importers.options import Options
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -146,7 +147,7 @@ def test_outputs_agree_with_torch(tmp_path: Path, arch: str, swap_hw: bool) -> N
     net = make()
     net.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in state.items()})
     torch.save({"epoch": 3, "state_dict": net.state_dict()}, tmp_path / "net.pth.tar")
-    model, report = convert(tmp_path / "net.pth.tar", arch, swap_hw=swap_hw)
+    model, report = convert(tmp_path / "net.pth.tar", options=Options(swap_hw=swap_hw))
     (tmp_path / "net.pth.tar").unlink()
     assert report.parameters == sum(
         v.size for k, v in state.items() if not k.endswith("num_batches_tracked")

@@ -13,8 +13,9 @@ from torch_files import state_dict, zip_file
 from bitinfer import modelfile, zoo
 from bitinfer.cli import convert as command
 from bitinfer.cli import main
-from bitinfer.errors import GraphError
-from bitinfer.importers import xnor_net_pytorch
+from bitinfer.errors import ConversionError
+from bitinfer.importers import states
+from bitinfer.importers.convert import convert as convert_file
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def convert(checkpoint: Path, *options: str) -> int:
     output = checkpoint.with_name("lenet.bin")
-    return main(["convert", str(checkpoint), "--arch", "xnor-lenet5", "-o", str(output), *options])
+    return main(["convert", str(checkpoint), "-o", str(output), *options])
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -36,13 +37,13 @@ def parse(*arguments: str) -> argparse.Namespace:
 
 
 def test_architectures_are_those_of_the_importer() -> None:
-    assert xnor_net_pytorch.ARCHITECTURES == command.ARCHITECTURES
+    assert tuple(states.ARCHITECTURES) == command.ARCHITECTURES
     assert set(command.ARCHITECTURES) <= set(zoo.ARCHITECTURES)
 
 
 def test_architectures_of_other_families_are_refused(checkpoint: Path) -> None:
-    with pytest.raises(GraphError, match="no checkpoints of bireal18"):
-        xnor_net_pytorch.convert(checkpoint, "bireal18")
+    with pytest.raises(ConversionError, match="no checkpoints of bireal18"):
+        convert_file(checkpoint, "bireal18")
 
 
 def test_module_imports_neither_numpy_nor_the_importer() -> None:
@@ -153,5 +154,5 @@ def test_checkpoint_is_not_overwritten(
 ) -> None:
     before = checkpoint.read_bytes()
     assert convert(checkpoint, "-o", str(checkpoint)) == 1
-    assert "it is the checkpoint itself" in capsys.readouterr().err
+    assert "it is the file to convert itself" in capsys.readouterr().err
     assert checkpoint.read_bytes() == before

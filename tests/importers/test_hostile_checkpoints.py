@@ -29,8 +29,8 @@ from torch_files import (
 )
 
 from bitinfer.errors import CheckpointError
-from bitinfer.importers._unpickle import _HANDLERS, MAX_STEPS, Inert, unpickle
-from bitinfer.importers.torch_checkpoint import from_bytes
+from bitinfer.importers.readers._unpickle import _HANDLERS, MAX_STEPS, Inert, unpickle
+from bitinfer.importers.readers.torch_checkpoint import from_bytes
 
 SAMPLE: dict[str, Any] = {
     "best_acc": 85.96,

@@ -24,9 +24,9 @@ from torch_files import (
 )
 
 from bitinfer.errors import CheckpointError
-from bitinfer.importers import torch_checkpoint
-from bitinfer.importers._unpickle import Inert
-from bitinfer.importers.torch_checkpoint import from_bytes, read_checkpoint
+from bitinfer.importers.readers import torch_checkpoint
+from bitinfer.importers.readers._unpickle import Inert
+from bitinfer.importers.readers.torch_checkpoint import from_bytes, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "weights" / "xnor_nin_cifar10" / "nin_best_XNOR.pth.tar"
@@ -193,7 +193,7 @@ def test_file_beyond_the_limit_is_rejected_unread(
 ) -> None:
     monkeypatch.setattr(torch_checkpoint, "MAX_FILE_BYTES", 100)
     (tmp_path / "net.pth").write_bytes(zip_file(sample()))
-    with pytest.raises(CheckpointError, match="up to 100"):
+    with pytest.raises(CheckpointError, match="at most 100"):
         read_checkpoint(tmp_path / "net.pth")
 
 

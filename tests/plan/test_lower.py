@@ -12,17 +12,17 @@ import pytest
 from bitinfer import numerics
 from bitinfer.bits import pack
 from bitinfer.errors import ShapeError
-from bitinfer.graph import Graph, GraphBuilder, infer, nodes
+from bitinfer.graph import Graph, GraphBuilder, check, nodes
 from bitinfer.graph.nodes import node_inputs
-from bitinfer.plan import Buffer, Plan, lower, steps
+from bitinfer.plan import Buffer, NodeStep, Plan, lower, operations, steps
 from graph_examples import every_node
 from strategies import networks
 
 
 def test_every_node_type_becomes_the_step_of_its_name() -> None:
     graph, tensors = every_node()
-    plan = lower(graph, tensors)
-    made = [(node.name, node.__struct_config__.tag) for node in graph.nodes]
+    plan = lower(check(graph, tensors))
+    made = [(node.name, node.operation) for node in graph.nodes]
     renamed = {
         "sign": "pack_signs",
         "batch_norm": "affine",
@@ -33,7 +33,7 @@ def test_every_node_type_becomes_the_step_of_its_name() -> None:
     times = {node.name: len(node_inputs(node)) for node in graph.nodes if "concat" in node.name}
     wanted = [(n, renamed.get(tag, tag)) for n, tag in made for _ in range(times.get(n, 1))]
     assert [(step.name, step.operation) for step in plan.steps] == wanted
-    assert {step.operation for step in plan.steps} == {*steps.OPERATIONS.values()} - {"normalize"}
+    assert {step.operation for step in plan.steps} == {*operations()} - {"normalize"}
 
 
 KINDS = {"sign": "bits", "float": "float", "int8": "int8", "uint8": "pixels"}
@@ -44,8 +44,8 @@ def test_steps_read_what_is_written_and_write_each_buffer_once(
     network: tuple[Graph, dict[str, Any]],
 ) -> None:
     graph, tensors = network
-    plan = lower(graph, tensors)
-    values = infer(graph, tensors)
+    plan = lower(check(graph, tensors))
+    values = check(graph, tensors).values
     written = {plan.input}
     made = {node.name: node for node in graph.nodes}
     unfilled: dict[int, int] = {}  # channels that the steps of a concat have not written yet
@@ -69,7 +69,7 @@ def test_steps_read_what_is_written_and_write_each_buffer_once(
 def test_a_buffer_lives_from_the_step_that_writes_it_to_the_last_that_touches_it(
     network: tuple[Graph, dict[str, Any]],
 ) -> None:
-    plan = lower(*network)
+    plan = lower(check(*network))
     spans = plan.lifetimes()
     assert set(spans) == set(range(len(plan.buffers))) - {plan.input, *plan.outputs}
     for buffer, (first, last) in spans.items():
@@ -82,14 +82,14 @@ def test_pixels_are_normalised_by_a_step_of_their_own(rng: np.random.Generator) 
     b = GraphBuilder("g", (2, 2, 3))
     graph, tensors = b.build(b.relu(b.input), b.conv2d(b.input, np.ones((1, 1, 1, 3))))
     table = rng.standard_normal((256, 3), np.float32)
-    plan = lower(graph, tensors, table)
+    plan = lower(check(graph, tensors), table)
     first = plan.steps[0]
     assert isinstance(first, steps.Normalize)
     assert first.table is table
     assert plan.buffers[plan.input] == Buffer("pixels", (2, 2, 3))
     assert plan.buffers[first.target] == Buffer("float", (2, 2, 3))
     assert plan.steps[1].source == plan.steps[2].source == first.target
-    assert [s.operation for s in lower(graph, tensors).steps] == ["activate", "conv2d"]
+    assert [s.operation for s in lower(check(graph, tensors)).steps] == ["activate", "conv2d"]
 
 
 def test_pixels_are_normalised_by_the_convolutions_that_alone_read_them(
@@ -101,25 +101,25 @@ def test_pixels_are_normalised_by_the_convolutions_that_alone_read_them(
         b.conv2d(x, np.ones((1, 1, 1, 1))), b.conv2d(b.input, np.ones((2, 1, 1, 3)))
     )
     table = rng.standard_normal((256, 3), np.float32)
-    plan = lower(graph, tensors, table)
+    plan = lower(check(graph, tensors), table)
     assert [step.source == plan.input for step in plan.steps] == [True, False, True]
     assert plan.steps[0].table is plan.steps[2].table is table
     assert plan.steps[1].table is None
-    assert all(step.table is None for step in lower(graph, tensors).steps)
+    assert all(step.table is None for step in lower(check(graph, tensors)).steps)
 
 
 def test_integers_stay_what_they_are(rng: np.random.Generator) -> None:
     b = GraphBuilder("g", (2, 2, 3), input_kind="uint8")
     x = b.conv2d(b.input, np.ones((4, 1, 1, 3), np.int16), offset=[1, 2, 3], alpha=[1] * 4)
     x = b.conv2d(b.quantize(x, 0.5), pack(np.ones((2, 1, 1, 4))))
-    plan = lower(*b.build(x))
+    plan = lower(check(*b.build(x)))
     assert [buffer.kind for buffer in plan.buffers] == ["pixels", "float", "int8", "float"]
     first, quantize, last = plan.steps
     assert isinstance(first, steps.Conv2d)
     assert first.offset is b.tensors["conv2d_0.offset"]
     assert first.epilogue.alpha is b.tensors["conv2d_0.alpha"]
-    assert isinstance(quantize, steps.Quantize)
-    assert quantize.scale == 0.5
+    assert isinstance(quantize, NodeStep)
+    assert quantize.node == nodes.Quantize(name="quantize_0", input="conv2d_0", scale=0.5)
     assert last.weight is b.tensors["conv2d_1.weight"]
 
 
@@ -138,7 +138,7 @@ def test_an_epilogue_becomes_that_of_the_step() -> None:
     )
     layer = msgspec.structs.replace(b._nodes[-1], epilogue=epilogue)
     graph = Graph("g", b._input, (b._nodes[0], layer), ("y",))
-    plan = lower(graph, tensors)
+    plan = lower(check(graph, tensors))
     step = plan.steps[-1]
     assert isinstance(step, steps.BinaryConv2d)
     e, a = step.epilogue, step.epilogue.activation
@@ -156,7 +156,7 @@ def test_an_epilogue_becomes_that_of_the_step() -> None:
     del tensors["y.alpha"], tensors["f"]
     integers = {"y.weight": tensors["y.weight"], "t": np.ones(4, np.int32)}
     relu = nodes.Relu(name="end", input="input")
-    plan = lower(Graph("g", b._input, (b._nodes[0], whole, relu), ("end",)), integers)
+    plan = lower(check(Graph("g", b._input, (b._nodes[0], whole, relu), ("end",)), integers))
     assert plan.steps[1].epilogue.threshold is integers["t"]
     assert plan.steps[1].epilogue.sign_threshold is None
     assert plan.buffers[plan.steps[1].target].kind == "bits"
@@ -165,7 +165,7 @@ def test_an_epilogue_becomes_that_of_the_step() -> None:
 def test_batch_norm_becomes_the_affine_of_numerics(rng: np.random.Generator) -> None:
     mean, variance, gamma, beta = rng.random((4, 5), np.float32)
     b = GraphBuilder("g", (5,))
-    plan = lower(*b.build(b.batch_norm(b.input, mean, variance, gamma, beta, epsilon=0.01)))
+    plan = lower(check(*b.build(b.batch_norm(b.input, mean, variance, gamma, beta, epsilon=0.01))))
     scale, shift = numerics.batch_norm_affine(mean, variance, gamma, beta, 0.01)
     assert np.array_equal(plan.steps[0].scale, scale)
     assert np.array_equal(plan.steps[0].shift, shift)
@@ -174,7 +174,7 @@ def test_batch_norm_becomes_the_affine_of_numerics(rng: np.random.Generator) -> 
 def test_weights_are_handed_on_as_the_graph_holds_them() -> None:
     graph, tensors = every_node()
     made = {node.name: node for node in graph.nodes}
-    for step in lower(graph, tensors).steps:
+    for step in lower(check(graph, tensors)).steps:
         node = made[step.name]
         if isinstance(step, steps.Layer):
             assert step.weight is tensors[node.weight]
@@ -193,7 +193,7 @@ def test_a_graph_that_does_not_fit_is_not_lowered() -> None:
     graph, tensors = every_node()
     name = next(n for n in tensors if n.endswith("weight"))
     with pytest.raises(ShapeError):
-        lower(graph, {**tensors, name: np.ones((1, 1), np.float32)})
+        lower(check(graph, {**tensors, name: np.ones((1, 1), np.float32)}))
 
 
 @pytest.mark.parametrize(
@@ -216,6 +216,6 @@ def test_a_buffer_knows_how_it_is_stored(
 def test_a_value_read_by_nobody_still_has_a_place() -> None:
     b = GraphBuilder("g", (4,))
     b.relu(b.input, name="unread")
-    plan = lower(*b.build(b.softmax(b.input)))
+    plan = lower(check(*b.build(b.softmax(b.input))))
     assert plan.lifetimes() == {1: (0, 0)}
     assert isinstance(plan, Plan)

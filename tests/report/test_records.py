@@ -140,7 +140,7 @@ def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_huge_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_BYTES", 100)
-    with pytest.raises(DataError, match="more than 100 bytes"):
+    with pytest.raises(DataError, match="bytes, results have at most 100"):
         records.read(write(tmp_path / "x.json", row("bitinfer")))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bitinfer.cli import main
 from bitinfer.cli import train as command
-from bitinfer.errors import BackendError, DataError, OutputError
+from bitinfer.errors import DataError, MissingExtraError, OutputError
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -52,7 +52,7 @@ def test_without_torch_the_error_says_what_to_install(
     for name in [n for n in sys.modules if n.startswith("bitinfer.train")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("bitinfer.train.lenet5_mnist", raising=False)
-    with pytest.raises(BackendError, match=r"pip install '\.\[train\]'") as caught:
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[train\]'") as caught:
         command.run(parse("lenet5-mnist", "--data", str(tmp_path), "-o", str(tmp_path / "m.bin")))
     assert "\n" not in str(caught.value)
 

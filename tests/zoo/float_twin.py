@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bitinfer import bits, zoo
+from bitinfer import zoo
 from bitinfer.backends import Backend
-from bitinfer.graph import Graph, nodes
+from bitinfer.graph import Graph, check, nodes
 from bitinfer.plan import lower
+from bitinfer.plan.observe import named, observe
 from harness import run_executor
 
 torch = pytest.importorskip("torch", reason="the float evaluation runs in PyTorch")
@@ -64,17 +65,10 @@ class Recorder(zoo.RandomParameters):
 def plan_values(
     backend: Backend, graph: Graph, tensors: Mapping[str, Array], x: Array
 ) -> dict[str, Array]:
-    """Return every value of one sample as the backend has it; signs as -1.0 and +1.0."""
-    plan = lower(graph, tensors)
-    targets = {step.name: step.target for step in plan.steps}
-    outputs = tuple(dict.fromkeys(targets.values()))
-    whole = dataclasses.replace(plan, outputs=outputs, output_names=tuple(targets))
-    found = dict(zip(outputs, run_executor(backend.bind(whole), whole, x[None]), strict=True))
-    result = {}
-    for name, number in targets.items():
-        value, buffer = found[number][0], plan.buffers[number]
-        result[name] = bits.unpack(value, buffer.shape[-1]) if buffer.kind == "bits" else value
-    return result
+    """Return every value of one sample as the backend has it; signs as -1 and +1."""
+    plan = observe(lower(check(graph, tensors)))
+    outputs = run_executor(backend.bind(plan), plan, x[None])
+    return {name: value[0] for name, value in named(plan, outputs).items()}
 
 
 @dataclasses.dataclass

@@ -16,7 +16,7 @@ from twins import TWINS
 
 from bitinfer import backends, session, zoo
 from bitinfer.graph import Graph
-from bitinfer.modelfile import Model
+from bitinfer.model import Model
 
 LOGIT_SLACK = 1e-3
 """Of logits, in units of their spread."""

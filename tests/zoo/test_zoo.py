@@ -14,25 +14,26 @@ from small import small_shape
 from bitinfer import modelfile, session, zoo
 from bitinfer.errors import GraphError
 from bitinfer.graph.nodes import BinaryConv2d, BinaryDense, Conv2d, Dense, Sign
+from bitinfer.model import Model
 
 UNSCALED = ("binary-densenet28", "meliusnet22", "real-to-bin")
 """Those in which sums reach the next block as they are."""
 
 
 @functools.cache
-def random_model(name: str, seed: int = 0) -> modelfile.Model:
+def random_model(name: str, seed: int = 0) -> Model:
     graph, tensors = zoo.build(name, zoo.RandomParameters(seed))
-    return modelfile.Model(graph=graph, tensors=tensors)
+    return Model(graph=graph, tensors=tensors)
 
 
-def macs(model: modelfile.Model, kinds: UnionType) -> int:
+def macs(model: Model, kinds: UnionType) -> int:
     """Return the multiply-accumulates of all layers of these kinds, padded taps included."""
     total = 0
     for node in model.graph.nodes:
         if isinstance(node, kinds):
             outputs, *window = model.tensors[node.weight].shape[:-1]
-            channels = model.values[node.input].shape[-1] // getattr(node, "groups", 1)
-            pixels = math.prod(model.values[node.name].shape) // outputs
+            channels = model.checked.values[node.input].shape[-1] // getattr(node, "groups", 1)
+            pixels = math.prod(model.checked.values[node.name].shape) // outputs
             total += pixels * outputs * math.prod(window) * channels
     return total
 
@@ -43,7 +44,7 @@ def test_networks_map_their_input_to_their_classes(name: str) -> None:
     model = random_model(name)
     assert model.graph.name == name
     assert model.graph.input.shape == architecture.input_shape
-    assert model.values[model.graph.outputs[0]].shape == (architecture.classes,)
+    assert model.checked.values[model.graph.outputs[0]].shape == (architecture.classes,)
     assert any(node.name == architecture.output_layer for node in model.graph.nodes)
 
 
@@ -158,9 +159,9 @@ def test_same_seed_gives_the_same_network() -> None:
 @pytest.mark.parametrize("name", zoo.ARCHITECTURES)
 def test_random_weights_keep_values_in_range_and_signs_mixed(name: str) -> None:
     graph, tensors = zoo.build(name, zoo.RandomParameters(0), input_shape=small_shape(name))
-    model = modelfile.Model(graph=graph, tensors=tensors)
+    model = Model(graph=graph, tensors=tensors)
     signs = {node.input for node in graph.nodes if isinstance(node, Sign)} - {graph.input.name}
-    probe = modelfile.Model(
+    probe = Model(
         graph=type(graph)(graph.name, graph.input, graph.nodes, (*graph.outputs, *signs)),
         tensors=model.tensors,
     )
@@ -174,8 +175,8 @@ def test_random_weights_keep_values_in_range_and_signs_mixed(name: str) -> None:
 
 def test_classes_can_be_chosen() -> None:
     graph, tensors = zoo.build("xnor-nin", zoo.RandomParameters(0), classes=3)
-    model = modelfile.Model(graph=graph, tensors=tensors)
-    assert model.values[graph.outputs[0]].shape == (3,)
+    model = Model(graph=graph, tensors=tensors)
+    assert model.checked.values[graph.outputs[0]].shape == (3,)
 
 
 def test_unknown_name_is_refused() -> None:

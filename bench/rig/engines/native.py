@@ -36,17 +36,17 @@ def build(name: str, problem: Problem) -> Engine:
     target = plan.buffers[plan.outputs[0]]
     y = np.empty((1, *target.stored_shape), np.uint64 if to_bits else np.float32)
     expected = problem.expected_bits if to_bits else problem.expected_binary
-    operation = plan.steps[-1].operation
+    executor = backend.bind(plan)
     return Engine(
         # Checking arrays in Python costs microseconds, which are no part of a layer.
-        run=backend.bind(plan).bind_call(x, [y]),
+        run=executor.bind_call(x, [y]),
         output=lambda: _unpack(y, expected) if to_bits else y.reshape(expected.shape),
         expected=expected,
         tolerance=0,
         details={
             "version": f"bitinfer {__version__}",
             "backend": backend.label,
-            "kernel": f"{operation}/{backend.kernels()[operation]}",
+            "kernel": f"{plan.steps[-1].operation} {executor.kernels[-1]}",
         },
     )
 

@@ -13,8 +13,8 @@
 #include "pairs_avx2.h"
 
 #define BI_TARGET BI_TARGET_avx2
-#define BI_NAME(operation) bi_##operation##_avx2
-#define OTHER bi_bconv2d_words_avx2
+#define BI_NAME(operation) bi_##operation##_lookup4_avx2
+#define NOT_WITH 0
 
 enum { LANES = 32 };
 
@@ -300,7 +300,7 @@ static void run_block(const bi_block *b, const bi_pair *pairs, size_t count, int
     run_tiles[vectors - 1][output](b, pairs, count);
 }
 
-static int takes(const bi_step *s)
+static int suits(const bi_step *s)
 {
     (void)s;
     return 1;

@@ -2,7 +2,8 @@
  * lookup_pairs.inc the layout, lookup_avx512.h the inner loop) for CPUs with AVX-512 BW but without
  * VBMI, 64 channels and two pixels to a vector.
  *
- * Shapes that would leave half of the vectors empty, and dilated ones, go to the AVX2 kernel.
+ * It takes no shape that would leave half of the vectors empty, and no dilated one.  CPUs with VBMI
+ * have better, for the shapes that they leave, too: AVX2.
  */
 #if defined(__x86_64__)
 #include "../isa.h"
@@ -11,14 +12,14 @@
 #include "pairs_avx2.h"
 
 #define BI_TARGET BI_TARGET_avx512bw
-#define BI_NAME(operation) bi_##operation##_avx512bw
+#define BI_NAME(operation) bi_##operation##_lookup4_avx512bw
+#define NOT_WITH BI_ISA_avx512vbmi
 #define BI_ENTRY_BITS 4
 #define TABLES bi_lookup_nibbles[0]
-#define OTHER bi_bconv2d_avx2
 #include "lookup_avx512.h"
 #include "tile_avx512.inc"
 
-static int takes(const bi_step *s)
+static int suits(const bi_step *s)
 {
     return s->dilation_w == 1 && s->out_c / s->groups > LANES / 2;
 }

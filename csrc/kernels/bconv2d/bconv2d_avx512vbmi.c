@@ -4,9 +4,8 @@
  * Scratch, per group: the plane, u16 [plane_h][plane_w][entries]: 64 times the entry, the offset of
  * its table.  Unlike bconv2d_avx2.c's, an entry belongs to one pixel, so any two can be paired.
  *
- * Shapes that would leave half of the vectors empty (up to 64 outputs) go to the popcount kernel
- * (bconv2d_words_avx512vbmi.c), dilated ones and those with more groups to the AVX2 kernel; their
- * packed weight then follows an empty header.
+ * It takes no shape that would leave half of the vectors empty (up to 64 outputs), and no dilated
+ * one.
  */
 #if defined(__x86_64__)
 #include "../isa.h"
@@ -17,10 +16,6 @@
 #define BI_ENTRY_BITS 6
 #define TABLES tables[0][0]
 #include "lookup_avx512.h"
-
-extern const bi_kernel bi_bconv2d_avx2, bi_bconv2d_words_avx512vbmi;
-
-enum { HEADER = (sizeof(bi_lookup) + 63) / 64 * 64 };
 
 /* Row a, byte w: f(a, w), in the low digit, then the same in the high digit. */
 static const uint8_t tables[2][64][64] __attribute__((aligned(64))) = {
@@ -40,17 +35,11 @@ static const uint8_t tables[2][64][64] __attribute__((aligned(64))) = {
 
 #include "tile_avx512.inc"
 
-static int describe(const bi_step *s, bi_lookup *shape)
+static int takes(const bi_step *s)
 {
+    bi_lookup shape;
     return s->dilation_w == 1 && s->out_c / s->groups > LANES &&
-           bi_lookup_describe(s, BI_ENTRY_BITS, LANES, shape);
-}
-
-/* The kernel for shapes that describe() refuses. */
-static const bi_kernel *other_kernel(const bi_step *s)
-{
-    int few = s->dilation_w == 1 && s->groups == 1 && s->out_c <= LANES;
-    return few ? &bi_bconv2d_words_avx512vbmi : &bi_bconv2d_avx2;
+           bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
 }
 
 /* Where the parts of the scratch begin, for one group after the other; bytes. */
@@ -76,38 +65,22 @@ static layout layout_of(const bi_step *s, const bi_lookup *shape)
 static size_t weight_bytes(const bi_step *s)
 {
     bi_lookup shape;
-    return describe(s, &shape) ? shape.total_bytes
-                               : HEADER + other_kernel(s)->weight_bytes(s);
+    bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
+    return shape.total_bytes;
 }
 
 static void pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     bi_lookup shape;
-    if (describe(s, &shape)) {
-        bi_lookup_pack(s, &shape, canonical, packed);
-        return;
-    }
-    memset(packed, 0, sizeof shape);
-    other_kernel(s)->pack_weight(s, canonical, (char *)packed + HEADER);
-}
-
-/* The step as the other kernel sees it, or 0 if this one runs it. */
-static int delegate(const bi_step *s, bi_step *other)
-{
-    if (((const bi_lookup *)s->weight)->entries != 0)
-        return 0;
-    *other = *s;
-    other->weight = (const char *)s->weight + HEADER;
-    return 1;
+    bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
+    bi_lookup_pack(s, &shape, canonical, packed);
 }
 
 static size_t scratch_bytes(const bi_step *s)
 {
     bi_lookup shape;
-    if (describe(s, &shape))
-        return layout_of(s, &shape).total;
-    const bi_kernel *other = other_kernel(s);
-    return other->scratch_bytes != NULL ? other->scratch_bytes(s) : 0;
+    bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
+    return layout_of(s, &shape).total;
 }
 
 /* Write the entries of one pixel; return how many are odd.  Eight entries come from six bytes. */
@@ -145,12 +118,6 @@ BI_TARGET_avx512vbmi static inline int32_t write_pixel(const uint64_t *pixel, si
 
 BI_TARGET_avx512vbmi static void stage(const bi_step *s, const bi_pointers *at)
 {
-    bi_step other;
-    if (delegate(s, &other)) {
-        if (other_kernel(s)->stage != NULL)
-            other_kernel(s)->stage(&other, at);
-        return;
-    }
     const bi_lookup *shape = s->weight;
     bi_bconv2d_stage(s, at);
     layout parts = layout_of(s, shape);
@@ -187,11 +154,6 @@ BI_TARGET_avx512vbmi static void stage(const bi_step *s, const bi_pointers *at)
 
 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
-    bi_step other;
-    if (delegate(s, &other)) {
-        other_kernel(s)->run(&other, at, begin, end);
-        return;
-    }
     const bi_lookup *shape = s->weight;
     layout parts = layout_of(s, shape);
     const char *scratch = at->scratch;
@@ -210,7 +172,9 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
     }
 }
 
-const bi_kernel bi_bconv2d_avx512vbmi = {
+const bi_kernel bi_bconv2d_lookup6_avx512vbmi = {
+    .takes = takes,
+    .block = LANES,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .scratch_bytes = scratch_bytes,

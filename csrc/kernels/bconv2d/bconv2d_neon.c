@@ -10,8 +10,8 @@
 #include "lookup_neon.h"
 
 #define BI_TARGET BI_TARGET_neon
-#define BI_NAME(operation) bi_##operation##_neon
-#define OTHER bi_bconv2d_portable
+#define BI_NAME(operation) bi_##operation##_lookup4_neon
+#define NOT_WITH 0
 
 enum { LANES = 16 };
 
@@ -315,7 +315,7 @@ BI_TARGET_neon static void run_block(const bi_block *b, const bi_pair *pairs, si
     }
 }
 
-static int takes(const bi_step *s)
+static int suits(const bi_step *s)
 {
     (void)s;
     return 1;

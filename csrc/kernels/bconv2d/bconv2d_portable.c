@@ -1,6 +1,6 @@
 /* bconv2d_portable.c -- bconv2d_scalar.inc for any CPU. */
 
 #define BI_TARGET BI_TARGET_portable
-#define BI_NAME(operation) bi_##operation##_portable
+#define BI_NAME(operation) bi_##operation##_scalar_portable
 #include "bconv2d_scalar.inc"
 

@@ -1,5 +1,4 @@
-/* bconv2d_words_avx2.c -- sixteen outputs at a time, four to a vector: for shapes that the table
- * kernel (bconv2d_avx2.c) does not take.
+/* bconv2d_words_avx2.c -- sixteen outputs at a time, four to a vector, for any shape.
  *
  * AVX2 has no popcount: two nibble look-ups per byte (vpshufb), summed in bytes.  A byte gains at
  * most 8 per word, so vpsadbw empties the bytes into 64-bit counts every 31 words.
@@ -151,6 +150,7 @@ BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t 
 }
 
 const bi_kernel bi_bconv2d_words_avx2 = {
+    .block = BLOCK,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .scratch_bytes = bi_bconv2d_scratch_bytes,

@@ -6,7 +6,7 @@
  * [bi_scale][block][32] f32 and thresholds, [block][32] i32; then flips, [block] u64; then, where
  * padding is -1 or +1, what each tap adds outside the map, [tap][block][32] i32.
  *
- * Only for groups = 1 and dilation_w = 1: then the taps of a row lie side by side.
+ * It takes groups = 1 and dilation_w = 1 alone: then the taps of a row lie side by side.
  */
 #if defined(__x86_64__)
 #include "../isa.h"
@@ -63,6 +63,11 @@ static void pack_weight(const bi_step *s, const void *canonical, void *packed)
                 negative += __builtin_popcountll(*from++);
             outside[t * outputs + o] = s->pad_value * (s->in_c - 2 * negative);
         }
+}
+
+static int takes(const bi_step *s)
+{
+    return s->dilation_w == 1 && s->groups == 1 && s->out_c <= 2 * BLOCK;
 }
 
 /* What one call of the loops below needs. */
@@ -240,6 +245,8 @@ BI_TARGET_avx512vbmi static void run(const bi_step *s, const bi_pointers *at, in
 }
 
 const bi_kernel bi_bconv2d_words_avx512vbmi = {
+    .takes = takes,
+    .block = BLOCK,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .run = run,

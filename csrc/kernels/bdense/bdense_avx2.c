@@ -102,7 +102,8 @@ BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t 
     run_batch(s, at, 1, begin, end);
 }
 
-const bi_kernel bi_bdense_avx2 = {
+const bi_kernel bi_bdense_words_avx2 = {
+    .block = 16,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .run = run,

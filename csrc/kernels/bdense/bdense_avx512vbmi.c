@@ -73,7 +73,8 @@ BI_TARGET_avx512vbmi static void run(const bi_step *s, const bi_pointers *at, in
     run_batch(s, at, 1, begin, end);
 }
 
-const bi_kernel bi_bdense_avx512vbmi = {
+const bi_kernel bi_bdense_words_avx512vbmi = {
+    .block = LANES,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .run = run,

@@ -58,5 +58,5 @@ BI_TARGET_neon static void run(const bi_step *s, const bi_pointers *at, int32_t 
     }
 }
 
-const bi_kernel bi_bdense_neon = {.run = run};
+const bi_kernel bi_bdense_words_neon = {.block = 16, .run = run};
 #endif

@@ -1,6 +1,6 @@
 /* bdense_portable.c -- bdense_scalar.inc for any CPU. */
 
 #define BI_TARGET BI_TARGET_portable
-#define BI_NAME(operation) bi_##operation##_portable
+#define BI_NAME(operation) bi_##operation##_scalar_portable
 #include "bdense_scalar.inc"
 

@@ -1,6 +1,6 @@
 /* beta_map_avx2.c -- beta_map_body.inc with 256-bit vectors. */
 #if defined(__x86_64__)
 #define BI_TARGET BI_TARGET_avx2
-#define BI_NAME(operation) bi_##operation##_avx2
+#define BI_NAME(operation) bi_##operation##_vectors_avx2
 #include "beta_map_body.inc"
 #endif

@@ -161,12 +161,14 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
         }
 }
 
-const bi_kernel bi_conv2d_portable = {
+const bi_kernel bi_conv2d_vectors_portable = {
+    .block = 32,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .run = run,
 };
-const bi_kernel bi_dense_portable = {
+const bi_kernel bi_dense_vectors_portable = {
+    .block = 32,
     .weight_bytes = weight_bytes,
     .pack_weight = pack_weight,
     .run = run,

@@ -6,7 +6,6 @@
 #if defined(__x86_64__)
 #include "../unroll.h"
 #include "finish_avx2.h"
-#include "layers_avx2.h"
 
 enum {
     PIXELS = 4,
@@ -14,21 +13,21 @@ enum {
     CHUNK = 32,
 };
 
-int bi_depthwise_takes(const bi_step *s)
+static int takes(const bi_step *s)
 {
     return s->groups > 1 && s->groups == s->in_c && s->groups == s->out_c &&
            !bi_conv2d_is_integer(s) && s->table == NULL;
 }
 
-size_t bi_depthwise_weight_bytes(const bi_step *s)
+static size_t weight_bytes(const bi_step *s)
 {
     return ((size_t)s->out_c + 15) / 16 * bi_conv2d_taps(s) * 64;
 }
 
-void bi_depthwise_pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     size_t taps = bi_conv2d_taps(s);
-    memset(packed, 0, bi_depthwise_weight_bytes(s));
+    memset(packed, 0, weight_bytes(s));
     for (size_t c = 0; c < (size_t)s->out_c; c++)
         for (size_t tap = 0; tap < taps; tap++)
             ((float *)packed)[(c / 16 * taps + tap) * 16 + c % 16] =
@@ -140,8 +139,7 @@ compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
 
 /* Some neighbouring pixels at a time, all blocks of channels of them: that reads the map in the order
  * of its memory. */
-BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, int32_t begin,
-                                     int32_t end)
+BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     row r = {.step = s};
     float sums[CHUNK * 16];
@@ -170,4 +168,12 @@ BI_TARGET_avx2 void bi_depthwise_run(const bi_step *s, const bi_pointers *at, in
             }
     }
 }
+
+const bi_kernel bi_conv2d_depthwise_avx2 = {
+    .takes = takes,
+    .block = 16,
+    .weight_bytes = weight_bytes,
+    .pack_weight = pack_weight,
+    .run = run,
+};
 #endif

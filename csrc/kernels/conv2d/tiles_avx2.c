@@ -12,8 +12,8 @@
 #if defined(__x86_64__)
 #include "expand_avx2.h"
 #include "finish_avx2.h"
-#include "layers_avx2.h"
 #include "tile_avx2.h"
+#include "tiles_avx2.h"
 
 enum { CHUNK = 120 };
 
@@ -165,7 +165,7 @@ BI_TARGET_avx2 static void sum_block(const bi_step *s, chunk *c, size_t group,
 }
 
 BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_t begin,
-                                 int32_t end, bi_tile *of_integers)
+                                 int32_t end, bi_tile *tile)
 {
     layout l = layout_of(s);
     bi_plane p = bi_plane_of(s);
@@ -174,9 +174,7 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
     size_t chunks = (last - first + CHUNK - 1) / CHUNK;
     for (; chunks > 0; chunks--) {
         chunk c;
-        c.sum_tile = !bi_conv2d_is_integer(s) ? tile_floats
-                     : of_integers != NULL    ? of_integers
-                                              : tile_integers;
+        c.sum_tile = tile;
         size_t count = (last - first + chunks - 1) / chunks;
         begin_chunk(s, at, first, count, &c);
         const unsigned char *weight = (const unsigned char *)s->weight + l.weights;
@@ -199,4 +197,21 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
     }
     _mm256_zeroupper();
 }
+
+static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    bi_tiles_run(s, at, begin, end, bi_conv2d_is_integer(s) ? tile_integers : tile_floats);
+}
+
+#define KERNEL                                   \
+    {                                            \
+        .block = BI_TILE_OUTPUTS,                \
+        .weight_bytes = bi_tiles_weight_bytes,   \
+        .pack_weight = bi_tiles_pack_weight,     \
+        .scratch_bytes = bi_tiles_scratch_bytes, \
+        .stage = bi_tiles_stage,                 \
+        .run = run,                              \
+    }
+const bi_kernel bi_conv2d_tiles_avx2 = KERNEL;
+const bi_kernel bi_dense_tiles_avx2 = KERNEL;
 #endif

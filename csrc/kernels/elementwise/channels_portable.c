@@ -88,7 +88,7 @@ static void global_pool_run(const bi_step *s, const bi_pointers *at, int32_t beg
     }
 }
 
-const bi_kernel bi_copy_channels_portable = {.run = copy_run};
-const bi_kernel bi_shuffle_channels_portable = {.run = shuffle_run};
-const bi_kernel bi_pad2d_portable = {.run = pad_run};
-const bi_kernel bi_global_pool2d_portable = {.run = global_pool_run};
+const bi_kernel bi_copy_channels_scalar_portable = {.block = 1, .run = copy_run};
+const bi_kernel bi_shuffle_channels_scalar_portable = {.block = 1, .run = shuffle_run};
+const bi_kernel bi_pad2d_scalar_portable = {.block = 64, .run = pad_run};
+const bi_kernel bi_global_pool2d_scalar_portable = {.block = 64, .run = global_pool_run};

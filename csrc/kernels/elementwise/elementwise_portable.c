@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define BI_TARGET BI_TARGET_portable
-#define BI_NAME(operation) bi_##operation##_portable
+#define BI_NAME(operation) bi_##operation##_vectors_portable
 #include "elementwise_body.inc"
 
 static void normalize_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
@@ -127,6 +127,6 @@ static void softmax_run(const bi_step *s, const bi_pointers *at, int32_t begin, 
         target[c] = (float)(exp((double)(source[c] - largest)) / sum);
 }
 
-const bi_kernel bi_normalize_portable = {.run = normalize_run};
-const bi_kernel bi_flatten_portable = {.run = flatten_run};
-const bi_kernel bi_softmax_portable = {.run = softmax_run};
+const bi_kernel bi_normalize_scalar_portable = {.block = 1, .run = normalize_run};
+const bi_kernel bi_flatten_scalar_portable = {.block = 64, .run = flatten_run};
+const bi_kernel bi_softmax_scalar_portable = {.block = 1, .run = softmax_run};

@@ -51,5 +51,5 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
 
 BI_DEFINE_PACK_SIGNS(BI_TARGET_avx2, pack_word)
 
-const bi_kernel bi_pack_signs_avx2 = {.run = run};
+const bi_kernel bi_pack_signs_compare_avx2 = {.block = 32, .run = run};
 #endif

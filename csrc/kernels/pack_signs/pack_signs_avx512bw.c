@@ -28,5 +28,5 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
 
 BI_DEFINE_PACK_SIGNS(BI_TARGET_avx512bw, pack_word)
 
-const bi_kernel bi_pack_signs_avx512bw = {.run = run};
+const bi_kernel bi_pack_signs_compare_avx512bw = {.block = 16, .run = run};
 #endif

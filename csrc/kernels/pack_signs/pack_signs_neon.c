@@ -60,5 +60,5 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
 
 BI_DEFINE_PACK_SIGNS(BI_TARGET_neon, pack_word)
 
-const bi_kernel bi_pack_signs_neon = {.run = run};
+const bi_kernel bi_pack_signs_compare_neon = {.block = 16, .run = run};
 #endif

@@ -3,4 +3,4 @@
 
 BI_DEFINE_PACK_SIGNS(, bi_pack_word)
 
-const bi_kernel bi_pack_signs_portable = {.run = run};
+const bi_kernel bi_pack_signs_scalar_portable = {.block = 1, .run = run};

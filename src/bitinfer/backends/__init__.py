@@ -8,13 +8,13 @@ import os
 from bitinfer.backends.base import Backend, Executor
 from bitinfer.backends.threads import resolve as resolve_threads
 from bitinfer.backends.threads import usable_cpus
-from bitinfer.errors import BackendError
+from bitinfer.errors import BackendError, MissingExtraError
 
 NAMES = ("native", "numba", "reference")
 """In the order in which ``auto`` tries them."""
 
 ENVIRONMENT_VARIABLE = "BITINFER_KERNELS"
-"""Forces what ``auto`` means, such as ``native:avx2`` or ``reference``."""
+"""Forces what ``auto`` means: ``native:avx2``, ``native:bconv2d=words``, ``reference``, ..."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,12 @@ def select(spec: str = "auto") -> Backend:
     """Return the backend that ``spec`` names.
 
     ``spec`` is ``auto`` (what BITINFER_KERNELS says, else the first that is available), a name of
-    :data:`NAMES`, or ``native:<instruction set>``, which caps the kernels' instruction set.
+    :data:`NAMES`, or ``native:`` and a list, parted by commas, of an instruction set, which caps
+    that of the kernels, and of ``operation=method``, which forces the method of an operation.
 
     Raises:
         BackendError: the name is unknown, or the backend is not available here.
+        MissingExtraError: the package that it is made with is not installed.
     """
     if not isinstance(spec, str):
         raise BackendError(f"backend is {spec!r}, wanted a name such as 'auto'")
@@ -45,20 +47,26 @@ def select(spec: str = "auto") -> Backend:
                 return select(forced)
             except BackendError as error:
                 raise BackendError(f"{ENVIRONMENT_VARIABLE}={forced}: {error}") from None
+            except MissingExtraError as error:
+                reason = f"{ENVIRONMENT_VARIABLE}={forced}: {error.args[0]}"
+                raise MissingExtraError(reason, error.extra) from None
         for name in NAMES:
             try:
                 return _create(name, None)
             except ImportError:
                 continue
-    name, _, isa = spec.partition(":")
-    if name not in NAMES or (isa and name != "native") or spec.endswith(":"):
+    name, _, choice = spec.partition(":")
+    if name not in NAMES or (choice and name != "native") or spec.endswith(":"):
         raise BackendError(
-            f"unknown backend {spec!r}; choose auto, {', '.join(NAMES)}, or native:<kernel> "
-            "(see 'bitinfer info')"
+            f"unknown backend {spec!r}; choose auto, {', '.join(NAMES)}, native:<instruction set> "
+            "or native:<operation>=<method> (see 'bitinfer info')"
         )
     try:
-        return _create(name, isa or None)
+        return _create(name, choice or None)
     except ImportError as error:
+        if name != "native":
+            reason = f"backend {name!r} is not available: {error}"
+            raise MissingExtraError(reason, name) from error
         raise BackendError(f"backend {name!r} is not available: {_why_not(name, error)}") from error
 
 
@@ -75,8 +83,8 @@ def status() -> list[Status]:
     return result
 
 
-def kernels(spec: str = "auto") -> dict[str, str]:
-    """Return which kernel serves each operation on the backend that ``spec`` names."""
+def kernels(spec: str = "auto") -> dict[str, tuple[str, ...]]:
+    """Return the kernels of each operation, best first, on the backend that ``spec`` names."""
     return select(spec).kernels()
 
 
@@ -103,11 +111,11 @@ def clock_hz() -> float | None:
         return None
 
 
-def _create(name: str, isa: str | None) -> Backend:
+def _create(name: str, choice: str | None) -> Backend:
     if name == "native":
         from bitinfer.backends.native import NativeBackend
 
-        return NativeBackend(isa)
+        return NativeBackend(choice)
     if name == "numba":
         from bitinfer.backends.numba import NumbaBackend
 
@@ -123,7 +131,9 @@ def _why_not(name: str, error: ImportError) -> str:
             f"the C extension cannot be loaded ({error}); install a C compiler and the Python "
             "headers, then install bitinfer again"
         )
-    return f"{error}; in the checkout: pip install '.[{name}]'"
+    # What is there, but will not work, is not mended by installing it.
+    is_missing = isinstance(error, ModuleNotFoundError)
+    return str(MissingExtraError(str(error), name)) if is_missing else str(error)
 
 
 def _detail(backend: Backend) -> str:

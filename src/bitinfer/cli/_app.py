@@ -8,9 +8,9 @@ import warnings
 from importlib import import_module
 from typing import Any, NoReturn
 
-from bitinfer import errors
+from bitinfer import errors, names
 from bitinfer._version import __version__
-from bitinfer.cli._terminal import printable, report
+from bitinfer.cli._terminal import report
 
 COMMANDS = (
     "run",
@@ -27,8 +27,8 @@ COMMANDS = (
 EPILOG = """exit codes:
   0    done
   1    internal error, or the output cannot be written
-  2    wrong usage, or a backend that is not available here
-  3    the model or checkpoint is rejected
+  2    wrong usage, or a backend or an extra that is not available here
+  3    the model or checkpoint is rejected, or cannot become what is asked for
   4    the input cannot be read (of several inputs: none of them)
   5    some of several inputs cannot be read; the others are done
   130  interrupted
@@ -40,9 +40,11 @@ comes from.
 
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.BackendError, 2),
+    (errors.MissingExtraError, 2),
     (errors.UsageError, 2),
     (errors.ModelFileError, 3),
     (errors.CheckpointError, 3),
+    (errors.ConversionError, 3),
     (errors.GraphError, 3),
     (errors.ShapeError, 3),
     (errors.InputError, 4),
@@ -110,7 +112,7 @@ def _parse_and_run(argv: list[str]) -> int:
         parser.error(f"a command is missing: {', '.join(COMMANDS)}")
     name = argv[position]
     if name not in COMMANDS:
-        parser.error(_unknown(name))
+        parser.error(str(names.unknown("command", name, COMMANDS)))
     module = _module(name)  # the only one: another's fault or slowness is not this one's
     module.add_parser(commands)
     parser.parse_args(before)
@@ -145,11 +147,3 @@ def _add_traceback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--traceback", action="store_true", help="show where in the code an error comes from"
     )
-
-
-def _unknown(command: str) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"the commands are {', '.join(COMMANDS)}"
-    return f"unknown command '{printable(command)}'; {hint}"

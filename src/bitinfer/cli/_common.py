@@ -9,17 +9,32 @@ from typing import TYPE_CHECKING, Any
 from bitinfer.cli._terminal import printable
 
 if TYPE_CHECKING:
+    from bitinfer.documents import Answer, ModelFile, Part
     from bitinfer.session import Session
-
-SCHEMA_VERSION = 1
-"""Of all JSON that the commands print."""
 
 BACKENDS = ("auto", "native", "numba", "reference")
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
+class _PrintSchema(argparse.Action):
+    """Prints the JSON Schema of a command's answer and ends, whatever else is there or missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from bitinfer import documents
+
+        print(json.dumps(documents.schema(str(self.const)), indent=2))
+        parser.exit()
+
+
+def add_json(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add ``--json`` and ``--json-schema``."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--json-schema",
+        action=_PrintSchema,
+        nargs=0,
+        const=command,
+        help="print the JSON Schema of what --json prints, and do nothing else",
+    )
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +51,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         type=_backend,
         default="auto",
         metavar="NAME",
-        help="auto (default), native, numba or reference; native:KERNEL, such as native:avx2, "
-        "caps the instruction set ('bitinfer info' lists what is there)",
+        help="auto (default), native, numba or reference; native:avx2 caps the instruction set of "
+        "kernels, native:bconv2d=words forces a method ('bitinfer info' lists what is there)",
     )
 
 
@@ -81,15 +96,29 @@ def main_output(session: Session, result: Any) -> Any:
     return result[session.outputs[0].name] if isinstance(result, dict) else result
 
 
-def print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document; numbers that JSON does not have are an error."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+def model_file(path: str) -> ModelFile:
+    """Return what an answer says of the model file."""
+    from bitinfer import documents
+
+    return documents.ModelFile(path=path, sha256=file_sha256(path))
+
+
+def to_json(part: Part, indent: int | None = None) -> str:
+    """Return an answer, or a part of one, as JSON; numbers that JSON does not have are an error."""
+    from bitinfer import documents
+
+    return json.dumps(documents.plain(part), indent=indent, allow_nan=False)
+
+
+def print_json(answer: Answer) -> None:
+    """Print an answer as JSON that people can read."""
+    print(to_json(answer, indent=2))
 
 
 def _backend(text: str) -> str:
-    name, _, kernel = text.partition(":")
-    if text not in BACKENDS and not (name == "native" and kernel):
+    name, _, kernels = text.partition(":")
+    if text not in BACKENDS and not (name == "native" and kernels):
         raise argparse.ArgumentTypeError(
-            f"'{printable(text)}' is none of {', '.join(BACKENDS)}, native:KERNEL"
+            f"'{printable(text)}' is none of {', '.join(BACKENDS)}, native:KERNELS"
         )
     return text

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bitinfer.documents.runs import Measured
     from bitinfer.session import Session
 
 _NAME = 60
@@ -58,11 +59,12 @@ def make_input(session: Session, image: str | None, *, as_float: bool) -> tuple[
 
 def total_macs(session: Session) -> int:
     """Return the multiply-accumulates of one sample."""
-    from bitinfer.plan import lower
-    from bitinfer.plan.cost import macs
+    from bitinfer.graph import operations
+    from bitinfer.graph.nodes import Layer
 
-    plan = lower(session.model.graph, session.model.tensors)
-    return sum(macs(step, plan) for step in plan.steps)
+    checked = session.model.checked
+    layers = (node for node in checked.graph.nodes if isinstance(node, Layer))
+    return sum(operations(node, checked.values, checked.tensors) for node in layers)
 
 
 def check_output(session: Session, sample: NDArray[np.float32 | np.uint8]) -> None:
@@ -78,20 +80,22 @@ def check_output(session: Session, sample: NDArray[np.float32 | np.uint8]) -> No
 
 
 def head(path: str, session: Session, described: str, macs: int) -> dict[str, Any]:
-    """Return the fields with which both commands' JSON begins."""
+    """Return the fields with which both answers begin: those of documents.runs.Measured."""
+    from bitinfer.documents import SCHEMA_VERSION
+
     return {
-        "schema_version": _common.SCHEMA_VERSION,
-        "model": {"path": path, "sha256": _common.file_sha256(path)},
+        "schema_version": SCHEMA_VERSION,
+        "model": _common.model_file(path),
         "backend": session.backend,
         "input": described,
         "macs": macs,
     }
 
 
-def head_lines(document: dict[str, Any]) -> list[str]:
+def head_lines(answer: Measured) -> list[str]:
     """Return the same as text."""
     return [
-        f"model    {printable(document['model']['path'])}, {document['macs'] / 1e6:,.3f} MMAC",
-        f"backend  {document['backend']}",
-        f"input    {printable(document['input'], _NAME)}",
+        f"model    {printable(answer.model.path)}, {answer.macs / 1e6:,.3f} MMAC",
+        f"backend  {answer.backend}",
+        f"input    {printable(answer.input, _NAME)}",
     ]

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+from bitinfer.files import one_line
+
 Span = tuple[str, str]
 """Text, and its style in rich's words."""
 
@@ -16,12 +18,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """Escape control characters: file names and labels must not steer the terminal.
-
-    Longer text than ``limit`` characters is cut.
-    """
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return safe if limit is None or len(safe) <= limit else f"{safe[: limit - 3]}..."
+    """Return a file name or label so that it does not steer the terminal, cut to ``limit``."""
+    return one_line(text, limit)
 
 
 def report(message: str) -> None:

@@ -10,6 +10,7 @@ from bitinfer.cli import _common, _measuring
 from bitinfer.cli._terminal import printable, show, table
 
 if TYPE_CHECKING:
+    from bitinfer.documents.runs import Bench, BenchResult
     from bitinfer.session import Session
 
 _SECONDS = 2.0
@@ -72,12 +73,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--markdown", action="store_true", help="print the result as a Markdown table"
     )
-    _common.add_json(parser)
+    _common.add_json(parser, "bench")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from bitinfer import session as sessions
+    from bitinfer.documents import runs
     from bitinfer.errors import UsageError
 
     if args.rounds is not None and args.seconds is not None:
@@ -94,21 +96,21 @@ def run(args: argparse.Namespace) -> int:
     _measuring.check_output(first, sample)
     others = [sessions.Session(first.model, args.backend, n) for n in args.threads[1:]]
     macs = _measuring.total_macs(first)
-    document = {
+    answer = runs.Bench(
         **_measuring.head(args.model, first, described, macs),
-        "load_ms": 1000 * (loaded - start),
-        "first_inference_ms": 1000 * (after - before),
-        "results": [
+        load_ms=1000 * (loaded - start),
+        first_inference_ms=1000 * (after - before),
+        results=tuple(
             _summarize(*combination, macs)
             for combination in _measure([first, *others], sample, args)
-        ],
-    }
+        ),
+    )
     if args.json:
-        _common.print_json(document)
+        _common.print_json(answer)
     elif args.markdown:
-        print("\n".join(_as_markdown(document)))
+        print("\n".join(_as_markdown(answer)))
     else:
-        show([[(line, "")] for line in _as_text(document)])
+        show([[(line, "")] for line in _as_text(answer)])
     return 0
 
 
@@ -139,46 +141,50 @@ def _measure(
     return [(batch, session.threads, times) for batch, session, _, times in combinations]
 
 
-def _summarize(batch: int, threads: int, times: list[float], macs: int) -> dict[str, Any]:
+def _summarize(batch: int, threads: int, times: list[float], macs: int) -> BenchResult:
     import numpy as np
+
+    from bitinfer.documents import runs
 
     low, median, p90, p99 = (
         float(v) for v in np.percentile(times, (0, 50, 90, 99), method="inverted_cdf")
     )
-    return {
-        "batch": batch,
-        "threads": threads,
-        "rounds": len(times),
-        "min_ms": 1000 * low,
-        "median_ms": 1000 * median,
-        "p90_ms": 1000 * p90,
-        "p99_ms": 1000 * p99,
-        "samples_per_s": batch / median,
-        "gmac_per_s": macs * batch / median / 1e9,
-    }
+    return runs.BenchResult(
+        batch=batch,
+        threads=threads,
+        rounds=len(times),
+        min_ms=1000 * low,
+        median_ms=1000 * median,
+        p90_ms=1000 * p90,
+        p99_ms=1000 * p99,
+        samples_per_s=batch / median,
+        gmac_per_s=macs * batch / median / 1e9,
+    )
 
 
-def _rows(document: dict[str, Any]) -> list[list[str]]:
+def _rows(answer: Bench) -> list[list[str]]:
     rows = [[title for title, _, _ in _COLUMNS]]
-    rows += [[format(r[key], style) for _, key, style in _COLUMNS] for r in document["results"]]
+    rows += [
+        [format(getattr(result, field), style) for _, field, style in _COLUMNS]
+        for result in answer.results
+    ]
     return rows
 
 
-def _as_text(document: dict[str, Any]) -> list[str]:
+def _as_text(answer: Bench) -> list[str]:
     return [
-        *_measuring.head_lines(document),
-        f"load     {document['load_ms']:.2f} ms, "
-        f"first inference {document['first_inference_ms']:.2f} ms",
+        *_measuring.head_lines(answer),
+        f"load     {answer.load_ms:.2f} ms, first inference {answer.first_inference_ms:.2f} ms",
         "",
-        *table(_rows(document), right=frozenset(range(len(_COLUMNS)))),
+        *table(_rows(answer), right=frozenset(range(len(_COLUMNS)))),
     ]
 
 
-def _as_markdown(document: dict[str, Any]) -> list[str]:
-    title, *rows = _rows(document)
+def _as_markdown(answer: Bench) -> list[str]:
+    title, *rows = _rows(answer)
     return [
-        f"`{printable(document['model']['path']).replace('`', '')}` on {document['backend']}: load "
-        f"{document['load_ms']:.2f} ms, first inference {document['first_inference_ms']:.2f} ms",
+        f"`{printable(answer.model.path).replace('`', '')}` on {answer.backend}: load "
+        f"{answer.load_ms:.2f} ms, first inference {answer.first_inference_ms:.2f} ms",
         "",
         f"| {' | '.join(title)} |",
         f"|{'---:|' * len(title)}",

@@ -12,11 +12,11 @@ from bitinfer.cli._common import add_quiet, file_sha256, main_output, positive
 from bitinfer.cli._terminal import note, printable, table
 
 if TYPE_CHECKING:
-    from bitinfer.importers.xnor_net_pytorch import ConversionReport
-    from bitinfer.modelfile import Model
+    from bitinfer.importers.outcome import Conversion
+    from bitinfer.model import Model
 
 ARCHITECTURES = ("xnor-lenet5", "xnor-nin", "xnor-alexnet")
-"""Those of the zoo that checkpoints can be read for; here by name, to import nothing."""
+"""Those of the zoo that state dicts can be read for; here by name, to import nothing."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -24,13 +24,16 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "convert",
         help="make a model file from a checkpoint",
-        description="Make a model file from a checkpoint (.pth.tar) of XNOR-Net-PyTorch. "
-        "Nothing in the checkpoint is executed. Labels and preprocessing become part of the "
+        description="Make a model file from a file of another framework. What it is is found from "
+        "its content: so far, PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
+        "Nothing in the file is executed. Labels and preprocessing become part of the "
         "model; each architecture has its own, which the options replace.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file to convert")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(
-        "--arch", required=True, choices=ARCHITECTURES, help="the network in the checkpoint"
+        "--arch",
+        choices=ARCHITECTURES,
+        help="the network that the weights belong to, where their names do not tell",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
@@ -72,34 +75,33 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say on stderr what became of every layer; returns the exit code."""
-    from bitinfer import modelfile
+    from bitinfer import files, modelfile
     from bitinfer.errors import OutputError, ShapeError, UsageError
-    from bitinfer.importers import xnor_net_pytorch
+    from bitinfer.importers.convert import convert
+    from bitinfer.importers.options import Options, read_labels
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
-    modelfile.check_writable(args.output)
-    if args.output.exists() and args.checkpoint.exists() and args.output.samefile(args.checkpoint):
-        raise OutputError(f"cannot write {args.output}: it is the checkpoint itself")
-    labels = None if args.labels is None else xnor_net_pytorch.read_labels(args.labels)
+    files.check_writable(args.output)
+    if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
+        raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
+    options = Options(
+        swap_hw=args.swap_hw,
+        labels=None if args.labels is None else read_labels(args.labels),
+        mean=args.mean,
+        std=args.std,
+        scale=args.scale,
+        resize=args.resize,
+        crop=args.crop,
+    )
     try:
-        model, report = xnor_net_pytorch.convert(
-            args.checkpoint,
-            args.arch,
-            swap_hw=args.swap_hw,
-            labels=labels,
-            mean=args.mean,
-            std=args.std,
-            scale=args.scale,
-            resize=args.resize,
-            crop=args.crop,
-        )
+        model, report = convert(args.source, args.arch, options)
         remarks: list[str] = []
         if args.integer_ends:
             model, remarks = _with_integer_ends(model, args.pictures)
         modelfile.save(model, args.output)
-    except ShapeError as error:  # what the checkpoint holds would be a CheckpointError
-        raise UsageError(f"the options do not fit {args.arch}: {error}") from error
+    except ShapeError as error:  # what the file holds would be a CheckpointError
+        raise UsageError(f"the options do not fit the network: {error}") from error
     if not args.quiet:
         for line in [*_describe(report), *remarks]:
             print(printable(line), file=sys.stderr)
@@ -153,23 +155,25 @@ def _compare(model: Model, other: Model, pictures: str) -> str:
     )
 
 
-def _describe(report: ConversionReport) -> list[str]:
-    """Lay out what became of every layer, each with its remarks below it."""
+def _describe(report: Conversion) -> list[str]:
+    """Lay out what became of every layer, each with its findings below it."""
     rows = [("layer", "operation", "shape", "parameters", "became", "why")]
     for layer in report.layers:
         shape = "x".join(map(str, layer.shape))
-        became = "binary" if layer.is_binary else "float"
         count = f"{layer.parameters:,}"
-        rows.append((layer.name, layer.operation, shape, count, became, layer.reason))
+        rows.append((layer.name, layer.operation, shape, count, layer.became, layer.reason))
     head, *lines = table(rows, right=frozenset({3}))
-    result = [head]
+    result = [f"{report.source}: {report.format}", head]
     for layer, line in zip(report.layers, lines, strict=True):
         result.append(line)
-        result += [f"  note: {remark}" for remark in layer.remarks]
+        result += [f"  note: {finding}" for finding in layer.findings]
+        if layer.mend:
+            result.append(f"  to make it binary: {layer.mend}")
+    result += [f"note: {finding}" for finding in report.findings]
     weights = report.binary_weights
     result.append(
         f"{report.parameters:,} parameters, {weights:,} of them bits "
-        f"({100 * weights / report.parameters:.1f} %)"
+        f"({100 * weights / max(report.parameters, 1):.1f} %)"
     )
     return result
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bitinfer.datasets import Dataset
+    from bitinfer.documents.runs import Eval
     from bitinfer.errors import ImageError
     from bitinfer.session import Session
 
@@ -55,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
         help="write the confusion matrix as CSV: a row per true class, a column per predicted one",
     )
     _common.add_backend(parser)
-    _common.add_json(parser)
+    _common.add_json(parser, "eval")
     _common.add_quiet(parser)
 
 
@@ -86,7 +87,8 @@ class _Score:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the figures, and return the exit code."""
-    from bitinfer import datasets, modelfile
+    from bitinfer import datasets, files
+    from bitinfer.documents import SCHEMA_VERSION, runs
     from bitinfer.errors import DataError, OutputError
 
     session = _common.load_session(args.model, args.backend)
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             raise OutputError(
                 f"--confusion: {classes} classes, at most {_MAX_CONFUSION_CLASSES} make a table"
             )
-        modelfile.check_writable(args.confusion)
+        files.check_writable(args.confusion)
     failed = 0
 
     def count_failure(error: ImageError) -> None:
@@ -114,25 +116,25 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{args.data}: none of its {failed} pictures can be read")
     if score.confusion is not None:
         table = _confusion_csv(score.confusion, session.model.labels)
-        modelfile.write_atomically(args.confusion, table)
-    document = {
-        "schema_version": _common.SCHEMA_VERSION,
-        "model": {"path": args.model, "sha256": _common.file_sha256(args.model)},
-        "backend": session.backend,
-        "data": {"path": args.data, "kind": data.kind},
-        "top1": score.top1 / score.total,
-        "top1_interval": wilson_interval(score.top1, score.total),
-        "top5": score.top5 / score.total,
-        "correct": score.top1,
-        "correct_top5": score.top5,
-        "total": score.total,
-        "failed": failed,
-        "ms_per_image": round(1000 * seconds / score.total, 4),
-    }
+        files.write_atomically(args.confusion, table)
+    answer = runs.Eval(
+        schema_version=SCHEMA_VERSION,
+        model=_common.model_file(args.model),
+        backend=session.backend,
+        data=runs.EvaluationData(path=args.data, kind=data.kind),
+        top1=score.top1 / score.total,
+        top1_interval=wilson_interval(score.top1, score.total),
+        top5=score.top5 / score.total,
+        correct=score.top1,
+        correct_top5=score.top5,
+        total=score.total,
+        failed=failed,
+        ms_per_image=round(1000 * seconds / score.total, 4),
+    )
     if args.json:
-        _common.print_json(document)
+        _common.print_json(answer)
     else:
-        show([[(line, "")] for line in _as_text(document, classes)])
+        show([[(line, "")] for line in _as_text(answer, classes)])
     return 5 if failed else 0
 
 
@@ -172,21 +174,20 @@ def _confusion_csv(counts: NDArray[np.int64], labels: tuple[str, ...]) -> bytes:
     return text.getvalue().encode()
 
 
-def _as_text(document: dict[str, Any], classes: int) -> list[str]:
-    low, high = document["top1_interval"]
-    total = document["total"]
+def _as_text(answer: Eval, classes: int) -> list[str]:
+    low, high = answer.top1_interval
     lines = [
-        f"top-1    {100 * document['top1']:6.2f} %  {document['correct']} of {total}, "
+        f"top-1    {100 * answer.top1:6.2f} %  {answer.correct} of {answer.total}, "
         f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
     ]
     if classes > 5:
         lines.append(
-            f"top-5    {100 * document['top5']:6.2f} %  {document['correct_top5']} of {total}"
+            f"top-5    {100 * answer.top5:6.2f} %  {answer.correct_top5} of {answer.total}"
         )
-    if document["failed"]:
-        lines.append(f"failed   {document['failed']} pictures cannot be read and are not counted")
+    if answer.failed:
+        lines.append(f"failed   {answer.failed} pictures cannot be read and are not counted")
     lines += [
-        f"speed    {document['ms_per_image']:.3f} ms inference an image, {document['backend']}",
-        f"data     {printable(document['data']['path'])} ({document['data']['kind']})",
+        f"speed    {answer.ms_per_image:.3f} ms inference an image, {answer.backend}",
+        f"data     {printable(answer.data.path)} ({answer.data.kind})",
     ]
     return lines

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitinfer._version import __version__
 from bitinfer.cli import _common
 from bitinfer.cli._terminal import printable, show, table
+
+if TYPE_CHECKING:
+    from bitinfer.documents.runs import Info
 
 _FLAGS = ("popcnt", "sse4_2", "avx", "asimd", "sve")
 """How the names of the CPU features begin that matter to kernels."""
@@ -21,10 +24,10 @@ def add_parser(subparsers: Any) -> None:
         "info",
         help="show versions, CPU, backends and kernels",
         description="Show the version, the CPU, which backends are present and why others are "
-        "not, and which kernel each operation gets.",
+        "not, and the kernels of each operation, best first.",
     )
     _common.add_backend(parser)
-    _common.add_json(parser)
+    _common.add_json(parser, "info")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,33 +35,31 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from bitinfer import backends
-    from bitinfer.errors import BackendError
+    from bitinfer.documents import SCHEMA_VERSION, runs
+    from bitinfer.errors import BackendError, MissingExtraError
 
     try:
         label, kernels = backends.select(args.backend).label, backends.kernels(args.backend)
-    except BackendError as error:
+    except (BackendError, MissingExtraError) as error:
         if args.backend != "auto":
             raise
         # Who asks what is there must get an answer even if BITINFER_KERNELS names what is not.
         label, kernels = f"none: {error}", {}
-    document = {
-        "schema_version": _common.SCHEMA_VERSION,
-        "version": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": {"model": _cpu_model(), "features": _features(backends.cpu_features())},
-        "backends": [
-            {"name": s.name, "available": s.available, "reason": s.reason, "detail": s.detail}
-            for s in backends.status()
-        ],
-        "backend": label,
-        "kernels": kernels,
-    }
+    answer = runs.Info(
+        schema_version=SCHEMA_VERSION,
+        version=__version__,
+        python=platform.python_version(),
+        numpy=np.__version__,
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=runs.Cpu(model=_cpu_model(), features=_features(backends.cpu_features())),
+        backends=tuple(backends.status()),
+        backend=label,
+        kernels=kernels,
+    )
     if args.json:
-        _common.print_json(document)
+        _common.print_json(answer)
     else:
-        show([[(line, "")] for line in _as_text(document)])
+        show([[(line, "")] for line in _as_text(answer)])
     return 0
 
 
@@ -89,28 +90,29 @@ def _cpuinfo(*keys: str) -> str:
     return next((v for key in keys for name, v in pairs if name == key and v), "")
 
 
-def _as_text(document: dict[str, Any]) -> list[str]:
-    features = document["cpu"]["features"]
+def _as_text(answer: Info) -> list[str]:
+    features = answer.cpu.features
     present = " ".join(name for name, there in features.items() if there)
     absent = " ".join(name for name, there in features.items() if not there)
     lines = [
-        f"bitinfer  {document['version']}",
-        f"python    {document['python']}, numpy {document['numpy']}, {document['platform']}",
-        f"cpu       {printable(document['cpu']['model'])}",
+        f"bitinfer  {answer.version}",
+        f"python    {answer.python}, numpy {answer.numpy}, {answer.platform}",
+        f"cpu       {printable(answer.cpu.model)}",
         f"features  {present or 'none that kernels use'}",
     ]
     if absent:
         lines.append(f"          without {absent}")
     lines += ["", "backends"]
-    rows = [
-        (
-            f"  {b['name']}",
-            "present" if b["available"] else "absent",
-            printable(b["detail"] if b["available"] else b["reason"]),
-        )
-        for b in document["backends"]
-    ]
-    lines += table(rows)
-    lines += ["", f"kernels of {document['backend']}"]
-    lines += table([(f"  {op}", kernel) for op, kernel in document["kernels"].items()] or [("",)])
-    return lines
+    lines += table(
+        [
+            (
+                f"  {backend.name}",
+                "present" if backend.available else "absent",
+                printable(backend.detail if backend.available else backend.reason),
+            )
+            for backend in answer.backends
+        ]
+    )
+    lines += ["", f"kernels of {answer.backend}"]
+    of_operations = [(f"  {name}", ", ".join(kernels)) for name, kernels in answer.kernels.items()]
+    return lines + table(of_operations or [("",)])

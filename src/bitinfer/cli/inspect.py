@@ -13,9 +13,9 @@ from bitinfer.cli._terminal import printable, show, table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bitinfer.graph import Node, Value
-    from bitinfer.graph.checks import Tensors
-    from bitinfer.modelfile import Model, Preprocessing, Provenance
+    from bitinfer.documents.models import Inspect, LayerInfo, Optimised
+    from bitinfer.graph import Node, Tensors, Value
+    from bitinfer.model import Model, Preprocessing, Provenance
 
     Values = Mapping[str, Value]
 
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="also show the network as it is run: what the passes made of its layers at loading",
     )
-    _common.add_json(parser)
+    _common.add_json(parser, "inspect")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,49 +45,50 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import modelfile
 
     model = modelfile.load(args.model)
-    document = _describe(args.model, model)
-    if args.passes:
-        document["optimised"] = _describe_passes(model)
+    answer = _describe(args.model, model, with_passes=args.passes)
     if args.json:
-        _common.print_json(document)
+        _common.print_json(answer)
     else:
-        lines = _as_text(document, model)
-        if args.passes:
-            lines += _optimised_as_text(document["optimised"])
-        show([[(line, "")] for line in lines])
+        show([[(line, "")] for line in _as_text(answer)])
     return 0
 
 
-def _describe(path: str, model: Model) -> dict[str, Any]:
+def _describe(path: str, model: Model, *, with_passes: bool) -> Inspect:
     import msgspec
 
+    from bitinfer.documents import SCHEMA_VERSION, models
     from bitinfer.modelfile import FORMAT_VERSION
 
     graph = model.graph
-    layers = [_describe_layer(node, model.values, model.tensors) for node in graph.nodes]
-    parameters = sum(layer["parameters"] for layer in layers)
-    operations = sum(layer["operations"] for layer in layers)
-    binary = sum(layer["operations"] for layer in layers if layer["weight_bits"] == 1)
-    return {
-        "schema_version": _common.SCHEMA_VERSION,
-        "path": path,
-        "sha256": _common.file_sha256(path),
-        "checksum": model.sha256,
-        "format_version": FORMAT_VERSION,
-        "name": graph.name,
-        "input": {"name": graph.input.name, "shape": graph.input.shape},
-        "outputs": [{"name": n, "shape": model.values[n].shape} for n in graph.outputs],
-        "layers": layers,
-        "parameters": parameters,
-        "operations": operations,
-        "binary_operations": binary,
-        "file_bytes": Path(path).stat().st_size,
-        "float32_bytes": 4 * parameters,
-        "arena_bytes": _arena_bytes(model),
-        "preprocessing": msgspec.to_builtins(model.preprocessing),
-        "labels": list(model.labels),
-        "provenance": msgspec.to_builtins(model.provenance),
-    }
+    checked = model.checked
+    layers = tuple(
+        models.LayerInfo(**_describe_layer(node, checked.values, checked.tensors))
+        for node in graph.nodes
+    )
+    parameters = sum(layer.parameters for layer in layers)
+    return models.Inspect(
+        schema_version=SCHEMA_VERSION,
+        path=path,
+        sha256=_common.file_sha256(path),
+        checksum=model.sha256,
+        format_version=FORMAT_VERSION,
+        name=graph.name,
+        input=models.NamedShape(name=graph.input.name, shape=graph.input.shape),
+        outputs=tuple(
+            models.NamedShape(name=name, shape=checked.values[name].shape) for name in graph.outputs
+        ),
+        layers=layers,
+        parameters=parameters,
+        operations=sum(layer.operations for layer in layers),
+        binary_operations=sum(layer.operations for layer in layers if layer.weight_bits == 1),
+        file_bytes=Path(path).stat().st_size,
+        float32_bytes=4 * parameters,
+        arena_bytes=_arena_bytes(model),
+        preprocessing=model.preprocessing,
+        labels=model.labels,
+        provenance=model.provenance,
+        optimised=_describe_passes(model) if with_passes else msgspec.UNSET,
+    )
 
 
 def _arena_bytes(model: Model) -> int:
@@ -96,10 +97,11 @@ def _arena_bytes(model: Model) -> int:
     from bitinfer.plan import lower
     from bitinfer.plan.cost import place_buffers
 
-    return place_buffers(lower(*passes.optimise(model.graph, model.tensors)))[1]
+    return place_buffers(lower(passes.optimise(model.checked)))[1]
 
 
 def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:
+    """Return the fields of documents.models.LayerInfo."""
     from bitinfer.graph import operations
     from bitinfer.graph.nodes import Layer, node_tensors
 
@@ -118,7 +120,7 @@ def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, A
             parameters += signs - weight.size
     return {
         "name": node.name,
-        "op": node.__struct_config__.tag,
+        "op": node.operation,
         "output_shape": value.shape,
         "kind": value.kind,
         "weight_bits": bits,
@@ -127,25 +129,28 @@ def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, A
     }
 
 
-def _describe_passes(model: Model) -> dict[str, Any]:
+def _describe_passes(model: Model) -> Optimised:
     """Run the passes one after the other; return what each left, and the layers at the end."""
-    from bitinfer.graph import infer, passes
+    from bitinfer.documents import models
+    from bitinfer.graph import passes
 
-    graph, tensors = model.graph, dict(model.tensors)
+    checked = model.checked
     counts = []
     for function in passes.PASSES:
-        before = len(graph.nodes)
-        graph, tensors = function(graph, tensors)
-        counts.append({"name": function.__name__, "before": before, "after": len(graph.nodes)})
-    values = infer(graph, tensors)
-    layers = []
-    for node in graph.nodes:
-        layer = _describe_layer(node, values, tensors)
-        layers.append(layer | {"epilogue": _describe_epilogue(node, values)})
-    return {"passes": counts, "layers": layers}
+        before, checked = len(checked.graph.nodes), function(checked)
+        after = len(checked.graph.nodes)
+        counts.append(models.PassInfo(name=function.__name__, before=before, after=after))
+    layers = tuple(
+        models.FusedLayerInfo(
+            **_describe_layer(node, checked.values, checked.tensors),
+            epilogue=tuple(_describe_epilogue(node)),
+        )
+        for node in checked.graph.nodes
+    )
+    return models.Optimised(passes=tuple(counts), layers=layers)
 
 
-def _describe_epilogue(node: Node, values: Values) -> list[str]:
+def _describe_epilogue(node: Node) -> list[str]:
     """Say what is fused into a layer, in the order in which it is applied."""
     from bitinfer.graph.nodes import Layer
 
@@ -172,64 +177,61 @@ def _describe_epilogue(node: Node, values: Values) -> list[str]:
     return parts
 
 
-def _as_text(document: dict[str, Any], model: Model) -> list[str]:
-    shape = _shape(document["input"]["shape"])
-    outputs = ", ".join(
-        f"{printable(o['name'], _NAME)} {_shape(o['shape'])}" for o in document["outputs"]
-    )
+def _as_text(answer: Inspect) -> list[str]:
+    outputs = ", ".join(f"{printable(o.name, _NAME)} {_shape(o.shape)}" for o in answer.outputs)
     lines = [
-        f"file           {printable(document['path'])}, format {document['format_version']}",
-        f"sha256         {document['sha256']}",
-        f"checksum       {document['checksum']} (matches)",
-        f"network        {printable(document['name'])}",
-        f"input          {printable(document['input']['name'], _NAME)} {shape}",
+        f"file           {printable(answer.path)}, format {answer.format_version}",
+        f"sha256         {answer.sha256}",
+        f"checksum       {answer.checksum} (matches)",
+        f"network        {printable(answer.name)}",
+        f"input          {printable(answer.input.name, _NAME)} {_shape(answer.input.shape)}",
         f"output         {outputs}",
         "",
     ]
     head = ("layer", "operation", "output", "kind", "bits", "parameters", "operations")
     rows: list[tuple[str, ...]] = [head]
     rows += [
-        (*_cells(layer), f"{layer['parameters']:,}", f"{layer['operations']:,}")
-        for layer in document["layers"]
+        (*_cells(layer), f"{layer.parameters:,}", f"{layer.operations:,}")
+        for layer in answer.layers
     ]
-    total, file_bytes = document["operations"], document["file_bytes"]
-    rows.append(("total", "", "", "", "", f"{document['parameters']:,}", f"{total:,}"))
+    total, file_bytes = answer.operations, answer.file_bytes
+    rows.append(("total", "", "", "", "", f"{answer.parameters:,}", f"{total:,}"))
     lines += table(rows, right=frozenset((4, 5, 6)))
-    float_bytes = document["float32_bytes"]
+    float_bytes = answer.float32_bytes
     smaller = f", {float_bytes / file_bytes:.1f} times as much" if float_bytes else ""
     lines += [
         "",
         f"size           {file_bytes:,} bytes; the parameters in float32: {float_bytes:,}{smaller}",
-        f"arena          {document['arena_bytes']:,} bytes hold the values between the layers",
-        f"binary         {100 * document['binary_operations'] / total:.1f} % of the operations",
-        f"preprocessing  {_preprocessing(model.preprocessing)}",
-        f"labels         {_labels(model.labels)}",
+        f"arena          {answer.arena_bytes:,} bytes hold the values between the layers",
+        f"binary         {100 * answer.binary_operations / total:.1f} % of the operations",
+        f"preprocessing  {_preprocessing(answer.preprocessing)}",
+        f"labels         {_labels(answer.labels)}",
     ]
-    return lines + _provenance(model.provenance)
+    lines += _provenance(answer.provenance)
+    if answer.optimised:
+        lines += _optimised_as_text(answer.optimised)
+    return lines
 
 
-def _optimised_as_text(optimised: dict[str, Any]) -> list[str]:
+def _optimised_as_text(optimised: Optimised) -> list[str]:
     lines = ["", "passes         nodes before and after"]
-    lines += [
-        f"  {done['name']:<22}{done['before']:>5} -> {done['after']}"
-        for done in optimised["passes"]
-    ]
+    lines += [f"  {done.name:<22}{done.before:>5} -> {done.after}" for done in optimised.passes]
     rows: list[tuple[str, ...]] = [("layer", "operation", "output", "kind", "bits", "then")]
     rows += [
-        (*_cells(layer), printable(", ".join(layer["epilogue"]), 3 * _NAME))
-        for layer in optimised["layers"]
+        (*_cells(layer), printable(", ".join(layer.epilogue), 3 * _NAME))
+        for layer in optimised.layers
     ]
     return [*lines, "", *table(rows, right=frozenset((4,)))]
 
 
-def _cells(layer: dict[str, Any]) -> tuple[str, ...]:
+def _cells(layer: LayerInfo) -> tuple[str, ...]:
     """Return what both tables of layers begin with."""
     return (
-        printable(layer["name"], _NAME),
-        layer["op"],
-        _shape(layer["output_shape"]),
-        layer["kind"],
-        str(layer["weight_bits"] or "-"),
+        printable(layer.name, _NAME),
+        layer.op,
+        _shape(layer.output_shape),
+        layer.kind,
+        str(layer.weight_bits or "-"),
     )
 
 

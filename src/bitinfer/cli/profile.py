@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from bitinfer.cli import _common, _measuring
 from bitinfer.cli._terminal import note, printable, show, table
 
 if TYPE_CHECKING:
+    from bitinfer.documents.runs import Profile
     from bitinfer.profiling import StepTime
 
 _NAME = 40
@@ -49,40 +50,41 @@ def add_parser(subparsers: Any) -> None:
     )
     _measuring.add_input(parser)
     _common.add_backend(parser)
-    _common.add_json(parser)
+    _common.add_json(parser, "profile")
     _common.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from bitinfer import modelfile, profiling, session
+    from bitinfer import files, profiling, session
+    from bitinfer.documents import runs
 
     if args.trace is not None:
         _check_distinct(args)
-        modelfile.check_writable(args.trace)
+        files.check_writable(args.trace)
     loaded = session.load(args.model, args.backend, args.threads)
     sample, described = _measuring.make_input(loaded, args.image, as_float=args.as_float)
     _measuring.check_output(loaded, sample)
     measured = loaded.measure_steps(sample, args.rounds)
     steps = profiling.summarize(*measured)
     head = _measuring.head(args.model, loaded, described, sum(step.macs for step in steps))
-    document = {
+    answer = runs.Profile(
         **head,
-        "threads": loaded.threads,
-        "rounds": args.rounds,
-        "clock_hz": measured.clock_hz,
-        "ms": sum(step.ns_median for step in steps) / 1e6,
-        "share_outside_convolutions": profiling.share_outside_convolutions(steps),
-        "steps": [dataclasses.asdict(step) for step in steps],
-    }
+        threads=loaded.threads,
+        rounds=args.rounds,
+        clock_hz=measured.clock_hz,
+        ms=sum(step.ns_median for step in steps) / 1e6,
+        share_outside_convolutions=min(1.0, profiling.share_outside_convolutions(steps)),
+        steps=tuple(steps),
+    )
     if args.trace is not None:
-        modelfile.write_atomically(args.trace, profiling.chrome_trace(measured, loaded.backend))
+        files.write_atomically(args.trace, profiling.chrome_trace(measured, loaded.backend))
         if not args.quiet:
             note(f"{printable(args.trace)} written")
     if args.json:
-        _common.print_json(document)
+        _common.print_json(answer)
     else:
-        show([[(line, "")] for line in _as_text(document, steps)])
+        show([[(line, "")] for line in _as_text(answer)])
     return 0
 
 
@@ -99,19 +101,19 @@ def _check_distinct(args: argparse.Namespace) -> None:
             raise UsageError(f"--trace: {args.trace} is an input; the trace needs its own name")
 
 
-def _as_text(document: dict[str, Any], steps: list[StepTime]) -> list[str]:
-    clock = document["clock_hz"]
-    lines = _measuring.head_lines(document)
+def _as_text(answer: Profile) -> list[str]:
+    clock, steps = answer.clock_hz, answer.steps
+    lines = _measuring.head_lines(answer)
     lines += [
         f"clock    {f'{clock / 1e9:.2f} GHz' if clock else 'unknown'}",
-        f"time     {document['ms']:.4f} ms, the sum of the medians of {document['rounds']} calls, "
-        f"threads: {document['threads']}",
+        f"time     {answer.ms:.4f} ms, the sum of the medians of {answer.rounds} calls, "
+        f"threads: {answer.threads}",
         "",
     ]
     rows = [["share", "median us", "min us", "MMAC", "MAC/cycle", "operation", "kernel", "step"]]
     rows += [_row(step) for step in sorted(steps, key=lambda step: -step.share)]
     lines += table(rows, right=frozenset(range(5)))
-    lines += ["", *_totals(steps, document["share_outside_convolutions"])]
+    lines += ["", *_totals(steps, answer.share_outside_convolutions)]
     return lines
 
 
@@ -128,7 +130,7 @@ def _row(step: StepTime) -> list[str]:
     ]
 
 
-def _totals(steps: list[StepTime], outside: float) -> list[str]:
+def _totals(steps: Sequence[StepTime], outside: float) -> list[str]:
     shares: dict[str, float] = {}
     for step in steps:
         shares[step.operation] = shares.get(step.operation, 0.0) + step.share

@@ -38,17 +38,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the files and write the report."""
-    from bitinfer import modelfile
+    from bitinfer import files
     from bitinfer.report import document, markdown, page, records
 
     targets = [path for path in (args.output, args.markdown) if path is not None]
     _check_distinct(args.files, targets)
     for path in targets:
-        modelfile.check_writable(path)
+        files.check_writable(path)
     blocks = document.build([records.read(path) for path in args.files])
     for path, render in ((args.output, page.render), (args.markdown, markdown.render)):
         if path is not None:
-            modelfile.write_atomically(path, render(blocks).encode())
+            files.write_atomically(path, render(blocks).encode())
             if not args.quiet:
                 note(f"{printable(path)} written")
     if not targets:

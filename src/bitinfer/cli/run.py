@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import glob
-import json
 import math
 import os
 import sys
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 _STDIN = "-"
 _BAR = 20
 _LABEL = 40
+_END = "]}"
+"""Of the JSON, whose last field are the results."""
 _STAGES = ("decode", "preprocess", "inference")
 
 _EPILOG = """inputs:
@@ -70,20 +71,19 @@ def add_parser(subparsers: Any) -> None:
         help="how many classes to name for each picture (default: 5)",
     )
     _common.add_backend(parser)
-    _common.add_json(parser)
+    _common.add_json(parser, "run")
     _common.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Classify every input as it comes, and return the exit code."""
-    import numpy as np
     from PIL import Image
 
     session = _common.load_session(args.model, args.backend)
-    # What is done once is not part of the first picture's stages: importing decoders, and lowering
-    # and binding the network, which an empty batch makes the session do.
+    # What is done once is not part of the first picture's stages: importing decoders, and binding
+    # the network.
     Image.preinit()
-    session.run(np.empty((0, *session.inputs[0].shape), np.uint8))
+    session.bind(pixels=True)
     done = failed = 0
     output: contextlib.AbstractContextManager[_Output] = (
         _JsonOutput(args.model, session.backend)
@@ -221,33 +221,39 @@ class _JsonOutput:
     """
 
     def __init__(self, model: str, backend: str) -> None:
-        self._head = {
-            "schema_version": _common.SCHEMA_VERSION,
-            "model": {"path": model, "sha256": _common.file_sha256(model)},
-            "backend": backend,
-        }
+        from bitinfer.documents import SCHEMA_VERSION, runs
+
+        self._head = runs.Run(
+            schema_version=SCHEMA_VERSION,
+            model=_common.model_file(model),
+            backend=backend,
+            results=(),
+        )
         self._separator = ""
 
     def __enter__(self) -> _JsonOutput:
-        _write(json.dumps(self._head)[:-1] + ', "results": [\n')
+        _write(f"{_common.to_json(self._head).removesuffix(_END)}\n")
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if not isinstance(error, BrokenPipeError):
-            _write("]}\n")
+            _write(f"{_END}\n")
 
     def add(self, result: _Result) -> None:
-        record: dict[str, Any] = {"input": result.name}
+        from bitinfer.documents import runs
+
         if result.error is None:
-            record["predictions"] = [dataclasses.asdict(p) for p in result.predictions]
-            record["ms"] = result.ms
+            record = runs.RunResult(
+                input=result.name,
+                predictions=tuple(result.predictions),
+                ms=runs.StageTimes(**result.ms),
+            )
         else:
-            record["error"] = {
-                "type": type(result.error).__name__,
-                "message": str(result.error),
-            }
+            kind, message = type(result.error).__name__, str(result.error)
+            failure = runs.Failure(type=kind, message=message)
+            record = runs.RunResult(input=result.name, error=failure)
         separator, self._separator = self._separator, ","
-        _write(f"{separator}{json.dumps(record, allow_nan=False)}\n")
+        _write(f"{separator}{_common.to_json(record)}\n")
 
 
 def _write(text: str) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 RECIPES = ("lenet5-mnist",)
 
 _MAX_SEED = (1 << 63) - 1
-_MISSING = "training needs PyTorch, which is not installed: in the checkout: pip install '.[train]'"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -56,14 +55,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the model file and print the accuracy; return the exit code."""
-    from bitinfer.errors import BackendError
+    from bitinfer.errors import MissingExtraError
 
     try:
         from bitinfer.train import lenet5_mnist
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise BackendError(_MISSING) from None
+        raise MissingExtraError("training needs PyTorch, which is not installed", "train") from None
 
     recipe = lenet5_mnist.Recipe(seed=args.seed)
     if args.epochs is not None:

@@ -13,8 +13,8 @@ from bitinfer import bits
 from bitinfer.bits import BitTensor
 from bitinfer.errors import ShapeError
 from bitinfer.graph import nodes
+from bitinfer.graph.checked import CheckedGraph, check
 from bitinfer.graph.nodes import Graph, Padding, Pair
-from bitinfer.graph.shapes import infer
 
 PairLike = int | Pair
 PaddingLike = int | Pair | Padding
@@ -80,14 +80,21 @@ class GraphBuilder:
         self._nodes: list[nodes.Node] = []
 
     def build(self, *outputs: str) -> tuple[Graph, dict[str, NDArray[Any]]]:
-        """Return the checked graph and its tensors.
+        """Return the graph, which is known to be right, and its tensors.
 
         Raises:
-            GraphError, ShapeError: the parts do not fit together (shapes.infer).
+            GraphError, ShapeError: the parts do not fit together (checked.check).
+        """
+        return self.check(*outputs).graph, self.tensors
+
+    def check(self, *outputs: str) -> CheckedGraph:
+        """Return the graph and its tensors as what passes and plans are made of.
+
+        Raises:
+            GraphError, ShapeError: the parts do not fit together (checked.check).
         """
         graph = Graph(self.name, self._input, tuple(self._nodes), outputs)
-        infer(graph, self.tensors)
-        return graph, self.tensors
+        return check(graph, self.tensors)
 
     def conv2d(
         self,

@@ -5,20 +5,16 @@ The limits keep a hostile file from asking for unbounded memory or time.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.bits import has_stray_bits, words_for
 from bitinfer.errors import GraphError, ShapeError
-from bitinfer.graph.nodes import Padding, Pair
-
-Tensors = Mapping[str, NDArray[Any]]
-Kind = Literal["float", "sign", "uint8", "int8"]
+from bitinfer.graph.values import Kind, Padding, Pair, Tensors, Value
 
 MAX_EXTENT = 1 << 14
 """Largest height, width, kernel extent, stride or padding."""
@@ -40,19 +36,6 @@ MAX_READS = 1 << 13
 
 _SUMMED = 1 << 20
 """Weights whose magnitudes are summed at a time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """Kind and shape of one value of one sample."""
-
-    kind: Kind
-    shape: tuple[int, ...]
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the elements are uint8 or int8."""
-        return self.kind in ("uint8", "int8")
 
 
 def window_output(
@@ -102,48 +85,54 @@ def check_padded(shape: tuple[int, ...], padding: Padding) -> None:
         raise ShapeError(f"the padded map takes over {MAX_VALUE_BYTES} bytes")
 
 
-def check_signs(name: str, weight: NDArray[Any], leading: tuple[int, ...], length: int) -> None:
+def check_signs(tensors: Tensors, name: str, leading: tuple[int, ...], length: int) -> None:
     """Refuse a weight that is not packed signs (*leading, words_for(length))."""
-    wanted = (*leading, words_for(length))
+    weight, wanted = tensors[name], (*leading, words_for(length))
     if weight.dtype != np.uint64 or weight.shape != wanted or 0 in wanted:
         raise ShapeError(
             f"weight {name!r} is {weight.dtype} of shape {weight.shape}, wanted uint64 of shape "
             f"{wanted} for {length} signs"
         )
-    if has_stray_bits(weight, length):
+    if tensors.ask(f"stray bits of {length}", name, lambda t: has_stray_bits(t, length)):
         raise ShapeError(f"weight {name!r} has bits set past its {length} signs")
 
 
-def check_numbers(name: str, weight: NDArray[Any], shape: tuple[int, ...]) -> None:
+def check_numbers(tensors: Tensors, name: str, shape: tuple[int, ...]) -> None:
     """Refuse a weight that is not finite float32, int16 or int8 of ``shape``."""
+    weight = tensors[name]
     if weight.dtype not in (np.float32, np.int16, np.int8) or weight.shape != shape or 0 in shape:
         raise ShapeError(
             f"tensor {name!r} is {weight.dtype} of shape {weight.shape}, wanted float32, int16 or "
             f"int8 of {shape}"
         )
-    if not np.isfinite(weight).all():
-        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
+    _check_finite(tensors, name)
 
 
-def check_sums(name: str, weight: NDArray[Any], length: int, kind: Kind) -> None:
+def check_sums(tensors: Tensors, name: str, length: int, kind: Kind) -> None:
     """Refuse weights whose integer sums with a uint8 or int8 value could exceed 32 bits."""
-    largest = length if weight.dtype == np.uint64 else max(_row_sums(weight))
+    largest = length if tensors[name].dtype == np.uint64 else _largest_row_sum(tensors, name)
     if largest * (255 if kind == "uint8" else 128) > MAX_SUM:
         raise ShapeError(f"weight {name!r}: sums with {kind} values may exceed {MAX_SUM}")
 
 
 def check_offset(
-    weight: NDArray[Any], length: int, offset: NDArray[Any], alpha: NDArray[Any] | None
+    tensors: Tensors, name: str, length: int, offset: NDArray[Any], alpha: NDArray[Any] | None
 ) -> None:
     """Refuse an offset whose share of a result, ``alpha * sum(weight * offset)``, is no float32.
 
-    ``length``: the channels of a group.
+    ``name`` is the weight's, ``length`` the channels of a group.
     """
+    weight = tensors[name]
     taps = math.prod(weight.shape[1:-1]) * length
-    sums = [taps] if weight.dtype == np.uint64 else _row_sums(weight)
+    largest = taps if weight.dtype == np.uint64 else _largest_row_sum(tensors, name)
     scale = 1.0 if alpha is None else float(np.abs(alpha).max())
-    if max(sums) * float(np.abs(offset).max()) * scale > float(np.finfo(np.float32).max) / 2:
+    if largest * float(np.abs(offset).max()) * scale > float(np.finfo(np.float32).max) / 2:
         raise ShapeError("the offset times the weights is too large for float32")
+
+
+def _largest_row_sum(tensors: Tensors, name: str) -> int:
+    """Return the largest sum of |weight| of an output."""
+    return tensors.ask("largest row sum", name, lambda t: max(_row_sums(t)))
 
 
 def _row_sums(weight: NDArray[Any]) -> Iterator[int]:
@@ -167,15 +156,32 @@ def check_floats(
             f"tensor {name!r} is {tensor.dtype} of shape {tensor.shape}, wanted "
             f"{np.dtype(dtype)} of {shape}"
         )
-    if not np.isfinite(tensor).all():
-        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
+    _check_finite(tensors, name)
 
 
 def check_flags(tensors: Tensors, name: str | None, shape: tuple[int, ...]) -> None:
     """Refuse a tensor, if there is one, that is not uint8 of ``shape``, each 0 or 1."""
     check_floats(tensors, name, shape, np.uint8)
-    if name is not None and (tensors[name] > 1).any():
+    if name is not None and tensors.ask("above 1", name, lambda t: bool((t > 1).any())):
         raise ShapeError(f"tensor {name!r} holds other numbers than 0 and 1")
+
+
+def has_nan(tensors: Tensors, name: str) -> bool:
+    """Tell whether a tensor holds NaN."""
+    return tensors.ask("NaN", name, lambda t: bool(np.isnan(t).any()))
+
+
+def _check_finite(tensors: Tensors, name: str) -> None:
+    if not tensors.ask("finite", name, lambda t: bool(np.isfinite(t).all())):
+        raise ShapeError(f"tensor {name!r} holds NaN or infinity")
+
+
+def check_range(low: float, high: float) -> None:
+    """Refuse limits of a clip that are not finite float32 numbers in this order."""
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ShapeError(f"clip between {low} and {high}: wanted finite numbers in this order")
+    if max(abs(low), abs(high)) > float(np.finfo(np.float32).max):
+        raise ShapeError(f"clip between {low} and {high}: too large for float32")
 
 
 def check_reduction(length: int) -> None:

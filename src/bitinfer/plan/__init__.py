@@ -1,6 +1,6 @@
 """Graph to steps: buffers, canonical constants, lifetimes."""
 
-from bitinfer.plan.lower import lower
-from bitinfer.plan.steps import Buffer, Plan, Step, Window
+from bitinfer.plan.lower import lower, operations
+from bitinfer.plan.steps import Buffer, NodeStep, Plan, Step, Window
 
-__all__ = ["Buffer", "Plan", "Step", "Window", "lower"]
+__all__ = ["Buffer", "NodeStep", "Plan", "Step", "Window", "lower", "operations"]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from bitinfer import numerics
 from bitinfer.bits import Floats
-from bitinfer.graph import nodes
-from bitinfer.graph.nodes import Graph, Node, as_activation, node_inputs, node_values
-from bitinfer.graph.shapes import Tensors, Value, infer
+from bitinfer.graph import CheckedGraph, nodes
+from bitinfer.graph.nodes import Graph, Node, further_inputs, node_inputs, node_values
 from bitinfer.plan import steps
 from bitinfer.plan.steps import Activation, Buffer, BufferKind, Epilogue, Plan, Step, Window
 
@@ -22,17 +20,39 @@ _KINDS: dict[str, BufferKind] = {
 }
 
 
-def lower(graph: Graph, tensors: Tensors, pixel_table: Floats | None = None) -> Plan:
-    """Return the plan of one sample.
+_LOWERED = (
+    *get_args(nodes.Layer),
+    nodes.ActivationNode,
+    nodes.AvgPool2d,
+    nodes.BatchNorm,
+    nodes.BetaMap,
+    nodes.Concat,
+    nodes.Flatten,
+    nodes.MaxPool2d,
+    nodes.Reshape,
+    nodes.Sign,
+    nodes.SliceChannels,
+)
+"""The nodes that become steps of another form; all others become :class:`steps.NodeStep`."""
+
+
+def operations() -> tuple[str, ...]:
+    """Return the names of all operations that steps have, sorted."""
+    plain = (kind for kind in nodes.node_classes() if not issubclass(kind, _LOWERED))
+    kinds = (kind for kind in steps.step_classes() if kind is not steps.NodeStep)
+    return tuple(
+        sorted({k.operation for k in kinds} | {str(k.__struct_config__.tag) for k in plain})
+    )
+
+
+def lower(checked: CheckedGraph, pixel_table: Floats | None = None) -> Plan:
+    """Return the plan of one sample of a graph that is known to be right.
 
     ``pixel_table`` (256, C), if given, makes the input pixels (uint8) instead of float, normalised
     through the table (numerics.normalization_table): by the first layer itself, where only float
     convolutions read the input.
-
-    Raises:
-        GraphError, ShapeError: the graph and its tensors do not fit together.
     """
-    lowering = _Lowering(infer(graph, tensors), tensors)
+    graph, lowering = checked.graph, _Lowering(checked)
     first = lowering.add_input(graph, pixel_table)
     for node in graph.nodes:
         lowering.add(node)
@@ -42,15 +62,16 @@ def lower(graph: Graph, tensors: Tensors, pixel_table: Floats | None = None) -> 
         input=first,
         outputs=tuple(lowering.places[name] for name in graph.outputs),
         output_names=graph.outputs,
+        values=lowering.places,
     )
 
 
 class _Lowering:
     """A plan under construction; ``places`` says which buffer holds which value."""
 
-    def __init__(self, values: dict[str, Value], tensors: Tensors) -> None:
-        self.values = values
-        self.tensors = tensors
+    def __init__(self, checked: CheckedGraph) -> None:
+        self.values = checked.values
+        self.tensors = checked.tensors
         self.buffers: list[Buffer] = []
         self.steps: list[Step] = []
         self.places: dict[str, int] = {}
@@ -90,10 +111,13 @@ class _Lowering:
         elif isinstance(node, nodes.Concat):
             self.concat(node, common)
         elif isinstance(node, nodes.ActivationNode):
-            activation = self.activation(as_activation(node))
+            activation = self.activation(node.activation())
             self.steps.append(steps.Activate(**common, activation=activation))
-        else:
+        elif isinstance(node, _LOWERED):
             self.steps.append(self.step(node, common))
+        else:
+            others = {f: self.places[name] for f, name in further_inputs(node).items()}
+            self.steps.append(steps.NodeStep(**common, node=node, others=others))
 
     def tensor(self, name: str | None) -> Any:
         return None if name is None else self.tensors[name]
@@ -128,7 +152,7 @@ class _Lowering:
         return Window((int(kh), int(kw)), node.stride, node.padding, node.dilation, node.groups)
 
     def epilogue(self, node: nodes.Layer) -> Epilogue:
-        beta = node.beta if isinstance(node, nodes.BinaryConv2d | nodes.BinaryDense) else None
+        beta = node.beta if isinstance(node, nodes.BinaryLayer) else None
         e = nodes.Epilogue() if node.epilogue is None else node.epilogue
         threshold = self.tensor(e.threshold)
         is_integer = threshold is not None and threshold.dtype == np.int32
@@ -173,28 +197,12 @@ class _Lowering:
             case nodes.Sign():
                 threshold, flip = self.tensor(node.threshold), self.flags(node.flip)
                 return steps.PackSigns(**common, threshold=threshold, flip=flip)
-            case nodes.Quantize():
-                return steps.Quantize(**common, scale=node.scale)
             case nodes.BatchNorm():
-                scale, shift = numerics.batch_norm_affine(
-                    self.tensor(node.mean),
-                    self.tensor(node.variance),
-                    self.tensor(node.gamma),
-                    self.tensor(node.beta),
-                    node.epsilon,
-                )
+                scale, shift = node.affine(self.tensors)
                 return steps.Affine(**common, scale=scale, shift=shift)
-            case nodes.Add():
-                return steps.Add(**common, other=self.places[node.other])
-            case nodes.Multiply():
-                return steps.Multiply(**common, other=self.places[node.other])
             case nodes.SliceChannels():
                 count = node.end - node.begin
                 return steps.CopyChannels(**common, begin=node.begin, to=0, count=count)
-            case nodes.ShuffleChannels():
-                return steps.ShuffleChannels(**common, groups=node.groups)
-            case nodes.Pad2d():
-                return steps.Pad2d(**common, padding=node.padding, value=node.value)
             case nodes.MaxPool2d():
                 window = Window(node.kernel, node.stride, node.padding)
                 return steps.MaxPool2d(**common, window=window, minimum=self.flags(node.minimum))
@@ -204,13 +212,9 @@ class _Lowering:
                     window=Window(node.kernel, node.stride, node.padding),
                     count_include_pad=node.count_include_pad,
                 )
-            case nodes.GlobalPool2d():
-                return steps.GlobalPool2d(**common, is_max=node.mode == "max")
             case nodes.Flatten():
                 return steps.Flatten(**common, channels_first=node.order == "channels_first")
             case nodes.Reshape():
                 return steps.Flatten(**common, channels_first=False)
-            case nodes.Softmax():
-                return steps.Softmax(**common)
             case _:
                 raise AssertionError(f"no step for {type(node).__name__}")

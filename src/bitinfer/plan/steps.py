@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.bits import Floats, words_for
-from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
+from bitinfer.graph.nodes import NO_PADDING, Node, Padding, Pair
 
 BufferKind = Literal["float", "bits", "pixels", "int8"]
+
+_DTYPES: dict[BufferKind, np.dtype[Any]] = {
+    "float": np.dtype(np.float32),
+    "bits": np.dtype(np.uint64),
+    "pixels": np.dtype(np.uint8),
+    "int8": np.dtype(np.int8),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +45,14 @@ class Buffer:
         return self.shape
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements of that array."""
+        return _DTYPES[self.kind]
+
+    @property
     def size_bytes(self) -> int:
         """Bytes that the buffer takes."""
-        return (
-            math.prod(self.stored_shape)
-            * {"float": 4, "bits": 8, "pixels": 1, "int8": 1}[self.kind]
-        )
+        return math.prod(self.stored_shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +105,16 @@ class Epilogue:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Step:
-    """Base of all steps: the node it came from, the buffer it reads and the one it writes."""
+    """Base of all steps: the node it came from, the buffer it reads and the one it writes.
+
+    ``operation`` is the name under which kernels are listed.
+    """
+
+    operation: ClassVar[str]
 
     name: str
     source: int
     target: int
-
-    @property
-    def operation(self) -> str:
-        """The name under which kernels of this operation are listed."""
-        return OPERATIONS[type(self)]
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -118,8 +128,31 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class NodeStep(Step):
+    """What a node says, as it says it: for nodes without tensors that need no lowering.
+
+    ``others`` are the buffers of the further values that the node reads, by its fields.
+    """
+
+    node: Node
+    others: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def operation(self) -> str:  # type: ignore[override]  # of the node, not of the class
+        """The name under which kernels are listed: that of the node."""
+        return self.node.operation
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Every buffer that the step reads."""
+        return (self.source, *self.others.values())
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Normalize(Step):
     """pixels -> float through a table (256, C): ``y[..., c] = table[x[..., c], c]``."""
+
+    operation = "normalize"
 
     table: Floats
 
@@ -128,20 +161,17 @@ class Normalize(Step):
 class PackSigns(Step):
     """float, pixels or int8 -> bits: ``(x < threshold[c]) != flip[c]``; (C,), 0 if None."""
 
+    operation = "pack_signs"
+
     threshold: Floats | None = None
     flip: NDArray[np.bool_] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Quantize(Step):
-    """float -> int8 (numerics.quantize)."""
-
-    scale: float
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class BetaMap(Step):
     """Mean of |x| over the channels of each group, box-filtered; a vector has one 1x1 window."""
+
+    operation = "beta_map"
 
     window: Window
 
@@ -169,6 +199,8 @@ class Layer(Step):
 class BinaryConv2d(Layer):
     """bits -> float or bits; weight (Cout, kh, kw, words_for(Cin / groups))."""
 
+    operation = "bconv2d"
+
     window: Window
     pad_value: int
 
@@ -176,6 +208,8 @@ class BinaryConv2d(Layer):
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class BinaryDense(Layer):
     """bits -> float or bits; weight (Cout, words_for(Cin)); ``beta`` has the shape (1,)."""
+
+    operation = "bdense"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -189,6 +223,8 @@ class Conv2d(Layer):
     the bracket in float64, rounded once; then the rest of the epilogue.
     """
 
+    operation = "conv2d"
+
     window: Window
     table: Floats | None = None
     offset: Floats | None = None
@@ -198,10 +234,14 @@ class Conv2d(Layer):
 class Dense(Layer):
     """float, pixels or int8 -> float or bits; weight (Cout, Cin), types as of Conv2d."""
 
+    operation = "dense"
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Affine(Step):
     """``y = x * scale + shift`` along the last axis; scale and shift (C,)."""
+
+    operation = "affine"
 
     scale: Floats
     shift: Floats
@@ -211,29 +251,9 @@ class Affine(Step):
 class Activate(Step):
     """float -> float: an activation on its own."""
 
+    operation = "activate"
+
     activation: Activation
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class _Pairwise(Step):
-    """Base of operations on two floats buffers; ``other`` may be (C,), used at every pixel."""
-
-    other: int
-
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """Every buffer that the step reads."""
-        return (self.source, self.other)
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Add(_Pairwise):
-    """``y = x + other``."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Multiply(_Pairwise):
-    """``y = x * other``."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -243,29 +263,18 @@ class CopyChannels(Step):
     The other channels of the target are left as they are: several steps may fill one buffer.
     """
 
+    operation = "copy_channels"
+
     begin: int
     to: int
     count: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ShuffleChannels(Step):
-    """Channel g * (C / groups) + i becomes channel i * groups + g."""
-
-    groups: int
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Pad2d(Step):
-    """A border of ``value`` around a map of float, or of bits (``value`` -1 or +1)."""
-
-    padding: Padding
-    value: float
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool2d(Step):
     """Maximum over a window, of float or (as AND) of bits; of bits where ``minimum``, as OR."""
+
+    operation = "max_pool2d"
 
     window: Window
     minimum: NDArray[np.bool_] | None = None
@@ -275,51 +284,28 @@ class MaxPool2d(Step):
 class AvgPool2d(Step):
     """Mean over a window, divided by the whole window or by the taps inside the map."""
 
+    operation = "avg_pool2d"
+
     window: Window
     count_include_pad: bool
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class GlobalPool2d(Step):
-    """Map to vector: mean or maximum of every channel."""
-
-    is_max: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Flatten(Step):
     """Map to vector, of float or bits."""
 
+    operation = "flatten"
+
     channels_first: bool
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Softmax(Step):
-    """Softmax of a vector."""
-
-
-OPERATIONS: dict[type[Step], str] = {
-    Normalize: "normalize",
-    PackSigns: "pack_signs",
-    Quantize: "quantize",
-    BetaMap: "beta_map",
-    BinaryConv2d: "bconv2d",
-    BinaryDense: "bdense",
-    Conv2d: "conv2d",
-    Dense: "dense",
-    Affine: "affine",
-    Activate: "activate",
-    Add: "add",
-    Multiply: "multiply",
-    CopyChannels: "copy_channels",
-    ShuffleChannels: "shuffle_channels",
-    Pad2d: "pad2d",
-    MaxPool2d: "max_pool2d",
-    AvgPool2d: "avg_pool2d",
-    GlobalPool2d: "global_pool2d",
-    Flatten: "flatten",
-    Softmax: "softmax",
-}
+def step_classes(base: type[Step] = Step) -> Iterator[type[Step]]:
+    """Yield every kind of step that plans have."""
+    for kind in base.__subclasses__():
+        if kind.__subclasses__():
+            yield from step_classes(kind)
+        else:
+            yield kind
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -327,6 +313,7 @@ class Plan:
     """A network as a flat list of steps over buffers.
 
     ``input`` and ``outputs`` are buffers that the caller provides; the others are the backend's.
+    ``values`` says which buffer holds which value of the graph, in order of execution.
     """
 
     buffers: tuple[Buffer, ...]
@@ -334,6 +321,7 @@ class Plan:
     input: int
     outputs: tuple[int, ...]
     output_names: tuple[str, ...]
+    values: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def lifetimes(self) -> dict[int, tuple[int, int]]:
         """Return, per inner buffer, the first and the last step that touch it."""

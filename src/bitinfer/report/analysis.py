@@ -106,7 +106,7 @@ def paper_formula(channels: float, kernel: float) -> float:
 
 def bounds(run: Run) -> list[Bound]:
     """Return the bounds that concern the kernels of this run, the highest first."""
-    used = any("vbmi" in row.info.kernel for row in run.all_rows() if row.engine in _OURS)
+    used = any("lookup6" in row.info.kernel for row in run.all_rows() if row.engine in _OURS)
     return [VBMI_BOUND, *BOUNDS] if used else list(BOUNDS)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from bitinfer.files import one_line
 from bitinfer.report.document import Block, Chart, Heading, Paragraph, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#&])")
@@ -28,8 +29,7 @@ def render(blocks: Iterable[Block]) -> str:
 
 def escape(text: str) -> str:
     """Return ``text`` on one line, with what is special in Markdown escaped."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    return _SPECIAL.sub(r"\\\1", line)
+    return _SPECIAL.sub(r"\\\1", one_line(text, None))
 
 
 def _table(table: Table) -> str:

@@ -7,6 +7,7 @@ from html import escape
 
 from bitinfer.report import svg
 from bitinfer.report.document import TITLE, Block, Chart, Heading, Paragraph, Table
+from bitinfer.report.svg import plain
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #5b6570; --line: #d5dae0;
@@ -43,10 +44,10 @@ def render(blocks: Iterable[Block]) -> str:
     for block in blocks:
         match block:
             case Heading():
-                parts.append(f"<h{block.level}>{_text(block.text)}</h{block.level}>")
+                parts.append(f"<h{block.level}>{plain(block.text)}</h{block.level}>")
             case Paragraph():
                 kind = ' class="warning"' if block.is_warning else ""
-                parts.append(f"<p{kind}>{_text(block.text)}</p>")
+                parts.append(f"<p{kind}>{plain(block.text)}</p>")
             case Table():
                 parts.append(_table(block))
             case Chart():
@@ -54,16 +55,11 @@ def render(blocks: Iterable[Block]) -> str:
     return "\n".join([*parts, "</html>"]) + "\n"
 
 
-def _text(text: str) -> str:
-    """Escape, control characters as well: some of them are not allowed in HTML."""
-    return escape("".join(c if c.isprintable() else " " for c in text))
-
-
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in table.header)
+    head = "".join(f'<th scope="col">{plain(cell)}</th>' for cell in table.header)
     lines = [f"<thead><tr>{head}</tr></thead>"] if any(table.header) else []
     lines.append("<tbody>")
     for first, *others in table.rows:
-        cells = "".join(f"<td>{_text(cell)}</td>" for cell in others)
-        lines.append(f'<tr><th scope="row">{_text(first)}</th>{cells}</tr>')
+        cells = "".join(f"<td>{plain(cell)}</td>" for cell in others)
+        lines.append(f'<tr><th scope="row">{plain(first)}</th>{cells}</tr>')
     return "\n".join(['<div class="scroll"><table>', *lines, "</tbody></table></div>"])

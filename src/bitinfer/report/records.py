@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from bitinfer.errors import DataError
+from bitinfer.files import read_regular
 from bitinfer.report.samples import Sample, Summary, summarise
 
 MAX_BYTES = 1 << 28
@@ -126,14 +127,7 @@ def read(path: str | os.PathLike[str]) -> Run:
         DataError: it cannot be read, is no such file, or contradicts itself.
     """
     name = os.fspath(path)
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise DataError(f"{name}: {reason or error}") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{name}: more than {MAX_BYTES} bytes")
+    data = read_regular(path, MAX_BYTES, error=DataError, what="results")
     try:
         document = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

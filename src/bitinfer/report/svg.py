@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from bitinfer.files import one_line
+
 STYLE = """
 svg text { font: 12px system-ui, sans-serif; fill: var(--text, #1b1f24); }
 svg .soft { fill: var(--soft, #5b6570); }
@@ -99,7 +101,7 @@ class Drawing:
             self._legend.append((name, colour, style, False))
         for x, y, text in points:
             shape = _mark(style, self._at_x(x), self._at_y(y))
-            self._parts.append(f'<g fill="{colour}"><title>{_text(text)}</title>{shape}</g>')
+            self._parts.append(f'<g fill="{colour}"><title>{plain(text)}</title>{shape}</g>')
 
     def line(
         self, name: str, points: Sequence[tuple[float, float]], style: int, *, dashed: bool = False
@@ -128,8 +130,8 @@ class Drawing:
             [
                 f'<svg viewBox="0 0 {self._width} {height}" width="{self._width}" '
                 f'height="{height}" role="img">',
-                f"<title>{_text(self._title)}</title>",
-                f'<text class="title" x="{_LEFT}" y="22">{_text(self._title)}</text>',
+                f"<title>{plain(self._title)}</title>",
+                f'<text class="title" x="{_LEFT}" y="22">{plain(self._title)}</text>',
                 *self._parts,
                 *legend,
                 "</svg>",
@@ -157,7 +159,7 @@ class Drawing:
         if self._y.label:
             self._parts.append(
                 f'<text class="soft" text-anchor="middle" transform="translate(18 '
-                f'{(top + bottom) / 2:.1f}) rotate(-90)">{_text(self._y.label)}</text>'
+                f'{(top + bottom) / 2:.1f}) rotate(-90)">{plain(self._y.label)}</text>'
             )
 
     def _legend_entry(self, index: int, name: str, colour: str, mark: int, dashed: bool) -> str:
@@ -170,7 +172,7 @@ class Drawing:
                 f'<line x1="{x - 9}" y1="{y}" x2="{x + 9}" y2="{y}" stroke="{colour}" '
                 f'stroke-width="2"{dash}/>'
             )
-        return f'{sign}<text x="{x + 16}" y="{y + 4}">{_text(name)}</text>'
+        return f'{sign}<text x="{x + 16}" y="{y + 4}">{plain(name)}</text>'
 
 
 def _grid(x1: float, y1: float, x2: float, y2: float) -> str:
@@ -178,7 +180,7 @@ def _grid(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def _label(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text class="soft" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_text(text)}</text>'
+    return f'<text class="soft" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{plain(text)}</text>'
 
 
 def _mark(style: int, x: float, y: float) -> str:
@@ -201,5 +203,6 @@ def _mark(style: int, x: float, y: float) -> str:
     return f'<polygon points="{points}"/>'
 
 
-def _text(text: str) -> str:
-    return escape("".join(c if c.isprintable() else " " for c in text))
+def plain(text: str) -> str:
+    """Escape what is special in HTML and SVG, control characters as well: some are not allowed."""
+    return escape(one_line(text, None))

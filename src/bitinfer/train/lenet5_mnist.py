@@ -33,7 +33,9 @@ from torch.nn import functional
 from bitinfer import datasets, modelfile
 from bitinfer._version import __version__
 from bitinfer.errors import DataError
+from bitinfer.files import check_writable
 from bitinfer.graph import GraphBuilder
+from bitinfer.model import Model, Preprocessing, Provenance
 from bitinfer.numerics import normalization_table
 from bitinfer.train.xnor import BinaryConv2d, BinaryLinear, binarise, project_weights
 
@@ -264,7 +266,7 @@ def count_correct(network: LeNet5, digits: Digits) -> int:
     return correct
 
 
-def export(network: LeNet5, *, notes: tuple[str, ...] = ()) -> modelfile.Model:
+def export(network: LeNet5, *, notes: tuple[str, ...] = ()) -> Model:
     """Return the network as a model: binary weights packed, labels and preprocessing included."""
     b = GraphBuilder(NAME, input_shape=(SIDE, SIDE, 1))
     x = b.conv2d(b.input, _filters(network.conv1.weight), _array(network.conv1.bias), name="conv1")
@@ -290,18 +292,18 @@ def export(network: LeNet5, *, notes: tuple[str, ...] = ()) -> modelfile.Model:
         b.relu(x), _array(network.dense2.weight), _array(network.dense2.bias), name="dense2"
     )
     graph, tensors = b.build(x)
-    return modelfile.Model(
+    return Model(
         graph=graph,
         tensors=tensors,
         labels=LABELS,
-        preprocessing=modelfile.Preprocessing(
+        preprocessing=Preprocessing(
             color="grey",
             mean=(PIXEL_MEAN,),
             std=(PIXEL_STD,),
             scale=PIXEL_SCALE,
             resize=(SIDE, SIDE),
         ),
-        provenance=modelfile.Provenance(
+        provenance=Provenance(
             importer="bitinfer train lenet5-mnist",
             source="MNIST",
             versions={
@@ -336,7 +338,7 @@ def run(
     Cost:    tens of minutes on one core, and some 600 MB of memory, with the default recipe.
     Raises:  OutputError, before training, if ``output`` cannot be written; DataError.
     """
-    modelfile.check_writable(output)
+    check_writable(output)
     training, validation, test = read_digits(data)
     torch.set_num_threads(threads)
     network = build(recipe)

@@ -26,8 +26,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bitinfer.errors import GraphError
 from bitinfer.graph import Graph
+from bitinfer.names import unknown
 from bitinfer.zoo import (
     binary_net,
     bireal_net,
@@ -84,11 +84,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 
 
 def find(name: str) -> Architecture:
-    """Return the architecture called ``name``, or raise GraphError."""
+    """Return the architecture called ``name``, or raise UnknownNameError."""
     if name not in ARCHITECTURES:
-        raise GraphError(
-            f"no architecture is called {name!r}; there are {', '.join(ARCHITECTURES)}"
-        )
+        raise unknown("architecture", name, ARCHITECTURES)
     return ARCHITECTURES[name]
 
 
@@ -105,7 +103,7 @@ def build(
     unless given.
 
     Raises:
-        GraphError: there is no such architecture.
+        UnknownNameError: there is no such architecture.
         ShapeError: maps of this input are too small for the network.
     """
     architecture = find(name)

@@ -52,6 +52,13 @@ typedef struct {
 
 void count_case(subject *k, const bi_step *s, const char *wrong);
 
+/* Whether the kernel of a step takes it; other steps are no cases. */
+int is_taken(const bi_step *s);
+
+/* Numbers of outputs at which the kernel's loops change: once to four times its block, -1, +0 and +1. */
+enum { BLOCK_SIZES = 12 };
+void block_sizes(const subject *k, int32_t sizes[BLOCK_SIZES]);
+
 size_t map_size(int32_t h, int32_t w, int32_t c);
 bi_step plain_step(const subject *k, int32_t h, int32_t w, int32_t c);
 buffer bind_weight(bi_step *s, const void *canonical);

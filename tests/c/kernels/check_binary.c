@@ -202,15 +202,18 @@ static void check_bconv2d_case(subject *k, bi_step s, fill source_fill, fill wei
     buffer source = pack(source_signs, pixels, s.in_c);
     buffer canonical = pack(weight_signs, weight_rows, channels);
     scales e = new_scales(&s, epilogue, s.kernel_h * s.kernel_w * channels);
-    buffer packed = bind_weight(&s, canonical.data);
-    int32_t *dots = must(malloc(outputs * sizeof(int32_t)));
-    for (int32_t oy = 0; oy < s.out_h; oy++)
-        for (int32_t ox = 0; ox < s.out_w; ox++)
-            for (int32_t o = 0; o < s.out_c; o++)
-                dots[(oy * s.out_w + ox) * s.out_c + o] =
-                    plain_dot(&s, source_signs, weight_signs, oy, ox, o);
-    check_results(k, &s, &e, source.data, dots, (size_t)s.out_w);
-    free(dots);
+    buffer packed = {0};
+    if (is_taken(&s)) {
+        packed = bind_weight(&s, canonical.data);
+        int32_t *dots = must(malloc(outputs * sizeof(int32_t)));
+        for (int32_t oy = 0; oy < s.out_h; oy++)
+            for (int32_t ox = 0; ox < s.out_w; ox++)
+                for (int32_t o = 0; o < s.out_c; o++)
+                    dots[(oy * s.out_w + ox) * s.out_c + o] =
+                        plain_dot(&s, source_signs, weight_signs, oy, ox, o);
+        check_results(k, &s, &e, source.data, dots, (size_t)s.out_w);
+        free(dots);
+    }
     free(source_signs);
     free(weight_signs);
     free_scales(e);
@@ -289,6 +292,19 @@ void check_bconv2d(subject *k)
         check_bconv2d_case(k, s, RANDOM, RANDOM, random_epilogue());
     }
     check_bconv2d_epilogues(k);
+    /* Everything that is decided by the number of outputs. */
+    int32_t sizes[BLOCK_SIZES];
+    block_sizes(k, sizes);
+    for (int32_t i = 0; i < 12 * BLOCK_SIZES; i++) {
+        bi_step s = windowed(k, random_int(1, 5), random_int(1, 6), random_int(1, 80),
+                             &WINDOWS[(size_t)i % COUNT(WINDOWS)]);
+        if (s.rows == 0)
+            continue;
+        s.out_c = sizes[i / 12];
+        s.pad_value = random_int(-1, 1);
+        current_place = (place)(i % PLACES);
+        check_bconv2d_case(k, s, RANDOM, RANDOM, random_epilogue());
+    }
     /* The greatest and least sums, around where counts in bytes overflow: 32 words. */
     static const int32_t words[] = {1, 30, 31, 32, 33, 62, 63, 94};
     for (size_t i = 0; i < COUNT(words); i++)
@@ -299,6 +315,8 @@ void check_bconv2d(subject *k)
                 bi_step s =
                     windowed(k, v.kernel_h, v.kernel_w + 1, shape == 0 ? 64 * words[i] : 64, &v);
                 s.out_c = 5;
+                if (!is_taken(&s))
+                    s.out_c = 2 * bi_kernel_block(k->kernel);
                 current_place = (place)(i % PLACES);
                 check_bconv2d_case(k, s, ALL_NEGATIVE, equal ? ALL_NEGATIVE : ALL_POSITIVE, 0);
             }

@@ -122,8 +122,23 @@ void count_case(subject *k, const bi_step *s, const char *wrong)
         return;
     }
     if (failed++ < 20) {
-        printf("FAILED %s, kernel native:%s: %s\n", k->name, bi_kernel_isa(k->kernel), wrong);
+        printf("FAILED %s %s %s: %s\n", k->name, bi_kernel_method(k->kernel),
+               bi_kernel_isa(k->kernel), wrong);
         describe(s);
+    }
+}
+
+int is_taken(const bi_step *s)
+{
+    const bi_kernel *kernel = bi_kernel_at(s->kernel);
+    return kernel->takes == NULL || kernel->takes(s);
+}
+
+void block_sizes(const subject *k, int32_t sizes[BLOCK_SIZES])
+{
+    for (int32_t i = 0; i < BLOCK_SIZES; i++) {
+        int32_t size = (i / 3 + 1) * bi_kernel_block(k->kernel) + i % 3 - 1;
+        sizes[i] = size > 0 ? size : 1;
     }
 }
 
@@ -232,6 +247,8 @@ const char *compare_signs(const uint64_t *got, const signed char *signs, size_t 
 void check_floats(subject *k, const bi_step *s, const void *source, const float *wanted,
                   size_t row_floats, double slack)
 {
+    if (!is_taken(s))
+        return;
     size_t count = (size_t)s->rows * row_floats;
     buffer target = new_buffer(count * sizeof(float), sizeof(float));
     inputs in = {.source = source};
@@ -247,6 +264,8 @@ void check_floats(subject *k, const bi_step *s, const void *source, const float 
 void check_signs(subject *k, const bi_step *s, const void *source, const signed char *signs,
                  size_t pixels, int32_t length)
 {
+    if (!is_taken(s))
+        return;
     size_t bytes = pixels * ((size_t)(length + 63) / 64) * 8;
     buffer target = new_buffer(bytes, 8);
     inputs in = {.source = source};

@@ -10,6 +10,7 @@
  * computed in parts, the last first, and a part may change no other row.
  *
  * `check_kernels 100000` draws that many layers for every binary kernel; the default is 1500.
+ * `check_kernels 1500 bconv2d words avx2` checks the one kernel of that name; nothing, if this CPU lacks it.
  *
  * Prints a line for each kernel; the last line is "N passed, N failed".
  */
@@ -18,8 +19,8 @@
 /* Two steps over an arena that ends at an inaccessible page, for three samples in one call. */
 static void check_execute(void)
 {
-    subject pack_kernel = {bi_kernel_find("pack_signs", NULL), "pack_signs", 0};
-    subject dense_kernel = {bi_kernel_find("bdense", NULL), "bi_execute", 0};
+    subject pack_kernel = {bi_kernel_next("pack_signs", NULL, NULL, -1), "pack_signs", 0};
+    subject dense_kernel = {bi_kernel_next("bdense", NULL, NULL, -1), "bi_execute", 0};
     const int32_t length = 130, outputs = 3, samples = 3;
     for (current_place = ON_HEAP; current_place < PLACES; current_place++) {
         bi_step steps[2] = {plain_step(&pack_kernel, 1, 1, length),
@@ -56,21 +57,27 @@ static void check_execute(void)
     printf("bi_execute: %ld cases\n", dense_kernel.cases);
 }
 
+static int has(int32_t kernel, const char *isa) { return strcmp(bi_kernel_isa(kernel), isa) == 0; }
+
 static void check_list(void)
 {
     subject list = {0, "the kernel list", 0};
     bi_step none = {0};
     for (int32_t i = 0; i < bi_kernel_count(); i++) {
-        int32_t found = bi_kernel_find(bi_kernel_operation(i), bi_kernel_isa(i));
-        int right = found == i || !bi_kernel_runs_here(i);
+        const char *operation = bi_kernel_operation(i), *isa = bi_kernel_isa(i);
+        int32_t k = bi_kernel_next(operation, bi_kernel_method(i), isa, -1);
+        int right = bi_kernel_runs_here(i) ? k == i : k != i;
         count_case(&list, &none, right ? NULL : "a kernel is not found under its own name");
-        found = bi_kernel_find(bi_kernel_operation(i), "portable");
-        right = found >= 0 && strcmp(bi_kernel_isa(found), "portable") == 0;
+        k = bi_kernel_next(operation, NULL, "portable", -1);
+        right = k >= 0 && has(k, "portable");
         count_case(&list, &none, right ? NULL : "an operation has no portable kernel");
+        count_case(&list, &none, bi_kernel_block(i) > 0 ? NULL : "a kernel has no block");
     }
-    int right = bi_kernel_find("no such operation", NULL) == -1;
+    int right = bi_kernel_find("no such operation", NULL, NULL, &none) == -1;
     count_case(&list, &none, right ? NULL : "unknown operation");
-    right = bi_kernel_find("bconv2d", "no such isa") == -1;
+    right = bi_kernel_find("bdense", "no such method", NULL, &none) == -1;
+    count_case(&list, &none, right ? NULL : "unknown method");
+    right = bi_kernel_find("bdense", NULL, "no such isa", &none) == -1;
     count_case(&list, &none, right ? NULL : "unknown isa");
     right = bi_isa_name(-1) == NULL && bi_isa_name(1000) == NULL;
     count_case(&list, &none, right ? NULL : "isa index");
@@ -108,9 +115,9 @@ static const checker CHECKERS[] = {
 static void check_kernel(int32_t kernel)
 {
     subject k = {kernel, bi_kernel_operation(kernel), 0};
-    const char *isa = bi_kernel_isa(kernel);
+    const char *method = bi_kernel_method(kernel), *isa = bi_kernel_isa(kernel);
     if (!bi_kernel_runs_here(kernel)) {
-        printf("SKIP native:%s: this CPU lacks it (%s)\n", isa, k.name);
+        printf("SKIP %s %s %s: this CPU lacks it\n", k.name, method, isa);
         return;
     }
     random_state = 88172645463325252u;
@@ -119,7 +126,8 @@ static void check_kernel(int32_t kernel)
             if (CHECKERS[i].check == NULL)
                 return;
             CHECKERS[i].check(&k);
-            printf("native:%s %s: %ld cases\n", isa, k.name, k.cases);
+            printf("%s %s %s: %ld cases\n", k.name, method, isa, k.cases);
+            failed += k.cases == 0;
             return;
         }
     printf("FAILED %s: there is no check for this operation\n", k.name);
@@ -134,8 +142,11 @@ int main(int argc, char **argv)
     printf("compiler: %s\n", bi_compiler());
     check_list();
     for (int32_t kernel = 0; kernel < bi_kernel_count(); kernel++)
-        check_kernel(kernel);
-    check_execute();
+        if (argc < 5 || (strcmp(argv[2], bi_kernel_operation(kernel)) == 0 &&
+                         strcmp(argv[3], bi_kernel_method(kernel)) == 0 && has(kernel, argv[4])))
+            check_kernel(kernel);
+    if (argc < 5)
+        check_execute();
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;
 }

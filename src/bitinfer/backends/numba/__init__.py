@@ -8,26 +8,52 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitinfer.backends.base import DTYPES, Executor, InterpretedExecutor
-from bitinfer.plan.steps import OPERATIONS, Plan
+from bitinfer.backends import reference
+from bitinfer.backends.base import Executor
+from bitinfer.backends.interpreted import InterpretedExecutor
+from bitinfer.plan import operations
+from bitinfer.plan.steps import Plan
+
+KERNEL = "numba"
+
+_COMPILED = frozenset(
+    (
+        "avg_pool2d",
+        "bconv2d",
+        "bdense",
+        "beta_map",
+        "conv2d",
+        "dense",
+        "max_pool2d",
+        "normalize",
+        "pack_signs",
+    )
+)
+"""Operations that have compiled loops, though not for every step; all else is done by NumPy."""
 
 
 class NumbaBackend:
     """The backend ``numba``.
 
     Raises:
-        ImportError: numba is not installed.
+        ImportError: numba is not installed, or its compiler is switched off.
     """
 
     name = "numba"
     label = "numba"
 
     def __init__(self) -> None:
-        import numba  # noqa: F401 - says at once whether it is there
+        import numba
 
-    def kernels(self) -> dict[str, str]:
-        """Return which kernel serves each operation: compiled loops, for all."""
-        return dict.fromkeys(OPERATIONS.values(), "numba")
+        if numba.config.DISABLE_JIT:
+            raise ImportError("numba's compiler is switched off by NUMBA_DISABLE_JIT")
+
+    def kernels(self) -> dict[str, tuple[str, ...]]:
+        """Return which kernels may serve each operation: compiled loops where there are, NumPy."""
+        return {
+            name: (KERNEL, reference.KERNEL) if name in _COMPILED else (reference.KERNEL,)
+            for name in operations()
+        }
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Return an executor of ``plan``; the loops it needs are compiled or loaded now.
@@ -36,8 +62,8 @@ class NumbaBackend:
         """
         from bitinfer.backends.numba.binding import bind_step
 
-        executor = InterpretedExecutor(plan, bind_step, "numba")
+        executor = InterpretedExecutor(plan, bind_step)
         outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
-        x, *outputs = (np.zeros((1, *b.stored_shape), DTYPES[b.kind]) for b in outer)
+        x, *outputs = (np.zeros((1, *b.stored_shape), b.dtype) for b in outer)
         executor.run(x, outputs)
         return executor

@@ -1,4 +1,4 @@
-"""Binds the steps of a plan to the compiled loops; what is cheap stays in NumPy."""
+"""Binds the steps of a plan to the compiled loops; what they do not know is bound to NumPy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bitinfer import bits, numerics
+from bitinfer import bits
 from bitinfer.backends import reference
-from bitinfer.backends.base import Array, Extras, StepFunction
+from bitinfer.backends.interpreted import Array, BoundStep, Extras, StepFunction
 from bitinfer.backends.numba import loops
 from bitinfer.backends.numba.layout import in_lanes, signs_in_steps, walk
 from bitinfer.backends.numba.vectors import LANES
@@ -23,17 +23,19 @@ _ONE = np.ones((1, 1), np.float32)
 _NO_SIGNS = np.empty((0, 0), np.uint64)
 
 
-def bind_step(step: Step, plan: Plan) -> StepFunction:
+def bind_step(step: Step, plan: Plan) -> BoundStep:
     """Return the function that runs ``step``; weights are re-laid here, once."""
-    run = _bind_step(step, plan)
+    run = _compiled(step, plan)
+    if run is None:
+        return reference.bind_step(step, plan)
     if plan.input not in step.sources:
-        return run
+        return BoundStep(run, "numba")
 
     def run_on_input(source: Array, extras: Extras, target: Array) -> None:
         extras = Extras(*(None if x is None else _writable(x) for x in extras))
         run(_writable(source), extras, target)
 
-    return run_on_input
+    return BoundStep(run_on_input, "numba")
 
 
 def _writable(x: Array) -> Array:
@@ -41,7 +43,8 @@ def _writable(x: Array) -> Array:
     return x if x.flags.writeable else x.copy()
 
 
-def _bind_step(step: Step, plan: Plan) -> StepFunction:
+def _compiled(step: Step, plan: Plan) -> StepFunction | None:
+    """Return the function of a step that the loops know, else None."""
     source, target = plan.buffers[step.source], plan.buffers[step.target]
     match step:
         case steps.BinaryConv2d() if _knows(step.epilogue):
@@ -60,16 +63,10 @@ def _bind_step(step: Step, plan: Plan) -> StepFunction:
             return _beta_map(step, source.shape, target.shape)
         case steps.PackSigns() if step.flip is None:
             return _pack_signs(step, source.shape[-1])
-        case steps.Flatten():
-            return _flatten(step, source.shape, is_bits=source.kind == "bits")
         case steps.Normalize():
             return _normalize(step)
-        case steps.Affine():
-            return _affine(step)
-        case steps.Softmax():
-            return _softmax
         case _:
-            return reference.bind_step(step, plan)
+            return None
 
 
 def _is_plain(step: steps.Conv2d | steps.Dense) -> bool:
@@ -331,26 +328,6 @@ def _pack_signs(step: steps.PackSigns, channels: int) -> StepFunction:
     return run
 
 
-def _flatten(step: steps.Flatten, shape: tuple[int, ...], *, is_bits: bool) -> StepFunction:
-    is_copy = not step.channels_first and (not is_bits or shape[-1] % bits.WORD_BITS == 0)
-    zeros = np.zeros(bits.words_for(math.prod(shape)) * bits.WORD_BITS, np.float32)
-
-    def run(source: Array, extras: Extras, target: Array) -> None:
-        if is_copy:
-            target[...] = source.reshape(target.shape)
-            return
-        x = bits.unpack(source, shape[-1]) if is_bits else source
-        if step.channels_first and x.ndim == 3:
-            x = x.transpose(2, 0, 1)
-        if is_bits:
-            flat = np.ascontiguousarray(x.reshape(1, -1))
-            loops.pack_signs(flat, zeros, target.reshape(1, -1))
-        else:
-            target[...] = x.reshape(target.shape)
-
-    return run
-
-
 def _normalize(step: steps.Normalize) -> StepFunction:
     table = np.array(step.table, np.float32)
     channels = table.shape[1]
@@ -359,14 +336,3 @@ def _normalize(step: steps.Normalize) -> StepFunction:
         loops.normalize(source.reshape(-1, channels), table, target.reshape(-1, channels))
 
     return run
-
-
-def _affine(step: steps.Affine) -> StepFunction:
-    def run(source: Array, extras: Extras, target: Array) -> None:
-        target[...] = numerics.affine(source, step.scale, step.shift)
-
-    return run
-
-
-def _softmax(source: Array, extras: Extras, target: Array) -> None:
-    target[...] = numerics.softmax(source)

@@ -5,13 +5,16 @@ The sums of a binary layer are integers below 2^24, so float32 holds them exactl
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from bitinfer import bits, numerics
-from bitinfer.backends.base import (
+from bitinfer.backends.base import Executor
+from bitinfer.backends.interpreted import (
     Array,
-    Executor,
+    BoundStep,
     Extras,
     InterpretedExecutor,
     StepFunction,
@@ -20,8 +23,13 @@ from bitinfer.backends.base import (
     finish_sum,
     pack_below,
 )
-from bitinfer.plan import steps
-from bitinfer.plan.steps import OPERATIONS, Plan, Step, Window
+from bitinfer.graph import nodes
+from bitinfer.graph.nodes import Node
+from bitinfer.plan import operations, steps
+from bitinfer.plan.steps import Buffer, Plan, Step, Window
+
+KERNEL = "numpy"
+"""The name under which this backend's functions run, in other backends too."""
 
 _COLUMN_FLOATS = 1 << 24
 """Windows are copied out in chunks of about this many floats: a map has many times its own size
@@ -34,17 +42,21 @@ class ReferenceBackend:
     name = "reference"
     label = "reference"
 
-    def kernels(self) -> dict[str, str]:
+    def kernels(self) -> dict[str, tuple[str, ...]]:
         """Return which kernel serves each operation: NumPy, for all."""
-        return dict.fromkeys(OPERATIONS.values(), "numpy")
+        return dict.fromkeys(operations(), (KERNEL,))
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Return an executor of ``plan``.  NumPy does the work, whatever ``threads`` says."""
-        return InterpretedExecutor(plan, bind_step, "numpy")
+        return InterpretedExecutor(plan, bind_step)
 
 
-def bind_step(step: Step, plan: Plan) -> StepFunction:
+def bind_step(step: Step, plan: Plan) -> BoundStep:
     """Return the function that runs ``step``; constants are unpacked here, once."""
+    return BoundStep(_function(step, plan), KERNEL)
+
+
+def _function(step: Step, plan: Plan) -> StepFunction:
     channels = plan.buffers[step.source].shape[-1]
     match step:
         case steps.BinaryConv2d():
@@ -59,8 +71,8 @@ def bind_step(step: Step, plan: Plan) -> StepFunction:
             return _max_pool2d(step, is_bits=plan.buffers[step.source].kind == "bits")
         case steps.Flatten():
             return _flatten(step, plan)
-        case steps.Pad2d():
-            return _pad2d(step, plan)
+        case steps.NodeStep(node=nodes.Pad2d() as pad):
+            return _pad2d(pad, plan.buffers[step.source])
         case _:
             return _elementwise(step)
 
@@ -189,10 +201,9 @@ def _flatten(step: steps.Flatten, plan: Plan) -> StepFunction:
     return run
 
 
-def _pad2d(step: steps.Pad2d, plan: Plan) -> StepFunction:
-    buffer = plan.buffers[step.source]
-    top, _, left, _ = step.padding
-    fill: Array = np.full(buffer.shape[-1:], step.value, np.float32)
+def _pad2d(node: nodes.Pad2d, buffer: Buffer) -> StepFunction:
+    top, _, left, _ = node.padding
+    fill: Array = np.full(buffer.shape[-1:], node.value, np.float32)
     if buffer.kind == "bits":
         fill = bits.pack(fill).words
 
@@ -231,32 +242,41 @@ def _elementwise(step: Step) -> StepFunction:
                 target[...] = step.table[source, channel]
             case steps.PackSigns():
                 target[...] = pack_below(source, step.threshold, step.flip)
-            case steps.Quantize():
-                target[...] = numerics.quantize(source, step.scale)
             case steps.BetaMap():
                 target[...] = _beta_map(step, source)
             case steps.Affine():
                 target[...] = numerics.affine(source, step.scale, step.shift)
             case steps.Activate():
                 target[...] = activate(source, step.activation)
-            case steps.Add():
-                target[...] = source + extras.other
-            case steps.Multiply():
-                target[...] = source * extras.other
             case steps.CopyChannels():
                 part = source[..., step.begin : step.begin + step.count]
                 target[..., step.to : step.to + step.count] = part
-            case steps.ShuffleChannels():
-                parts = source.reshape(*source.shape[:-1], step.groups, -1)
-                target[...] = parts.swapaxes(-1, -2).reshape(source.shape)
-            case steps.GlobalPool2d():
-                wide = source.reshape(-1, source.shape[-1]).astype(np.float64)
-                target[...] = wide.max(axis=0) if step.is_max else wide.mean(axis=0)
             case steps.AvgPool2d():
                 target[...] = _avg_pool2d(step, source)
-            case steps.Softmax():
-                target[...] = numerics.softmax(source)
+            case steps.NodeStep():
+                target[...] = _node(step.node, source, extras.other)
             case _:
                 raise AssertionError(f"no reference for {type(step).__name__}")
 
     return run
+
+
+def _node(node: Node, x: Array, other: Any) -> Array:
+    """Return what a node makes of x, and of the other value that it reads, if any."""
+    match node:
+        case nodes.Add():
+            return np.asarray(x + other)
+        case nodes.Multiply():
+            return np.asarray(x * other)
+        case nodes.Quantize():
+            return numerics.quantize(x, node.scale)
+        case nodes.ShuffleChannels():
+            parts = x.reshape(*x.shape[:-1], node.groups, -1)
+            return parts.swapaxes(-1, -2).reshape(x.shape)
+        case nodes.GlobalPool2d():
+            wide = x.reshape(-1, x.shape[-1]).astype(np.float64)
+            return np.asarray(wide.max(axis=0) if node.mode == "max" else wide.mean(axis=0))
+        case nodes.Softmax():
+            return numerics.softmax(x)
+        case _:
+            raise AssertionError(f"no reference for {type(node).__name__}")

@@ -1,6 +1,6 @@
 """Passes: rewrites of the graph that keep its results and make it faster.
 
-Every pass is a pure function from a graph and its tensors to another graph and its tensors.
+Every pass is a pure function from one checked graph to another.
 PASSES lists them in the order in which they run when a network is loaded; a file holds the graph as
 it was imported.  Binary results stay the same bits; float results may differ by rounding, where a
 pass says so.  A value closer to a threshold than that rounding may get another sign.
@@ -9,13 +9,8 @@ pass says so.  A value closer to a threshold than that rounding may get another 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
-from numpy.typing import NDArray
-
-from bitinfer.errors import GraphError
-from bitinfer.graph.checks import Tensors
-from bitinfer.graph.nodes import Graph
+from bitinfer.graph.checked import CheckedGraph
 from bitinfer.graph.passes.fuse import (
     fold_batch_norm,
     fold_padding,
@@ -25,8 +20,9 @@ from bitinfer.graph.passes.fuse import (
 )
 from bitinfer.graph.passes.identities import drop_identities
 from bitinfer.graph.passes.signs import fold_signs, max_pool_after_sign, sign_before_flatten
+from bitinfer.names import unknown
 
-Pass = Callable[[Graph, Tensors], tuple[Graph, dict[str, NDArray[Any]]]]
+Pass = Callable[[CheckedGraph], CheckedGraph]
 
 PASSES: tuple[Pass, ...] = (
     drop_identities,
@@ -44,22 +40,18 @@ PASSES: tuple[Pass, ...] = (
 NAMES = tuple(function.__name__ for function in PASSES)
 
 
-def optimise(
-    graph: Graph, tensors: Tensors, skip: Collection[str] = ()
-) -> tuple[Graph, dict[str, NDArray[Any]]]:
+def optimise(checked: CheckedGraph, skip: Collection[str] = ()) -> CheckedGraph:
     """Run all passes but those named in ``skip``; ``all`` names every pass.
 
     Raises:
-        GraphError: ``skip`` names no pass.
-        GraphError, ShapeError: the graph and its tensors do not fit together.
+        UnknownNameError: ``skip`` names no pass.
     """
-    if unknown := sorted(set(skip) - {*NAMES, "all"}):
-        raise GraphError(f"there is no pass {unknown[0]!r}; choose from {', '.join(NAMES)}, all")
-    result = graph, dict(tensors)
+    if strangers := sorted(set(skip) - {*NAMES, "all"}):
+        raise unknown("pass", strangers[0], (*NAMES, "all"))
     for function in PASSES:
         if function.__name__ not in skip and "all" not in skip:
-            result = function(*result)
-    return result
+            checked = function(checked)
+    return checked
 
 
 __all__ = ["NAMES", "PASSES", "Pass", "optimise"]

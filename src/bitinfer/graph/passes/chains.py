@@ -7,72 +7,28 @@ what is composed of monotone operations, each rounded, is monotone, so the compa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer import numerics
 from bitinfer.graph import nodes
-from bitinfer.graph.nodes import Node, as_activation
+from bitinfer.graph.nodes import Function, Node
 from bitinfer.graph.passes.draft import Draft
 
 Array = NDArray[Any]
-Function = Callable[[Array], Array]
-"""From one number per channel to one number per channel."""
 
 _LARGEST = np.finfo(np.float32).max
 
 
-def monotone(draft: Draft, node: Node) -> bool:
+def is_monotone(draft: Draft, node: Node) -> bool:
     """Tell whether a node acts on every element alone, monotonely in every channel."""
-    match node:
-        case nodes.BatchNorm() | nodes.Relu() | nodes.Clip() | nodes.Sigmoid():
-            return True
-        case nodes.PRelu() | nodes.RPRelu():
-            return bool((draft.tensor(node.slope) >= 0).all())
-        case _:
-            return False
-
-
-def function_of(draft: Draft, node: Node) -> Function:
-    """Return what a monotone node does, in the arithmetic of numerics.py."""
-    if isinstance(node, nodes.BatchNorm):
-        scale, shift = norm_affine(draft, node)
-        return lambda x: numerics.affine(x, scale, shift)
-    assert isinstance(node, nodes.ActivationNode)
-    return activation_function(draft, as_activation(node))
-
-
-def activation_function(draft: Draft, a: nodes.Activation) -> Function:
-    """Return what an activation does."""
-    shift_in, slope, shift_out = (draft.tensor(n) for n in (a.shift_in, a.slope, a.shift_out))
-    return lambda x: numerics.activate(
-        x,
-        a.kind,
-        shift_in=shift_in,
-        slope=slope,
-        shift_out=shift_out,
-        low=a.low,
-        high=a.high,
-    )
-
-
-def norm_affine(draft: Draft, node: nodes.BatchNorm) -> tuple[Array, Array]:
-    """Return scale and shift of a BatchNorm."""
-    return numerics.batch_norm_affine(
-        draft.tensor(node.mean),
-        draft.tensor(node.variance),
-        draft.tensor(node.gamma),
-        draft.tensor(node.beta),
-        node.epsilon,
-    )
+    return node.monotone(draft.tensors) is not None
 
 
 def bits_of(draft: Draft, chain: list[Node], sign: nodes.Sign) -> Function:
-    """Return the function from an element to the bit of its sign behind the chain."""
-    steps = [function_of(draft, node) for node in chain]
+    """Return the function from an element to the bit of its sign behind the chain of such nodes."""
+    steps = [step for node in chain if (step := node.monotone(draft.tensors)) is not None]
     threshold, flip = draft.tensor(sign.threshold), draft.tensor(sign.flip)
 
     def bits(x: Array) -> Array:

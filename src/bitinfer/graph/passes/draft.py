@@ -9,25 +9,38 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors, Value
-from bitinfer.graph.nodes import Graph, Node, node_inputs, node_tensors, node_values
-from bitinfer.graph.shapes import infer
+from bitinfer.graph.checked import CheckedGraph, Lineage, make
+from bitinfer.graph.nodes import (
+    Graph,
+    Node,
+    node_inputs,
+    node_tensors,
+    node_values,
+    reading,
+)
+from bitinfer.graph.values import Tensors, Value
 
 
 class Draft:
-    """The nodes of a graph, for a pass to remove, insert and replace."""
+    """The nodes of a checked graph, for a pass to remove, insert and replace.
 
-    def __init__(self, graph: Graph, tensors: Tensors) -> None:
-        self.graph = graph
-        self.tensors: dict[str, NDArray[Any]] = dict(tensors)
-        self.values: dict[str, Value] = infer(graph, tensors)
+    What is inserted is checked by its own rule, so that what comes out is a checked graph again;
+    what only moves or reads the same under another name is not looked at anew.
+    """
+
+    def __init__(self, checked: CheckedGraph) -> None:
+        self.graph = checked.graph
+        self.tensors = Tensors(checked.tensors)
+        self.values: dict[str, Value] = dict(checked.values)
+        self._stands_for = dict(checked.lineage.stands_for)
+        self._same_as = dict(checked.lineage.same_as)
+        self._dropped = list(checked.lineage.dropped)
         self._nodes: dict[str, Node] = {}
         self._ranks: dict[str, float] = {}
         self._makers: dict[str, str] = {}
         self._readers: dict[str, dict[str, None]] = {}
-        for rank, node in enumerate(graph.nodes):
-            self.insert(node, rank)
+        for rank, node in enumerate(checked.graph.nodes):
+            self._put(node, rank)
 
     def nodes(self, *, backwards: bool = False) -> Iterator[Node]:
         """Yield the nodes in order of execution, or the other way.
@@ -61,48 +74,63 @@ class Draft:
         readers = self.readers(value)
         return readers[0] if len(readers) == 1 and not self.is_output(value) else None
 
-    def remove(self, *nodes: Node) -> None:
-        """Take nodes out; their readers, if any, are left without input."""
-        for node in nodes:
-            del self._nodes[node.name], self._ranks[node.name]
-            for value in node_values(node):
-                del self._makers[value]
-            for value in node_inputs(node):
-                self._readers[value].pop(node.name, None)
-
-    def insert(self, node: Node, rank: float) -> None:
-        """Put a node in at a place in the order of execution."""
-        assert node.name not in self._nodes
-        self._nodes[node.name] = node
-        self._ranks[node.name] = rank
-        for value in node_values(node):
-            self._makers[value] = node.name
-        for value in node_inputs(node):
-            self._readers.setdefault(value, {})[node.name] = None
+    def drop(self, node: Node) -> None:
+        """Take out a node that changes nothing: its readers read its input instead."""
+        self.read_instead(node.name, node.input)
+        self._dropped += self._stands_for.pop(node.name)
+        self._take(node)
 
     def replace(self, old: tuple[Node, ...], new: Node) -> None:
-        """Put one node in the place of the last of several, whose value it makes.
+        """Put one node in the place of the last of several, whose work it does.
 
         It keeps its name if that is free now, unless the graph hands the value out under the name
         of the last.
         """
         rank, last = self.rank(old[-1]), old[-1].name
-        value = self.values[last]
-        self.remove(*old)
+        stands_for, same_as = self._lineage_of(old), self._same_as.get(last)
+        self._take(*old)
         if self.is_output(last):
             new = msgspec.structs.replace(new, name=last)
-        self.insert(new, rank)
-        self.values[new.name] = value
+        self._check(new)
+        self._put(new, rank)
+        self._stands_for[new.name] = stands_for
+        self._set_same_as(new.name, same_as)
         self.read_instead(last, new.name)
 
+    def fuse_beside(self, old: tuple[Node, Node], new: Node) -> None:
+        """Put a node that makes the values of two in the place of the first; all names stay."""
+        rank, stands_for = self.rank(old[0]), self._lineage_of(old)
+        same_as = {node.name: self._same_as.get(node.name) for node in old}
+        self._take(*old)
+        self._check(new)
+        self._put(new, rank)
+        self._stands_for[new.name] = stands_for
+        for name, same in same_as.items():
+            self._set_same_as(name, same)
+
+    def rearrange(self, old: tuple[Node, ...], new: tuple[Node, ...]) -> None:
+        """Put nodes in the places of as many others, in order of execution.
+
+        They are the same nodes, by their names, reading others; the last one makes what the last
+        of the old ones made, for whoever read that.
+        """
+        ranks, last = [self.rank(node) for node in old], old[-1].name
+        same_as = self._same_as.get(last)
+        readers = self.readers(last)
+        self._take(*old)
+        for node, rank in zip(new, ranks, strict=True):
+            self._check(node)
+            self._put(node, rank)
+            self._set_same_as(node.name, same_as if node is new[-1] else None)
+        for reader in readers:
+            self._read(reader, last, new[-1].name)
+
     def read_instead(self, old: str, new: str) -> None:
-        """Let whoever reads the value ``old`` read the value ``new``."""
-        if old == new:
-            return
-        for reader in self.readers(old):
-            rank = self.rank(reader)
-            self.remove(reader)
-            self.insert(_reading(reader, old, new), rank)
+        """Let whoever reads the value ``old`` read the value ``new``, which is like it."""
+        assert self.values[old] == self.values[new]
+        if old != new:
+            for reader in self.readers(old):
+                self._read(reader, old, new)
 
     def keep(self, name: str, tensor: NDArray[Any]) -> str:
         """Add a tensor under a name that is free; return the name."""
@@ -117,7 +145,7 @@ class Draft:
         """Return a tensor, or None."""
         return None if name is None else self.tensors[name]
 
-    def finish(self) -> tuple[Graph, dict[str, NDArray[Any]]]:
+    def finish(self) -> CheckedGraph:
         """Return the graph, without the nodes that nobody reads, and the tensors that it uses."""
         kept: list[Node] = []
         wanted = set(self.graph.outputs)
@@ -125,20 +153,50 @@ class Draft:
             if wanted.intersection(node_values(node)):
                 kept.append(node)
                 wanted.update(node_inputs(node))
+            else:
+                self._dropped += self._stands_for[node.name]
         kept.reverse()
-        used = {name for node in kept for name in node_tensors(node)}
         graph = Graph(self.graph.name, self.graph.input, tuple(kept), self.graph.outputs)
-        return graph, {name: t for name, t in self.tensors.items() if name in used}
+        used = {name for node in kept for name in node_tensors(node)}
+        made = [self.graph.input.name, *(name for node in kept for name in node_values(node))]
+        lineage = Lineage(
+            stands_for={node.name: self._stands_for[node.name] for node in kept},
+            same_as={name: self._same_as[name] for name in made if name in self._same_as},
+            dropped=tuple(self._dropped),
+        )
+        values = {name: self.values[name] for name in made}
+        return CheckedGraph(graph, self.tensors.only(used), values, lineage)
 
+    def _lineage_of(self, nodes: tuple[Node, ...]) -> tuple[str, ...]:
+        return tuple(name for node in nodes for name in self._stands_for[node.name])
 
-def _reading(node: Node, old: str, new: str) -> Node:
-    """Return the node, reading the value ``new`` wherever it read ``old``."""
-    # What BatchNorm calls beta is a tensor.
-    names = ("input", "other") if isinstance(node, nodes.BatchNorm) else ("input", "other", "beta")
-    fields: dict[str, Any] = {name: new for name in names if getattr(node, name, None) == old}
-    if isinstance(node, nodes.Concat):
-        fields["others"] = tuple(new if name == old else name for name in node.others)
-    epilogue = node.epilogue if isinstance(node, nodes.Layer) else None
-    if epilogue is not None and epilogue.residual == old:
-        fields["epilogue"] = msgspec.structs.replace(epilogue, residual=new)
-    return msgspec.structs.replace(node, **fields)
+    def _set_same_as(self, name: str, imported: str | None) -> None:
+        if imported is None:
+            self._same_as.pop(name, None)
+        else:
+            self._same_as[name] = imported
+
+    def _check(self, node: Node) -> None:
+        self.values |= make(node, self.values, self.tensors)
+
+    def _read(self, reader: Node, old: str, new: str) -> None:
+        rank = self.rank(reader)
+        self._take(reader)
+        self._put(reading(reader, {old: new}), rank)
+
+    def _put(self, node: Node, rank: float) -> None:
+        assert node.name not in self._nodes
+        self._nodes[node.name] = node
+        self._ranks[node.name] = rank
+        for value in node_values(node):
+            self._makers[value] = node.name
+        for value in node_inputs(node):
+            self._readers.setdefault(value, {})[node.name] = None
+
+    def _take(self, *nodes: Node) -> None:
+        for node in nodes:
+            del self._nodes[node.name], self._ranks[node.name]
+            for value in node_values(node):
+                del self._makers[value]
+            for value in node_inputs(node):
+                self._readers[value].pop(node.name, None)

@@ -12,25 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors, Value
-from bitinfer.graph.nodes import Epilogue, Graph, Layer, Node, as_activation
-from bitinfer.graph.passes.chains import norm_affine
+from bitinfer.graph.checked import CheckedGraph
+from bitinfer.graph.nodes import BinaryLayer, Epilogue, Layer, Node
 from bitinfer.graph.passes.draft import Draft
+from bitinfer.graph.values import Value
 
 Array = NDArray[Any]
-Rewritten = tuple[Graph, dict[str, Array]]
 
 replace = msgspec.structs.replace
 
 
-def fold_batch_norm(graph: Graph, tensors: Tensors) -> Rewritten:
+def fold_batch_norm(checked: CheckedGraph) -> CheckedGraph:
     """Fold BatchNorm into the scale and bias (of float weights: the weights) of the layer before.
 
     A ReLU between them becomes the smallest sum (``floor``): for a positive alpha,
     ``max(sum * alpha + bias, 0) * s + t = max(sum, -bias / alpha) * (alpha * s) + (bias * s + t)``.
     Results differ by rounding.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for norm in draft.nodes():
         if not isinstance(norm, nodes.BatchNorm):
             continue
@@ -48,13 +47,13 @@ def fold_batch_norm(graph: Graph, tensors: Tensors) -> Rewritten:
     return draft.finish()
 
 
-def fuse_residual(graph: Graph, tensors: Tensors) -> Rewritten:
+def fuse_residual(checked: CheckedGraph) -> CheckedGraph:
     """Add a second value of the same shape in the epilogue of the layer that it is added to.
 
     Of two layers, the binary one takes it, else the later one.  A ReLU between the layer and the
     addition becomes the smallest sum, as in :func:`fold_batch_norm`.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for add in draft.nodes():
         if not isinstance(add, nodes.Add):
             continue
@@ -72,9 +71,9 @@ def fuse_residual(graph: Graph, tensors: Tensors) -> Rewritten:
     return draft.finish()
 
 
-def fuse_activation(graph: Graph, tensors: Tensors) -> Rewritten:
+def fuse_activation(checked: CheckedGraph) -> CheckedGraph:
     """Apply an activation in the epilogue of the layer before."""
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for node in draft.nodes():
         if not isinstance(node, nodes.ActivationNode):
             continue
@@ -83,17 +82,17 @@ def fuse_activation(graph: Graph, tensors: Tensors) -> Rewritten:
             continue
         e = layer.epilogue or Epilogue()
         if e.activation is None and e.threshold is None:
-            e = replace(e, activation=as_activation(node))
+            e = replace(e, activation=node.activation())
             draft.replace((layer, node), replace(layer, epilogue=e))
     return draft.finish()
 
 
-def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
+def fuse_signs(checked: CheckedGraph) -> CheckedGraph:
     """Pack signs in the epilogue of the layer whose result they are taken of.
 
     The floats are written too if others read them.  Of several signs the first is fused.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for sign in draft.nodes():
         if not isinstance(sign, nodes.Sign):
             continue
@@ -111,15 +110,14 @@ def fuse_signs(graph: Graph, tensors: Tensors) -> Rewritten:
         if draft.only_reader(layer.name) is sign:
             draft.replace((layer, sign), replace(layer, epilogue=e))
         else:
-            rank = draft.rank(layer)
-            draft.remove(layer, sign)
-            draft.insert(replace(layer, epilogue=replace(e, signs=sign.name)), rank)
+            fused = replace(layer, epilogue=replace(e, signs=sign.name))
+            draft.fuse_beside((layer, sign), fused)
     return draft.finish()
 
 
-def fold_padding(graph: Graph, tensors: Tensors) -> Rewritten:
+def fold_padding(checked: CheckedGraph) -> CheckedGraph:
     """Let a convolution pad its input itself, where it pads with the same value or not at all."""
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for pad in draft.nodes():
         if not isinstance(pad, nodes.Pad2d):
             continue
@@ -148,7 +146,7 @@ def _with_norm(
     draft: Draft, layer: Layer, norm: nodes.BatchNorm, *, has_relu: bool
 ) -> Layer | None:
     """Return the layer with a BatchNorm, and a ReLU before it, folded in; None if it cannot be."""
-    scale, shift = norm_affine(draft, norm)
+    scale, shift = norm.affine(draft.tensors)
     if has_relu:
         floor = _floor_of_relu(draft, layer)
         if floor is None:
@@ -210,4 +208,4 @@ def _with_residual(
 
 
 def _preference(draft: Draft, layer: Node) -> tuple[bool, float]:
-    return isinstance(layer, nodes.BinaryConv2d | nodes.BinaryDense), draft.rank(layer)
+    return isinstance(layer, BinaryLayer), draft.rank(layer)

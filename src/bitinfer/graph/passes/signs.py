@@ -10,21 +10,20 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.graph import nodes
-from bitinfer.graph.checks import Tensors, Value
-from bitinfer.graph.nodes import Graph, Node
-from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of, monotone
+from bitinfer.graph.checked import CheckedGraph
+from bitinfer.graph.nodes import Node
+from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of, is_monotone
 from bitinfer.graph.passes.draft import Draft
 
 Array = NDArray[Any]
-Rewritten = tuple[Graph, dict[str, Array]]
 
 
-def sign_before_flatten(graph: Graph, tensors: Tensors) -> Rewritten:
+def sign_before_flatten(checked: CheckedGraph) -> CheckedGraph:
     """Take the signs of a map before it is flattened, where one threshold serves all elements.
 
     Bits are flattened instead of floats, and the sign may fold into the layer before.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for node in draft.nodes():
         if not isinstance(node, nodes.Sign) or node.threshold is not None or node.flip is not None:
             continue
@@ -33,23 +32,19 @@ def sign_before_flatten(graph: Graph, tensors: Tensors) -> Rewritten:
             continue
         if draft.values[flatten.input].kind != "float":
             continue
-        first, last = draft.rank(flatten), draft.rank(node)
-        draft.remove(flatten, node)
-        draft.insert(msgspec.structs.replace(node, input=flatten.input), first)
-        draft.read_instead(node.name, flatten.name)
-        draft.values[flatten.name] = draft.values[node.name]
-        draft.values[node.name] = Value("sign", draft.values[flatten.input].shape)
-        draft.insert(msgspec.structs.replace(flatten, input=node.name), last)
+        sign = msgspec.structs.replace(node, input=flatten.input)
+        after = msgspec.structs.replace(flatten, input=sign.name)
+        draft.rearrange((flatten, node), (sign, after))
     return draft.finish()
 
 
-def max_pool_after_sign(graph: Graph, tensors: Tensors) -> Rewritten:
+def max_pool_after_sign(checked: CheckedGraph) -> CheckedGraph:
     """Pool bits instead of floats: the sign of a maximum is the maximum of the signs.
 
     Between the pool and the sign there may be a chain that rises or falls with every element; in
     channels where it falls, the sign of the maximum is the minimum of the signs.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for pool in draft.nodes(backwards=True):  # of several pools in a row, the last goes first
         if not isinstance(pool, nodes.MaxPool2d) or draft.values[pool.input].kind != "float":
             continue
@@ -57,36 +52,30 @@ def max_pool_after_sign(graph: Graph, tensors: Tensors) -> Rewritten:
         if sign is None:
             continue
         minimum = _is_falling(draft, chain, sign)
-        ranks = [draft.rank(node) for node in (pool, *chain, sign)]
-        source = pool.input
-        draft.remove(pool, *chain, sign)
-        for node, rank in zip(chain, ranks, strict=False):
-            draft.insert(msgspec.structs.replace(node, input=source), rank)
-            source = node.name
         mask = draft.keep(f"{sign.name}.minimum", minimum) if minimum.any() else None
-        for node in chain:
-            draft.values[node.name] = draft.values[pool.input]
-        draft.values[pool.name] = draft.values[sign.name]
-        draft.values[sign.name] = Value("sign", draft.values[pool.input].shape)
-        draft.insert(msgspec.structs.replace(sign, input=source), ranks[-2])
-        draft.read_instead(sign.name, pool.name)
-        draft.insert(msgspec.structs.replace(pool, input=sign.name, minimum=mask), ranks[-1])
+        moved: list[Node] = []
+        source = pool.input
+        for node in (*chain, sign):
+            moved.append(msgspec.structs.replace(node, input=source))
+            source = node.name
+        moved.append(msgspec.structs.replace(pool, input=source, minimum=mask))
+        draft.rearrange((pool, *chain, sign), tuple(moved))
     return draft.finish()
 
 
-def fold_signs(graph: Graph, tensors: Tensors) -> Rewritten:
+def fold_signs(checked: CheckedGraph) -> CheckedGraph:
     """Fold everything monotone between a value and its sign into one threshold per channel.
 
     Behind a layer with integer sums, whose scale and bias are part of the chain, the threshold is
     an integer and the layer writes bits.  Elsewhere it is a float32 number of the sign itself.
     """
-    draft = Draft(graph, tensors)
+    draft = Draft(checked)
     for sign in draft.nodes():
         if not isinstance(sign, nodes.Sign) or draft.values[sign.input].kind != "float":
             continue
         chain: list[Node] = []
         source = draft.maker(sign.input)
-        while source is not None and monotone(draft, source):
+        while source is not None and is_monotone(draft, source):
             if draft.only_reader(source.name) is None:
                 break
             chain.insert(0, source)
@@ -105,7 +94,7 @@ def _chain_to_sign(draft: Draft, value: str) -> tuple[list[Node], nodes.Sign | N
     while (reader := draft.only_reader(value)) is not None:
         if isinstance(reader, nodes.Sign):
             return chain, reader
-        if not monotone(draft, reader):
+        if not is_monotone(draft, reader):
             break
         chain.append(reader)
         value = reader.name
@@ -116,8 +105,8 @@ def _is_falling(draft: Draft, chain: list[Node], sign: nodes.Sign) -> Array:
     """Return per channel (uint8) whether the sign falls as the element rises."""
     falls = np.zeros(draft.values[sign.input].shape[-1], np.bool_)
     for node in chain:
-        if isinstance(node, nodes.BatchNorm) and node.gamma is not None:
-            falls ^= draft.tensor(node.gamma) < 0
+        if (of_node := node.falls(draft.tensors)) is not None:
+            falls ^= of_node
     if sign.flip is not None:
         falls ^= draft.tensor(sign.flip).astype(np.bool_)
     return falls.astype(np.uint8)

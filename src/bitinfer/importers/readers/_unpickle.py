@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from bitinfer import files
 from bitinfer.errors import CheckpointError
 
 MAX_STEPS = 1 << 19
@@ -70,9 +71,7 @@ class TensorRef:
 
 def one_line(value: object) -> str:
     """Return foreign text in quotes, without control characters, cut to 100 characters."""
-    text = str(value)[:400]
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return repr(text if len(text) <= 100 else text[:97] + "...")
+    return repr(files.one_line(value, 100))
 
 
 def describe(value: object) -> str:

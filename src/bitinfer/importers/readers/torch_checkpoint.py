@@ -20,7 +20,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -31,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.errors import CheckpointError
-from bitinfer.importers._unpickle import (
+from bitinfer.files import read_regular
+from bitinfer.importers.readers._unpickle import (
     MAX_PICKLE_BYTES,
     MAX_STEPS,
     Global,
@@ -82,29 +82,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of the regular file at ``path``, or raise CheckpointError."""
-
-    def open_at_once(name: str, flags: int) -> int:
-        # Opening a named pipe would otherwise wait for somebody to write to it.
-        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
-    try:
-        with open(path, "rb", opener=open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise CheckpointError(f"{os.fspath(path)}: not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise CheckpointError(
-                    f"{os.fspath(path)}: {status.st_size} bytes, "
-                    f"checkpoints are read up to {MAX_FILE_BYTES}"
-                )
-            return file.read(MAX_FILE_BYTES)
-    except (OSError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{os.fspath(path)}: {reason}") from error
-    except MemoryError as error:
-        raise CheckpointError(f"{os.fspath(path)}: does not fit into memory") from error
+    return read_regular(path, MAX_FILE_BYTES, error=CheckpointError, what="checkpoints")
 
 
 def from_bytes(data: bytes) -> dict[str, Any]:

@@ -1,25 +1,35 @@
-/* dense_avx2.c -- dense layers of floats: each weight is read once, in one stream, up to 64 outputs
- * at a time.
+/* gemv_avx2.c -- layers of floats whose window is the whole map, such as dense ones: a matrix times a
+ * vector.  Each weight is read once, in one stream, up to 64 outputs at a time.
+ *
+ * gemv takes weights that are numbers, and reads each once for four samples of a batch.  lookup3 takes
+ * bits: stage() writes, for every three inputs, the eight sums +-a +-b +-c, bit i of the index for
+ * input i, and one vpermps looks up eight outputs, three products each.
  *
  * Packed weight: for every block of 64 outputs, the last one rounded up to 16, missing outputs 0:
  *   floats (and 16-bit integers, converted)   [K][outputs] f32
  *   8-bit integers                            [K][outputs] i8; they are converted in registers
  *   bits                                      [K / 30][outputs] u32, weight k in bit k % 30
- *
- * Bits go by tables: stage() writes, for every three inputs, the eight sums +-a +-b +-c, bit i of the
- * index for input i.  One vpermps looks up eight outputs, three products each.
  */
 #if defined(__x86_64__)
 #include "finish_avx2.h"
-#include "layers_avx2.h"
 
 enum { WIDEST = 64, WORD_WEIGHTS = 30, WORD_TABLES = 10 };
 
-int bi_dense_takes(const bi_step *s)
+static int is_product(const bi_step *s)
 {
     return !bi_conv2d_is_integer(s) && s->table == NULL && s->groups == 1 && s->out_h == 1 &&
            s->out_w == 1 && s->pad_top == 0 && s->pad_left == 0 && s->kernel_h == s->in_h &&
            s->kernel_w == s->in_w;
+}
+
+static int gemv_takes(const bi_step *s)
+{
+    return is_product(s) && s->weight_type != BI_WEIGHT_BITS;
+}
+
+static int lookup3_takes(const bi_step *s)
+{
+    return is_product(s) && s->weight_type == BI_WEIGHT_BITS;
 }
 
 static size_t inputs_of(const bi_step *s) { return bi_conv2d_taps(s) * (size_t)s->in_c; }
@@ -46,16 +56,16 @@ static size_t block_width(const bi_step *s, size_t o)
     return left < WIDEST ? left : WIDEST;
 }
 
-size_t bi_dense_weight_bytes(const bi_step *s)
+static size_t weight_bytes(const bi_step *s)
 {
     return ((size_t)s->out_c + 15) / 16 * 16 * output_bytes(s);
 }
 
-void bi_dense_pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     size_t inputs = inputs_of(s), channels = (size_t)s->in_c;
     unsigned char *block = packed;
-    memset(packed, 0, bi_dense_weight_bytes(s));
+    memset(packed, 0, weight_bytes(s));
     for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
         size_t width = block_width(s, first);
         for (size_t k = 0; k < inputs; k++)
@@ -74,15 +84,10 @@ void bi_dense_pack_weight(const bi_step *s, const void *canonical, void *packed)
     }
 }
 
-size_t bi_dense_scratch_bytes(const bi_step *s)
-{
-    return s->weight_type == BI_WEIGHT_BITS ? words_of(s) * WORD_TABLES * 32 : 0;
-}
+static size_t lookup3_scratch_bytes(const bi_step *s) { return words_of(s) * WORD_TABLES * 32; }
 
-void bi_dense_stage(const bi_step *s, const bi_pointers *at)
+static void lookup3_stage(const bi_step *s, const bi_pointers *at)
 {
-    if (s->weight_type != BI_WEIGHT_BITS)
-        return;
     size_t inputs = inputs_of(s);
     const float *source = at->source;
     float *table = at->scratch;
@@ -160,18 +165,24 @@ sum_bits(const float *table, size_t words, const uint32_t *weight, size_t width,
         _mm256_storeu_ps(sums + v * 8, sum[v]);
 }
 
-BI_TARGET_avx2 static void sum_outputs(const bi_step *s, const bi_pointers *at, size_t width,
+/* Sums of a block of `width` outputs, whose weights begin at `weight`. */
+typedef void sum_outputs(const bi_step *s, const bi_pointers *at, size_t width, const void *weight,
+                         float *sums);
+
+BI_TARGET_avx2 static void lookup3_sum(const bi_step *s, const bi_pointers *at, size_t width,
                                        const void *weight, float *sums)
 {
+    size_t o = 0;
+    for (; o + 32 <= width; o += 32)
+        sum_bits(at->scratch, words_of(s), (const uint32_t *)weight + o, width, 4, sums + o);
+    if (o < width)
+        sum_bits(at->scratch, words_of(s), (const uint32_t *)weight + o, width, 2, sums + o);
+}
+
+BI_TARGET_avx2 static void gemv_sum(const bi_step *s, const bi_pointers *at, size_t width,
+                                    const void *weight, float *sums)
+{
     size_t inputs = inputs_of(s);
-    if (s->weight_type == BI_WEIGHT_BITS) {
-        size_t o = 0;
-        for (; o + 32 <= width; o += 32)
-            sum_bits(at->scratch, words_of(s), (const uint32_t *)weight + o, width, 4, sums + o);
-        if (o < width)
-            sum_bits(at->scratch, words_of(s), (const uint32_t *)weight + o, width, 2, sums + o);
-        return;
-    }
     int bytes = s->weight_type == BI_WEIGHT_I8;
     switch ((int)(width / 16) * 2 + bytes) {
     case 2: sum_block(at->source, inputs, weight, 2, 0, sums); break;
@@ -223,12 +234,8 @@ static void finish_block(const bi_step *s, const bi_pointers *at, size_t first, 
     }
 }
 
-int bi_dense_takes_four(const bi_step *s)
-{
-    return bi_dense_takes(s) && s->weight_type != BI_WEIGHT_BITS;
-}
-
-BI_TARGET_avx2 void bi_dense_run_four(const bi_step *s, const bi_pointers *at)
+/* at[0] to at[3], with the sums of gemv_run(). */
+BI_TARGET_avx2 static void run_four(const bi_step *s, const bi_pointers *at)
 {
     size_t inputs = inputs_of(s);
     int bytes = s->weight_type == BI_WEIGHT_I8;
@@ -239,7 +246,7 @@ BI_TARGET_avx2 void bi_dense_run_four(const bi_step *s, const bi_pointers *at)
         float sums[4][WIDEST];
         if (width < 48)    /* summed in several chains, which four samples have no registers for */
             for (int n = 0; n < 4; n++)
-                sum_outputs(s, &at[n], width, weight, sums[n]);
+                gemv_sum(s, &at[n], width, weight, sums[n]);
         for (size_t o = 0; width >= 48 && o < width; o += 16) {
             float sixteen[4][WIDEST];
             if (bytes)
@@ -255,15 +262,66 @@ BI_TARGET_avx2 void bi_dense_run_four(const bi_step *s, const bi_pointers *at)
     }
 }
 
-BI_TARGET_avx2 void bi_dense_run(const bi_step *s, const bi_pointers *at)
+BI_TARGET_avx2 static void run_blocks(const bi_step *s, const bi_pointers *at, sum_outputs *sum)
 {
     const unsigned char *weight = s->weight;
     for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
         size_t width = block_width(s, first);
         float sums[WIDEST];
-        sum_outputs(s, at, width, weight, sums);
+        sum(s, at, width, weight, sums);
         weight += width * output_bytes(s);
         finish_block(s, at, first, width, sums);
     }
 }
+
+static void gemv_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    if (begin < end)    /* else the one row is somebody else's */
+        run_blocks(s, at, gemv_sum);
+}
+
+static void gemv_run_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
+                           int32_t end)
+{
+    size_t n = 0;
+    for (; begin < end && n + 4 <= samples; n += 4)
+        run_four(s, at + n);
+    for (; n < samples; n++)
+        gemv_run(s, at + n, begin, end);
+}
+
+static void lookup3_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    if (begin < end)
+        run_blocks(s, at, lookup3_sum);
+}
+
+const bi_kernel bi_conv2d_gemv_avx2 = {
+    .takes = gemv_takes,
+    .block = WIDEST,
+    .weight_bytes = weight_bytes,
+    .pack_weight = pack_weight,
+    .run = gemv_run,
+};
+const bi_kernel bi_dense_gemv_avx2 = {
+    .takes = gemv_takes,
+    .block = WIDEST,
+    .weight_bytes = weight_bytes,
+    .pack_weight = pack_weight,
+    .run = gemv_run,
+    .run_batch = gemv_run_batch,
+};
+
+#define LOOKUP3                                 \
+    {                                           \
+        .takes = lookup3_takes,                 \
+        .block = WIDEST,                        \
+        .weight_bytes = weight_bytes,           \
+        .pack_weight = pack_weight,             \
+        .scratch_bytes = lookup3_scratch_bytes, \
+        .stage = lookup3_stage,                 \
+        .run = lookup3_run,                     \
+    }
+const bi_kernel bi_conv2d_lookup3_avx2 = LOOKUP3;
+const bi_kernel bi_dense_lookup3_avx2 = LOOKUP3;
 #endif

@@ -1,0 +1,90 @@
+"""Answers on a model file.  Nothing here knows a backend."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from bitinfer.documents import Answer, Bytes, Count, Part, Sha256, Shape
+from bitinfer.model import Preprocessing, Provenance
+
+
+class NamedShape(Part, frozen=True):
+    """An input or output."""
+
+    name: str
+    shape: Shape
+
+
+class LayerInfo(Part, frozen=True):
+    """A node of the graph.
+
+    Attributes:
+        op: the operation, as the model file spells it.
+        output_shape, kind: of its value: ``float``, ``sign``, ``uint8`` or ``int8`` elements.
+        weight_bits: bits of a weight, 1 if it is a sign; null without weights.
+        parameters: elements of its tensors, packed signs counted one by one.
+        operations: multiply-accumulates of one sample.
+    """
+
+    name: str
+    op: str
+    output_shape: Shape
+    kind: str
+    weight_bits: Count | None
+    parameters: Count
+    operations: Count
+
+
+class FusedLayerInfo(LayerInfo, frozen=True):
+    """A layer as it is run; ``epilogue`` is what is fused into it, in the order of application."""
+
+    epilogue: tuple[str, ...]
+
+
+class PassInfo(Part, frozen=True):
+    """A pass, and how many nodes the graph has before and after it."""
+
+    name: str
+    before: Count
+    after: Count
+
+
+class Optimised(Part, frozen=True):
+    """The network as it is run: what each pass left, in order, and the layers at the end."""
+
+    passes: tuple[PassInfo, ...]
+    layers: tuple[FusedLayerInfo, ...]
+
+
+class Inspect(Answer, frozen=True):
+    """What ``bitinfer inspect --json`` prints.
+
+    Attributes:
+        sha256: of the file; ``checksum`` is the one that the file bears.
+        layers: in order of execution.
+        parameters, operations: of all layers.
+        binary_operations: those with weights of one bit.
+        file_bytes, float32_bytes: size of the file, and of its parameters in float32.
+        arena_bytes: of all values between input and outputs; kernels may add scratch.
+        labels: of the classes in order; empty if the model has none.
+        optimised: with ``--passes``.
+    """
+
+    path: str
+    sha256: Sha256
+    checksum: Sha256
+    format_version: Count
+    name: str
+    input: NamedShape
+    outputs: tuple[NamedShape, ...]
+    layers: tuple[LayerInfo, ...]
+    parameters: Count
+    operations: Count
+    binary_operations: Count
+    file_bytes: Bytes
+    float32_bytes: Bytes
+    arena_bytes: Bytes
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...]
+    provenance: Provenance | None
+    optimised: Optimised | UnsetType = UNSET

@@ -1,0 +1,134 @@
+"""What every part needs that reads or writes files of strangers: once, and light to import.
+
+Reading waits for nothing and is bounded.  Writing leaves the old file or the new one, never half of
+one.  Foreign text in a message stays on one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import BinaryIO
+
+from bitinfer.errors import BitInferError, OutputError
+
+StrPath = str | os.PathLike[str]
+
+
+def open_regular(path: StrPath) -> BinaryIO:
+    """Open a regular file for reading.  Raises OSError for any other kind, and never waits."""
+    # Without O_NONBLOCK, a named pipe that nobody writes to would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "not a regular file; copy its content into one")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(
+    path: StrPath,
+    limit: int,
+    *,
+    error: type[BitInferError],
+    what: str = "such files",
+    name: str | None = None,
+) -> bytes:
+    """Return the bytes of a regular file.  Its size is checked before anything is read.
+
+    Raises:
+        error: the file cannot be read, is no regular file, or has over ``limit`` bytes.  The
+            message calls it ``name`` (default: its path), and its kind ``what``.
+    """
+    name = os.fsdecode(path) if name is None else name
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                return file.read(size)
+    except OSError as problem:
+        raise error(f"{name}: {problem.strerror or problem}") from problem
+    except ValueError as problem:  # a NUL in the path
+        raise error(f"{one_line(name)}: {problem}") from problem
+    except MemoryError as problem:
+        raise error(f"{name}: does not fit into memory") from problem
+    raise error(f"{name}: {size} bytes, {what} have at most {limit}")
+
+
+def write_atomically(path: StrPath, data: bytes) -> None:
+    """Write ``data`` to a temporary file beside ``path``, then rename it to ``path``.
+
+    Raises:
+        OutputError: the file cannot be written; whatever was at ``path`` is untouched.
+    """
+    target = os.fsdecode(path)
+    try:
+        target = _regular_target(target)
+        descriptor, name = _create_beside(target)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+    except (OSError, ValueError) as error:
+        raise _cannot_write(target, error) from error
+
+
+def check_writable(path: StrPath) -> None:
+    """Raise OutputError now if :func:`write_atomically` could not write to ``path`` later."""
+    target = os.fsdecode(path)
+    try:
+        target = _regular_target(target)
+        descriptor, name = _create_beside(target)
+        os.close(descriptor)
+        os.unlink(name)
+    except (OSError, ValueError) as error:
+        raise _cannot_write(target, error) from error
+
+
+def one_line(text: object, limit: int | None = 120) -> str:
+    """Return foreign text that can neither break a line nor steer a terminal.
+
+    Control characters are escaped, and what is longer than ``limit`` characters is cut.
+    """
+    text = str(text)
+    if limit is not None:
+        text = text[: limit + 1]
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return safe if limit is None or len(safe) <= limit else f"{safe[: limit - 3]}..."
+
+
+def _regular_target(path: str) -> str:
+    """Follow links, so that they stay, and refuse what a rename would destroy."""
+    target = os.path.realpath(path)
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is not a regular file")
+    return target
+
+
+def _create_beside(target: str) -> tuple[int, str]:
+    """Create an empty file in the folder of ``target``; return its descriptor and its name."""
+    # Not mkstemp, whose files are private: the mode must follow the umask, as any other file's.
+    name = os.path.join(os.path.dirname(target), f".bitinfer-{os.urandom(8).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+    return os.open(name, flags, 0o666), name
+
+
+def _cannot_write(target: str, error: OSError | ValueError) -> OutputError:
+    reason = error.strerror if isinstance(error, OSError) else None  # ValueError: NUL in the path
+    return OutputError(f"cannot write {target}: {reason or error}")

@@ -1,0 +1,92 @@
+"""What the caller says about a network where the file does not, or says it otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from bitinfer.errors import InputError, ShapeError
+from bitinfer.files import read_regular
+from bitinfer.model import Preprocessing
+
+MAX_LABEL_BYTES = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What replaces an architecture's own labels and preprocessing; None leaves it.
+
+    Attributes:
+        swap_hw: exchange height and width in every kernel and every flattened map, for a network
+            that was trained on transposed pictures.
+        labels: names of the classes.
+        mean, std, scale: ``x = (pixel * scale - mean) / std``; one mean or std serves all channels.
+        resize, crop: as of Preprocessing.
+    """
+
+    swap_hw: bool = False
+    labels: Sequence[str] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    scale: float | None = None
+    resize: tuple[int, int] | int | None = None
+    crop: tuple[int, int] | None = None
+
+    def replace_in(self, default: Preprocessing) -> Preprocessing:
+        """Return ``default`` with what the caller says otherwise.
+
+        Raises:
+            ShapeError: there are means or stds for another number of channels.
+        """
+        return Preprocessing(
+            color=default.color,
+            mean=_per_channel("mean", self.mean, default.mean),
+            std=_per_channel("std", self.std, default.std),
+            scale=default.scale if self.scale is None else self.scale,
+            resize=default.resize if self.resize is None else self.resize,
+            crop=default.crop if self.crop is None else self.crop,
+            interpolation=default.interpolation,
+        )
+
+    def labels_for(self, classes: int, default: Sequence[str]) -> tuple[str, ...]:
+        """Return the caller's labels, else the default's if their number fits.
+
+        Raises:
+            InputError: the caller's labels are for another number of classes.
+        """
+        if self.labels is None:
+            return tuple(default) if len(default) == classes else ()
+        if len(self.labels) != classes:
+            raise InputError(f"{len(self.labels)} labels, the network has {classes} classes")
+        return tuple(self.labels)
+
+
+DEFAULTS = Options()
+"""Nothing is replaced."""
+
+
+def _per_channel(
+    what: str, values: Sequence[float] | None, own: tuple[float, ...]
+) -> tuple[float, ...]:
+    if values is None:
+        return own
+    channels = len(own)
+    if len(values) not in (1, channels):
+        raise ShapeError(
+            f"{what}: {len(values)} numbers for {channels} channels, wanted 1 or {channels}"
+        )
+    return tuple(values) * (channels // len(values))
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read one label per line, UTF-8; empty lines at the end do not count.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    data = read_regular(path, MAX_LABEL_BYTES, error=InputError, what="lists of labels")
+    try:
+        return tuple(line.strip() for line in data.decode("utf-8-sig").rstrip().splitlines())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{os.fspath(path)}: not UTF-8 text") from error

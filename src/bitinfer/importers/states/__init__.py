@@ -1,0 +1,108 @@
+"""State dicts: whose network the weights in a checkpoint are, and what they mean.
+
+Each module of :data:`FAMILIES` knows the checkpoints of one project.
+
+xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from bitinfer import zoo
+from bitinfer.errors import CheckpointError, ConversionError
+from bitinfer.importers.options import Options
+from bitinfer.importers.states import xnor_net
+from bitinfer.importers.states.state_dict import (
+    Signature,
+    StateDict,
+    StateSource,
+    find_state_dict,
+)
+from bitinfer.model import Preprocessing
+from bitinfer.zoo.data import DataSet
+
+__all__ = [
+    "ARCHITECTURES",
+    "FAMILIES",
+    "Family",
+    "StateDict",
+    "StateSource",
+    "find_architecture",
+    "find_family",
+    "find_state_dict",
+]
+
+
+class Family(Protocol):
+    """What a module of :data:`FAMILIES` offers.
+
+    Attributes:
+        IMPORTER: its name in a model's provenance.
+        SIGNATURES: by architecture of the zoo, some keys with shapes that no other network has.
+        DATA_SETS: what each architecture was trained on.
+        PREPROCESSING: how a picture becomes its input, unless options say otherwise.
+    """
+
+    @property
+    def IMPORTER(self) -> str: ...  # noqa: D102, N802 - described above
+    @property
+    def SIGNATURES(self) -> Mapping[str, Signature]: ...  # noqa: D102, N802
+    @property
+    def DATA_SETS(self) -> Mapping[str, DataSet]: ...  # noqa: D102, N802
+    @property
+    def PREPROCESSING(self) -> Mapping[str, Preprocessing]: ...  # noqa: D102, N802
+
+    def source(
+        self, state: StateDict, architecture: zoo.Architecture, options: Options
+    ) -> StateSource:
+        """Return what answers the architecture's requests from the checkpoint."""
+        ...
+
+
+FAMILIES: tuple[Family, ...] = (xnor_net,)
+
+ARCHITECTURES: Mapping[str, Family] = {
+    name: family for family in FAMILIES for name in family.SIGNATURES
+}
+"""By architecture of the zoo, the family that its checkpoints are read by."""
+
+
+def find_architecture(state: StateDict) -> str:
+    """Return the architecture that the names and shapes of ``state`` are those of.
+
+    Raises:
+        CheckpointError: no architecture has them, or more than one.
+    """
+    fitting = [
+        name
+        for name, family in ARCHITECTURES.items()
+        if state.has_signature(family.SIGNATURES[name])
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise CheckpointError(
+            f"the names and shapes of the weights fit {' and '.join(fitting)}; "
+            "--arch says which network it is"
+        )
+    raise CheckpointError(
+        f"the weights begin with {state.describe_keys()}, as those of no network that can be read "
+        f"({', '.join(ARCHITECTURES)}); if it is one of these, --arch says which, and what differs"
+    )
+
+
+def find_family(architecture: str) -> Family:
+    """Return the family that reads checkpoints of ``architecture``.
+
+    Raises:
+        UnknownNameError: the zoo has no such architecture.
+        ConversionError: no checkpoints of it can be read.
+    """
+    zoo.find(architecture)
+    if architecture not in ARCHITECTURES:
+        raise ConversionError(
+            f"no checkpoints of {architecture} can be read, only of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[architecture]
