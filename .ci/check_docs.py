@@ -1,27 +1,33 @@
 """Checks that the documents say what is so: ``python .ci/check_docs.py`` in the checkout.
 
-Links lead to files and headings that exist; README's example prints what README shows; every
-command and option of the command line, and every operation of the model file, is described.
+Links lead to files and headings that exist; README's examples print what README shows; the Python
+blocks of the other pages run; tables and lists are those of the code; pages that are made from code
+are up to date, and are made so first with ``--write``.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import doctest
+import io
+import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import api_page
 import zoo_table
-
-from bitinfer.cli._app import COMMANDS
-from bitinfer.graph.nodes import CLASSES
+from doc_tables import wrong_tables
 
 ROOT = Path(__file__).parents[1]
-PAGES = (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")))
 README = ROOT / "README.md"
+API = ROOT / "docs" / "api.md"
 
 
 def broken_links() -> Iterator[str]:
@@ -74,12 +80,6 @@ def wrong_output() -> Iterator[str]:
         yield f"README.md: the command prints\n{printed}"
 
 
-def wrong_zoo() -> Iterator[str]:
-    """Say so if the table of architectures is not what the zoo gives."""
-    if zoo_table.table() not in (ROOT / "docs/zoo.md").read_text():
-        yield "docs/zoo.md: the table is not what python .ci/zoo_table.py prints"
-
-
 def output_of(*arguments: str) -> str:
     """Return what Python prints, errors included, when it is called with ``arguments``."""
     command = [sys.executable, *arguments]
@@ -93,37 +93,96 @@ def without_times(text: str) -> str:
     return re.sub(r"\| [\w:]+$", "| ...", text, flags=re.MULTILINE)
 
 
-def undescribed() -> Iterator[str]:
-    """Yield the commands, options and operations that no page describes."""
-    page = (ROOT / "docs" / "command-line.md").read_text()
-    for command in COMMANDS:
-        module = import_module(f"bitinfer.cli.{command}")
-        commands = argparse.ArgumentParser().add_subparsers()
-        module.add_parser(commands)
-        section = re.search(rf"^## {command}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-        if section is None:
-            yield f"command-line.md: nothing on the command {command}"
-            continue
-        common = re.search(r"^## Common options\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)
-        described = section[1] + (common[1] if common else "")
-        for action in commands.choices[command]._actions:
-            if action.dest != "help":
-                for option in action.option_strings or [str(action.metavar or action.dest)]:
-                    if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", described):
-                        yield f"command-line.md: nothing on {command} {option}"
-    page = (ROOT / "docs" / "file-format.md").read_text()
-    for node in CLASSES:
-        if f"\n| `{node.__struct_config__.tag}` |" not in page:
-            yield f"file-format.md: nothing on the operation {node.__struct_config__.tag}"
+def wrong_blocks() -> Iterator[str]:
+    """Run the Python blocks of all pages but README, in a folder with a model file."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / "examples" / "lenet5.bin", Path(folder, "model.bin"))
+        for page in PAGES:
+            if page in (README, API):
+                continue
+            text = page.read_text()
+            for found in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+                line = text.count("\n", 0, found.start()) + 1
+                if problem := failure_of(found[1], folder):
+                    yield f"{page.name}:{line}: the Python block fails: {problem}"
+
+
+def failure_of(code: str, folder: str) -> str:
+    """Run a block, or what it shows to be typed at a prompt; return what is wrong, or nothing."""
+    with contextlib.chdir(folder), io.StringIO() as report:
+        try:
+            if not code.startswith(">>>"):
+                exec(code, {})
+                return ""
+            test = doctest.DocTestParser().get_doctest(code, {}, "block", None, 0)
+            doctest.DocTestRunner(verbose=False).run(test, out=report.write)
+            return report.getvalue().strip()
+        except Exception as error:  # whatever a block raises is its own fault
+            return f"{type(error).__name__}: {error}"
+
+
+def wrong_json() -> Iterator[str]:
+    """Compare the document that command-line.md shows with one that ``run`` prints."""
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    shown = json.loads(re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0])
+    inputs = [result["input"] for result in shown["results"]]
+    arguments = [shown["model"]["path"], *inputs, "--json", "-k", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bitinfer", "run", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not done.stdout:
+        yield f"command-line.md: run --json prints nothing: {done.stderr.strip()}"
+    elif shape_of(json.loads(done.stdout)) != shape_of(shown):
+        yield f"command-line.md: run --json has other fields; it prints\n{done.stdout}"
+
+
+def shape_of(value: Any) -> Any:
+    """Return a JSON value with types in place of its texts and numbers."""
+    if isinstance(value, dict):
+        return {key: shape_of(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape_of(item) for item in value]
+    return type(value).__name__
+
+
+def generated() -> Iterator[tuple[Path, str]]:
+    """Yield the pages that are made from code, whole or in part, as they should be."""
+    yield API, api_page.page()
+    zoo = ROOT / "docs" / "zoo.md"
+    head = re.escape(zoo_table.HEAD)
+    yield zoo, re.sub(rf"{head}\n(?:\|.*\n)*", lambda _: zoo_table.table() + "\n", zoo.read_text())
+
+
+def outdated() -> Iterator[str]:
+    """Yield the pages that are not as they would be made now."""
+    for path, text in generated():
+        if not path.exists() or path.read_text() != text:
+            yield f"{path.name}: not what the code gives; run ./dev docs"
+
+
+def write_generated() -> None:
+    """Bring the pages that are made from code up to date."""
+    for path, text in generated():
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        write_generated()
     problems = [
         *broken_links(),
         *look_alikes(),
         *wrong_output(),
-        *undescribed(),
-        *wrong_zoo(),
+        *wrong_blocks(),
+        *wrong_json(),
+        *wrong_tables(),
+        *outdated(),
     ]
     print("\n".join(problems) or f"{len(PAGES)} pages are right")
     sys.exit(1 if problems else 0)

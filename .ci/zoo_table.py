@@ -1,4 +1,4 @@
-"""Prints the table of docs/zoo.md: ``python .ci/zoo_table.py``; check_docs.py compares it."""
+"""Makes the table of docs/zoo.md, which `./dev docs` writes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,3 @@ def row(name: str) -> str:
         *(f"{count / 1e6:,.1f} M" for count in (macs[True], macs[False])),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-if __name__ == "__main__":
-    print(table())

@@ -20,7 +20,7 @@ import pytest
 import bitinfer
 import hostile
 import oracle
-from bitinfer import modelfile
+from bitinfer import backends, modelfile
 from bitinfer.errors import BackendError, ModelFileError, ShapeError
 from bitinfer.graph import GraphBuilder
 from bitinfer.model import Model, Preprocessing
@@ -369,9 +369,13 @@ def test_loading_and_dropping_models_leaves_no_file_open(tmp_path: Path, model: 
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("backend_name", ["native", "numba", "reference"])
 def test_a_session_that_was_used_serves_child_processes(
     tmp_path: Path, model: Model, method: str, backend_name: str
 ) -> None:
+    reasons = {status.name: status.reason for status in backends.status() if not status.available}
+    if backend_name in reasons:
+        pytest.skip(f"{backend_name}: {reasons[backend_name]}")
     modelfile.save(one_output(model), tmp_path / "m.bin")
     script = tmp_path / "children.py"
     script.write_text(

@@ -8,6 +8,7 @@ import sys
 import checks
 import compare
 import library
+import watch
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +17,7 @@ def main(arguments: list[str]) -> int:
         prog="./dev", description=__doc__, epilog="PYTHON=... names another interpreter."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (library, checks, compare):
+    for module in (library, watch, checks, compare):
         module.add_commands(commands)
     args, rest = parser.parse_known_args(arguments)
     if rest and not args.passes_on:

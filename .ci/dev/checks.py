@@ -1,4 +1,4 @@
-"""``./dev test``, ``long`` and ``lint``: what must pass before a merge."""
+"""``./dev test``, ``long``, ``lint``, ``format``, ``docs``: what must pass before a merge."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ WARNINGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands ``test``, ``long`` and ``lint``."""
+    """Add the commands ``test``, ``long``, ``lint``, ``format`` and ``docs``."""
     parser = commands.add_parser("test", help="build, then pytest; further arguments are pytest's")
     parser.set_defaults(run=lambda args: test(args.rest), passes_on=True)
     parser = commands.add_parser("long", help="the same with the tests that take minutes")
     parser.set_defaults(run=lambda args: test(["--long", *args.rest]), passes_on=True)
     parser = commands.add_parser("lint", help="ruff, mypy, clang-format, gcc and clang")
     parser.set_defaults(run=lambda args: lint(), passes_on=False)
+    parser = commands.add_parser("format", help="lay out all Python and C files")
+    parser.set_defaults(run=lambda args: format_all(), passes_on=False)
+    parser = commands.add_parser("docs", help="bring generated pages up to date; check all pages")
+    parser.set_defaults(run=lambda args: docs(), passes_on=False)
 
 
 def test(arguments: list[str]) -> int:
@@ -36,6 +40,17 @@ def lint() -> int:
     failed = [name for name, code in _lints() if code]
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0
+
+
+def format_all() -> int:
+    """Let ruff and clang-format rewrite what is not laid out as configured."""
+    files = c_files(".c", ".h", ".inc")
+    return run(tool("ruff"), "format") or run(tool("clang-format"), "-i", *files)
+
+
+def docs() -> int:
+    """Make the pages that are made from code, then check all pages."""
+    return run(sys.executable, ".ci/check_docs.py", "--write")
 
 
 def _lints() -> Iterator[tuple[str, int]]:

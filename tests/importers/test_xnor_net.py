@@ -359,8 +359,9 @@ def test_real_network_gives_its_reference_outputs(backend_name: str) -> None:
     assert not any(entry.findings for entry in report.layers)
     images, _ = cifar_10()
     reference = np.load(SHARED / "weights/reference_logits.npz")["xnor_nin_cifar10"]
-    outputs = session.Session(model, backend_name).run(images[:100])
-    apart = np.flatnonzero(np.abs(outputs - reference).max(axis=1) > 1e-3)
+    count = 100 if "avx" in backend_name else 10  # all give the same bits, but not as fast
+    outputs = session.Session(model, backend_name).run(images[:count])
+    apart = np.flatnonzero(np.abs(outputs - reference[:count]).max(axis=1) > 1e-3)
     assert apart.size == 0, f"images {apart} differ"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from small import small_shape
 from twins import TWINS
 
 from bitinfer import backends, session, zoo
+from bitinfer.graph import Graph
 from bitinfer.model import Model
 
 LOGIT_SLACK = 1e-3
@@ -25,10 +28,16 @@ def picture(shape: tuple[int, ...], seed: int) -> Array:
     return np.asarray(x + 0.5 * np.roll(x, 1, axis=(0, 1)), np.float32)
 
 
+@functools.lru_cache(maxsize=1)
+def built(name: str, shape: zoo.Shape) -> tuple[Recorder, Graph, dict[str, Array]]:
+    """Return a network and what its numbers are; drawing them takes as long as running it."""
+    recorder = Recorder(seed=7)
+    return recorder, *zoo.build(name, recorder, input_shape=shape)
+
+
 def compare(name: str, backend: str, shape: zoo.Shape, seeds: range, wanted: int) -> None:
     """Check every layer for some pictures, and the logits of ``wanted`` that have no tie."""
-    recorder = Recorder(seed=7)
-    graph, tensors = zoo.build(name, recorder, input_shape=shape)
+    recorder, graph, tensors = built(name, shape)
     chosen = backends.select(backend)
     run = session.Session(Model(graph=graph, tensors=tensors), backend).run
     for seed in seeds:
