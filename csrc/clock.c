@@ -6,7 +6,7 @@
 
 enum { CHAINS = 5, ADDS = 64000 };
 
-static double now(void)
+static double seconds_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -20,13 +20,13 @@ double bi_clock_hz(void)
     double best = 0;
     for (int32_t chain = 0; chain < CHAINS; chain++) {
         uint64_t x = 1, y = 3;
-        double start = now();
+        double start = seconds_now();
         for (int32_t i = 0; i < ADDS; i += 8) {
 #define BI_ADD x += y; __asm__ volatile("" : "+r"(x), "+r"(y));
             BI_ADD BI_ADD BI_ADD BI_ADD BI_ADD BI_ADD BI_ADD BI_ADD
 #undef BI_ADD
         }
-        double seconds = now() - start;
+        double seconds = seconds_now() - start;
         if (seconds > 0 && ADDS / seconds > best)
             best = ADDS / seconds;
     }

@@ -155,7 +155,7 @@ static void run_samples(void *context, int32_t part, int32_t parts, int32_t thre
 }
 
 /* As many parts as keep chunks whole, but a multiple of the threads, so that all end together. */
-static int32_t parts_of(const call *in)
+static int32_t parts_for(const call *in)
 {
     int64_t threads = bi_pool_size(in->pool), chunk = chunk_of(in->plan);
     int64_t parts = ((in->samples + chunk - 1) / chunk + threads - 1) / threads * threads;
@@ -172,7 +172,7 @@ void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externa
         return;
     }
     if (nanoseconds == NULL && samples >= bi_pool_size(pool))
-        bi_pool_run(pool, run_samples, &in, parts_of(&in));
+        bi_pool_run(pool, run_samples, &in, parts_for(&in));
     else
         for (int64_t n = 0; n < samples; n++)
             run_shared(&in, n);

@@ -241,7 +241,7 @@ MUTANTS = (
     ),
     Mutant(
         "a byte holds the sums of 86 entries",
-        "kernels/bconv2d/lookup_avx512.h",
+        "kernels/bconv2d/lookup_avx512.inc",
         "BI_LONGEST_SUM = 85",
         "BI_LONGEST_SUM = 90",
         "avx512vbmi",
@@ -249,8 +249,8 @@ MUTANTS = (
     Mutant(
         "a byte holds the sums of 140 entries of nibbles",
         "kernels/bconv2d/lookup_avx2.h",
-        "BI_LONGEST_SUM = 126",
-        "BI_LONGEST_SUM = 140",
+        "BI_LONGEST_SUM_AVX2 = 126",
+        "BI_LONGEST_SUM_AVX2 = 140",
         "avx2",
     ),
     Mutant(
@@ -277,7 +277,7 @@ MUTANTS = (
     Mutant(
         "the other half of the last word is left as it was",
         "kernels/bconv2d/bconv2d_words_avx512vbmi.c",
-        "if (left <= BLOCK && unit % 2 == 0)",
+        "if (left <= WIDE_BLOCK && unit % 2 == 0)",
         "if (left <= 0 && unit % 2 == 0)",
         "avx512vbmi",
     ),

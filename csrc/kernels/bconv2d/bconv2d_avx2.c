@@ -14,14 +14,31 @@
 
 #define BI_TARGET BI_TARGET_avx2
 #define BI_NAME(operation) bi_##operation##_lookup4_avx2
+#define BI_OWN(name) name##_lookup4_avx2
 #define NOT_WITH 0
+
+#define LANES BI_OWN(LANES)
+#define add_part BI_OWN(add_part)
+#define sum_words BI_OWN(sum_words)
+#define widen BI_OWN(widen)
+#define put_signs BI_OWN(put_signs)
+#define load_scale BI_OWN(load_scale)
+#define activate BI_OWN(activate)
+#define scale BI_OWN(scale)
+#define write_floats BI_OWN(write_floats)
+#define write_signs BI_OWN(write_signs)
+#define write_outputs BI_OWN(write_outputs)
+#define finish_part BI_OWN(finish_part)
+#define run_tile BI_OWN(run_tile)
+#define run_tiles BI_OWN(run_tiles)
+#define run_block BI_OWN(run_block)
 
 enum { LANES = 32 };
 
 /* Add a part of K for one pair, or for two that compute the same tap rows. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
 add_part(const bi_block *b, const bi_part *p, const bi_pair *one, const bi_pair *other, int vectors,
-         int pairs, bi_sums *sums)
+         int pairs, bi_sums_avx2 *sums)
 {
     const bi_lookup *shape = b->shape;
     size_t segment_entries = (size_t)shape->segment_entries, entries = (size_t)p->entries;
@@ -74,7 +91,7 @@ BI_TARGET_avx2 static inline __attribute__((always_inline)) sum_words widen(__m2
 {
     const __m256i even = _mm256_set1_epi16(0x00ff);
     __m256i a, b;
-    bi_separate(f, h, &a, &b);
+    bi_separate_avx2(f, h, &a, &b);
     sum_words w = {{_mm256_and_si256(a, even), _mm256_srli_epi16(a, 8), _mm256_and_si256(b, even),
                     _mm256_srli_epi16(b, 8)}};
     return w;
@@ -250,12 +267,12 @@ run_tile(const bi_block *shared, const bi_pair *pairs, size_t count, int vectors
     const bi_block copy = *shared, *b = &copy;    /* which no store can change */
     __m256i kept[BI_LOOKUP_TILE][16];
     bi_part p = {0};
-    int more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM, &p);
+    int more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM_AVX2, &p);
     for (int first = 1; more; first = 0) {
         bi_part now = p;
-        more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM, &p);
+        more = bi_lookup_next_part(b->shape, b->step, BI_LONGEST_SUM_AVX2, &p);
         for (size_t i = 0; i < count; i++) {
-            bi_sums sums;
+            bi_sums_avx2 sums;
             if (vectors == 2 && i + 1 < count && bi_pairs_lie_alike(&pairs[i], &pairs[i + 1])) {
                 add_part(b, &now, &pairs[i], &pairs[i + 1], 2, 2, &sums);
                 finish_part(b, &pairs[i], 2, sums.f, sums.h, first, !more, kept[i],
@@ -273,7 +290,7 @@ run_tile(const bi_block *shared, const bi_pair *pairs, size_t count, int vectors
 }
 
 #define DEFINE_RUN_TILE(vectors, output)                                                   \
-    BI_TARGET_avx2 static __attribute__((noinline)) void run_tile_##vectors##_##output(    \
+    BI_TARGET_avx2 static __attribute__((noinline)) void BI_OWN(run_tile_##vectors##_##output)( \
         const bi_block *b, const bi_pair *pairs, size_t count)                                \
     {                                                                                      \
         run_tile(b, pairs, count, vectors, output);                                        \
@@ -290,8 +307,8 @@ DEFINE_RUN_TILES(4)
 
 static void (*const run_tiles[4][BI_OUTPUTS])(const bi_block *, const bi_pair *, size_t) = {
 #define RUN_TILES(vectors)                                                        \
-    {run_tile_##vectors##_BI_PLAIN_FLOATS, run_tile_##vectors##_BI_SHORTCUT,      \
-     run_tile_##vectors##_BI_ANY_OUTPUT, run_tile_##vectors##_BI_SIGNS}
+    {BI_OWN(run_tile_##vectors##_BI_PLAIN_FLOATS), BI_OWN(run_tile_##vectors##_BI_SHORTCUT), \
+     BI_OWN(run_tile_##vectors##_BI_ANY_OUTPUT), BI_OWN(run_tile_##vectors##_BI_SIGNS)}
     RUN_TILES(1), RUN_TILES(2), RUN_TILES(3), RUN_TILES(4)};
 
 static void run_block(const bi_block *b, const bi_pair *pairs, size_t count, int32_t vectors,
@@ -300,11 +317,34 @@ static void run_block(const bi_block *b, const bi_pair *pairs, size_t count, int
     run_tiles[vectors - 1][output](b, pairs, count);
 }
 
-static int suits(const bi_step *s)
+static int BI_OWN(suits)(const bi_step *s)
 {
     (void)s;
     return 1;
 }
 
 #include "lookup_pairs.inc"
+
+#undef LANES
+#undef add_part
+#undef sum_words
+#undef widen
+#undef put_signs
+#undef load_scale
+#undef activate
+#undef scale
+#undef write_floats
+#undef write_signs
+#undef write_outputs
+#undef finish_part
+#undef run_tile
+#undef run_tiles
+#undef run_block
+#undef BI_TARGET
+#undef BI_NAME
+#undef BI_OWN
+#undef NOT_WITH
+#undef DEFINE_RUN_TILE
+#undef DEFINE_RUN_TILES
+#undef RUN_TILES
 #endif

@@ -1,5 +1,5 @@
 /* bconv2d_avx512vbmi.c -- binary convolution by table look-up with 64 channels and two pixels to a
- * vector (lookup.h has the arithmetic, lookup_avx512.h the inner loop).
+ * vector (lookup.h has the arithmetic, lookup_avx512.inc the inner loop).
  *
  * Scratch, per group: the plane, u16 [plane_h][plane_w][entries]: 64 times the entry, the offset of
  * its table.  Unlike bconv2d_avx2.c's, an entry belongs to one pixel, so any two can be paired.
@@ -13,9 +13,10 @@
 #include "finish_avx512.h"
 
 #define BI_TARGET BI_TARGET_avx512vbmi
+#define BI_OWN(name) name##_lookup6
 #define BI_ENTRY_BITS 6
 #define TABLES tables[0][0]
-#include "lookup_avx512.h"
+#include "lookup_avx512.inc"
 
 /* Row a, byte w: f(a, w), in the low digit, then the same in the high digit. */
 static const uint8_t tables[2][64][64] __attribute__((aligned(64))) = {
@@ -32,10 +33,17 @@ static const uint8_t tables[2][64][64] __attribute__((aligned(64))) = {
 #define ROWS16(a, d) ROWS4(a, d), ROWS4((a) + 4, d), ROWS4((a) + 8, d), ROWS4((a) + 12, d)
 #define ROWS64(d) {ROWS16(0, d), ROWS16(16, d), ROWS16(32, d), ROWS16(48, d)}
     ROWS64(0), ROWS64(4)};
+#undef ONES
+#undef F
+#undef BYTES8
+#undef ROW
+#undef ROWS4
+#undef ROWS16
+#undef ROWS64
 
 #include "tile_avx512.inc"
 
-static int takes(const bi_step *s)
+static int lookup6_takes(const bi_step *s)
 {
     bi_lookup shape;
     return s->dilation_w == 1 && s->out_c / s->groups > LANES &&
@@ -46,13 +54,13 @@ static int takes(const bi_step *s)
 typedef struct {
     size_t plane, parities, odd, total;
     size_t plane_u16;    /* of one group */
-} layout;
+} lookup6_layout;
 
-static layout layout_of(const bi_step *s, const bi_lookup *shape)
+static lookup6_layout lookup6_layout_of(const bi_step *s, const bi_lookup *shape)
 {
     size_t groups = (size_t)s->groups, plane_w = (size_t)shape->plane_w;
     size_t pixels = (size_t)s->out_h * (size_t)s->out_w;
-    layout at;
+    lookup6_layout at;
     /* A vertical pair whose lower pixel is missing still reads one stride further down. */
     at.plane_u16 = (size_t)(shape->plane_h + s->stride_h) * plane_w * (size_t)shape->entries;
     at.plane = (bi_bconv2d_scratch_bytes(s) + 63) / 64 * 64;
@@ -62,25 +70,25 @@ static layout layout_of(const bi_step *s, const bi_lookup *shape)
     return at;
 }
 
-static size_t weight_bytes(const bi_step *s)
+static size_t lookup6_weight_bytes(const bi_step *s)
 {
     bi_lookup shape;
     bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
     return shape.total_bytes;
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void lookup6_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     bi_lookup shape;
     bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
     bi_lookup_pack(s, &shape, canonical, packed);
 }
 
-static size_t scratch_bytes(const bi_step *s)
+static size_t lookup6_scratch_bytes(const bi_step *s)
 {
     bi_lookup shape;
     bi_lookup_describe(s, BI_ENTRY_BITS, LANES, &shape);
-    return layout_of(s, &shape).total;
+    return lookup6_layout_of(s, &shape).total;
 }
 
 /* Write the entries of one pixel; return how many are odd.  Eight entries come from six bytes. */
@@ -116,11 +124,11 @@ BI_TARGET_avx512vbmi static inline int32_t write_pixel(const uint64_t *pixel, si
     return odd;
 }
 
-BI_TARGET_avx512vbmi static void stage(const bi_step *s, const bi_pointers *at)
+BI_TARGET_avx512vbmi static void lookup6_stage(const bi_step *s, const bi_pointers *at)
 {
     const bi_lookup *shape = s->weight;
     bi_bconv2d_stage(s, at);
-    layout parts = layout_of(s, shape);
+    lookup6_layout parts = lookup6_layout_of(s, shape);
     bi_bconv2d_shape group = bi_bconv2d_shape_of(s);
     size_t plane_w = (size_t)shape->plane_w, entries = (size_t)shape->entries;
     int32_t end_x = s->in_w + s->pad_left;
@@ -152,10 +160,10 @@ BI_TARGET_avx512vbmi static void stage(const bi_step *s, const bi_pointers *at)
     }
 }
 
-static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+static void lookup6_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     const bi_lookup *shape = s->weight;
-    layout parts = layout_of(s, shape);
+    lookup6_layout parts = lookup6_layout_of(s, shape);
     const char *scratch = at->scratch;
     size_t pixels = (size_t)s->out_h * (size_t)s->out_w;
     for (int32_t g = 0; g < s->groups; g++) {
@@ -173,12 +181,18 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
 }
 
 const bi_kernel bi_bconv2d_lookup6_avx512vbmi = {
-    .takes = takes,
+    .takes = lookup6_takes,
     .block = LANES,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .scratch_bytes = scratch_bytes,
-    .stage = stage,
-    .run = run,
+    .weight_bytes = lookup6_weight_bytes,
+    .pack_weight = lookup6_pack_weight,
+    .scratch_bytes = lookup6_scratch_bytes,
+    .stage = lookup6_stage,
+    .run = lookup6_run,
 };
+#undef LANES
+#undef run_block
+#undef BI_TARGET
+#undef BI_OWN
+#undef BI_ENTRY_BITS
+#undef TABLES
 #endif

@@ -11,6 +11,7 @@
 
 #define BI_TARGET BI_TARGET_neon
 #define BI_NAME(operation) bi_##operation##_lookup4_neon
+#define BI_OWN(name) name##_lookup4_neon
 #define NOT_WITH 0
 
 enum { LANES = 16 };
@@ -315,11 +316,15 @@ BI_TARGET_neon static void run_block(const bi_block *b, const bi_pair *pairs, si
     }
 }
 
-static int suits(const bi_step *s)
+static int BI_OWN(suits)(const bi_step *s)
 {
     (void)s;
     return 1;
 }
 
 #include "lookup_pairs.inc"
+#undef BI_TARGET
+#undef BI_NAME
+#undef BI_OWN
+#undef NOT_WITH
 #endif

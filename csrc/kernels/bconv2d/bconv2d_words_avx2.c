@@ -29,12 +29,12 @@ static size_t weight_words(const bi_step *s)
     return (size_t)s->groups * blocks_per_group(&shape) * block_words(&shape);
 }
 
-static size_t weight_bytes(const bi_step *s)
+static size_t words_avx2_weight_bytes(const bi_step *s)
 {
     return weight_words(s) * 8 + bi_bconv2d_tap_sum_bytes(s);
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void words_avx2_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     bi_bconv2d_shape shape = bi_bconv2d_shape_of(s);
     size_t output_words = (size_t)shape.taps * shape.words, blocks = blocks_per_group(&shape);
@@ -96,7 +96,7 @@ count_words(const uint64_t *a, const uint64_t *w, size_t words, counts *c)
     }
 }
 
-BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+BI_TARGET_avx2 static void words_avx2_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     bi_bconv2d_shape shape = bi_bconv2d_shape_of(s);
     const uint64_t *source = bi_bconv2d_source(s, at), *weight = s->weight;
@@ -151,10 +151,10 @@ BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t 
 
 const bi_kernel bi_bconv2d_words_avx2 = {
     .block = BLOCK,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
+    .weight_bytes = words_avx2_weight_bytes,
+    .pack_weight = words_avx2_pack_weight,
     .scratch_bytes = bi_bconv2d_scratch_bytes,
     .stage = bi_bconv2d_stage,
-    .run = run,
+    .run = words_avx2_run,
 };
 #endif

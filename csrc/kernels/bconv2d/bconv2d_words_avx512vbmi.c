@@ -13,9 +13,9 @@
 #include "../unroll.h"
 #include "finish_avx512.h"
 
-enum { BLOCK = 32, VECTORS = 4, PIXELS = 4 };
+enum { WIDE_BLOCK = 32, VECTORS = 4, PIXELS = 4 };
 
-static size_t block_count(const bi_step *s) { return ((size_t)s->out_c + BLOCK - 1) / BLOCK; }
+static size_t block_count(const bi_step *s) { return ((size_t)s->out_c + WIDE_BLOCK - 1) / WIDE_BLOCK; }
 
 static size_t output_words(const bi_step *s)
 {
@@ -25,32 +25,32 @@ static size_t output_words(const bi_step *s)
 /* The parts behind the words, in units of 32 bits for every output. */
 enum { THRESHOLD = BI_SCALES, PARTS };
 
-static size_t weight_bytes(const bi_step *s)
+static size_t words_avx512vbmi_weight_bytes(const bi_step *s)
 {
-    size_t outputs = block_count(s) * BLOCK;
+    size_t outputs = block_count(s) * WIDE_BLOCK;
     return outputs * (output_words(s) * 8 + PARTS * 4) + block_count(s) * 8 +
            (s->pad_value != 0 ? outputs * (size_t)(s->kernel_h * s->kernel_w) * 4 : 0);
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void words_avx512vbmi_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
-    size_t words = output_words(s), outputs = block_count(s) * BLOCK;
+    size_t words = output_words(s), outputs = block_count(s) * WIDE_BLOCK;
     const uint64_t *from = canonical;
     uint64_t *to = packed;
-    memset(packed, 0, weight_bytes(s));
+    memset(packed, 0, words_avx512vbmi_weight_bytes(s));
     float *scales = (float *)(to + outputs * words);
     int32_t *thresholds = (int32_t *)scales + THRESHOLD * outputs;
     uint64_t *flips = (uint64_t *)(scales + PARTS * outputs);
     for (size_t o = 0; o < (size_t)s->out_c; o++) {
-        uint64_t *block = to + o / BLOCK * BLOCK * words + o % BLOCK;
+        uint64_t *block = to + o / WIDE_BLOCK * WIDE_BLOCK * words + o % WIDE_BLOCK;
         for (size_t k = 0; k < words; k++)
-            block[k * BLOCK] = from[o * words + k];
+            block[k * WIDE_BLOCK] = from[o * words + k];
         for (size_t i = 0; i < BI_SCALES; i++)
             scales[i * outputs + o] = bi_scale_of(s, (bi_scale)i, (int32_t)o);
         if (s->threshold != NULL)
             thresholds[o] = s->threshold[o];
         if (s->flip != NULL)
-            flips[o / BLOCK] |= (uint64_t)(s->flip[o] != 0) << (o % BLOCK);
+            flips[o / WIDE_BLOCK] |= (uint64_t)(s->flip[o] != 0) << (o % WIDE_BLOCK);
     }
     if (s->pad_value == 0)
         return;
@@ -65,9 +65,9 @@ static void pack_weight(const bi_step *s, const void *canonical, void *packed)
         }
 }
 
-static int takes(const bi_step *s)
+static int words_avx512vbmi_takes(const bi_step *s)
 {
-    return s->dilation_w == 1 && s->groups == 1 && s->out_c <= 2 * BLOCK;
+    return s->dilation_w == 1 && s->groups == 1 && s->out_c <= 2 * WIDE_BLOCK;
 }
 
 /* What one call of the loops below needs. */
@@ -147,12 +147,12 @@ write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m5
     if (output == BI_PLAIN_FLOATS || (output == BI_ANY_OUTPUT && s->flip == NULL))
         return;
     int32_t left = s->out_c - b->first;
-    uint32_t inside = left >= BLOCK ? ~0u : (1u << left) - 1;
+    uint32_t inside = left >= WIDE_BLOCK ? ~0u : (1u << left) - 1;
     uint64_t *words = b->is_signs ? b->at->target : b->at->signs;
     uint32_t *target = (uint32_t *)(words + pixel * bi_words(s->out_c));
-    int32_t unit = b->first / BLOCK;
+    int32_t unit = b->first / WIDE_BLOCK;
     target[unit] = (signs ^ (uint32_t)b->flips) & inside;
-    if (left <= BLOCK && unit % 2 == 0)
+    if (left <= WIDE_BLOCK && unit % 2 == 0)
         target[unit + 1] = 0;    /* the other half of the last word */
 }
 
@@ -171,8 +171,8 @@ run_pixels(const block *b, const bi_bconv2d_taps *t, size_t pixel, int pixels, b
                             ((size_t)(t->y + ky * s->dilation_h) * (size_t)s->in_w +
                              (size_t)(t->x + t->kx_first)) * words;
         const uint64_t *w =
-            b->weight + (size_t)(ky * s->kernel_w + t->kx_first) * words * BLOCK;
-        for (size_t k = 0; k < run; k++, w += BLOCK) {
+            b->weight + (size_t)(ky * s->kernel_w + t->kx_first) * words * WIDE_BLOCK;
+        for (size_t k = 0; k < run; k++, w += WIDE_BLOCK) {
             __m512i weight[VECTORS];
             BI_UNROLL for (int v = 0; v < VECTORS; v++) weight[v] = _mm512_loadu_si512(w + 8 * v);
             BI_UNROLL for (int p = 0; p < pixels; p++) {
@@ -193,9 +193,9 @@ run_pixels(const block *b, const bi_bconv2d_taps *t, size_t pixel, int pixels, b
 }
 
 BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_output output)
+run_outputs(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_output output)
 {
-    size_t words = output_words(s), outputs = block_count(s) * BLOCK;
+    size_t words = output_words(s), outputs = block_count(s) * WIDE_BLOCK;
     const uint64_t *weight = s->weight;
     const float *scales = (const float *)(weight + outputs * words);
     const uint64_t *flips = (const uint64_t *)(scales + PARTS * outputs);
@@ -204,12 +204,12 @@ run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi
             block b = {
                 .step = s,
                 .at = at,
-                .weight = weight + n * BLOCK * words,
-                .scales = scales + n * BLOCK,
+                .weight = weight + n * WIDE_BLOCK * words,
+                .scales = scales + n * WIDE_BLOCK,
                 .outputs = outputs,
                 .flips = flips[n],
-                .outside = (const int32_t *)(flips + block_count(s)) + n * BLOCK,
-                .first = (int32_t)n * BLOCK,
+                .outside = (const int32_t *)(flips + block_count(s)) + n * WIDE_BLOCK,
+                .first = (int32_t)n * WIDE_BLOCK,
                 .is_signs = bi_target_is_signs(s),
             };
             bi_bconv2d_taps inside = bi_bconv2d_taps_at(s, y, 0);
@@ -233,22 +233,22 @@ run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi
         }
 }
 
-BI_TARGET_avx512vbmi static void run(const bi_step *s, const bi_pointers *at, int32_t begin,
+BI_TARGET_avx512vbmi static void words_avx512vbmi_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                      int32_t end)
 {
     switch (bi_output_of(s)) {
-    case BI_PLAIN_FLOATS: run_rows(s, at, begin, end, BI_PLAIN_FLOATS); break;
-    case BI_SHORTCUT: run_rows(s, at, begin, end, BI_SHORTCUT); break;
-    case BI_SIGNS: run_rows(s, at, begin, end, BI_SIGNS); break;
-    default: run_rows(s, at, begin, end, BI_ANY_OUTPUT); break;
+    case BI_PLAIN_FLOATS: run_outputs(s, at, begin, end, BI_PLAIN_FLOATS); break;
+    case BI_SHORTCUT: run_outputs(s, at, begin, end, BI_SHORTCUT); break;
+    case BI_SIGNS: run_outputs(s, at, begin, end, BI_SIGNS); break;
+    default: run_outputs(s, at, begin, end, BI_ANY_OUTPUT); break;
     }
 }
 
 const bi_kernel bi_bconv2d_words_avx512vbmi = {
-    .takes = takes,
-    .block = BLOCK,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .run = run,
+    .takes = words_avx512vbmi_takes,
+    .block = WIDE_BLOCK,
+    .weight_bytes = words_avx512vbmi_weight_bytes,
+    .pack_weight = words_avx512vbmi_pack_weight,
+    .run = words_avx512vbmi_run,
 };
 #endif

@@ -110,6 +110,9 @@ typedef struct {
 
 enum { BI_LOOKUP_TILE = 48 };
 
+/* Of pairs (lookup_pairs.inc): bits of an entry; entries more than a plane has, which may be read. */
+enum { BI_PAIR_BITS = 4, BI_PAIR_SLACK = 64 };
+
 /* What the loops over the pairs of a tile share: a block of vectors of channels of one group. */
 typedef struct {
     const bi_step *step;

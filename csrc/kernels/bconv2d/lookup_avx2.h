@@ -27,7 +27,7 @@
 
 #include "../isa.h"
 
-enum { BI_CHAIN = 7, BI_LONGEST_SUM = 126 };
+enum { BI_CHAIN_AVX2 = 7, BI_LONGEST_SUM_AVX2 = 126 };
 
 /* Load T_k of entry i of the chain. */
 #define TABLE(i)                                \
@@ -144,7 +144,7 @@ enum { BI_CHAIN = 7, BI_LONGEST_SUM = 126 };
 /* The sums of up to four vectors. */
 typedef struct {
     __m256i f[4], h[4];
-} bi_sums;
+} bi_sums_avx2;
 
 #define SUMS1 [f0] "+x"(s->f[0]), [h0] "+x"(s->h[0])
 #define SUMS2 SUMS1, [f1] "+x"(s->f[1]), [h1] "+x"(s->h[1])
@@ -164,9 +164,9 @@ typedef struct {
 #define DEFINE_ADD_ENTRIES(name, vectors, chain, sums)                                          \
     BI_TARGET_avx2 static inline __attribute__((always_inline)) void name(                      \
         const uint16_t *index, const uint16_t *other, const uint8_t *weight, size_t entries,    \
-        const uint8_t *table, bi_sums *s)                                                       \
+        const uint8_t *table, bi_sums_avx2 *s)                                                       \
     {                                                                                           \
-        size_t chains = entries / BI_CHAIN;                                                     \
+        size_t chains = entries / BI_CHAIN_AVX2;                                                     \
         if (chains > 0)                                                                         \
             __asm__ volatile(".p2align 5\n"                                                     \
                              "1:\n\t" chain##_7                                                 \
@@ -179,7 +179,7 @@ typedef struct {
                                [weight] "+r"(weight), [chains] "+r"(chains)                     \
                              : [table] "r"(table)                                               \
                              : SCRATCH);                                                        \
-        switch (entries % BI_CHAIN) {                                                           \
+        switch (entries % BI_CHAIN_AVX2) {                                                           \
         case 1: RUN(chain##_1, sums); break;                                                    \
         case 2: RUN(chain##_2, sums); break;                                                    \
         case 3: RUN(chain##_3, sums); break;                                                    \
@@ -196,9 +196,83 @@ DEFINE_ADD_ENTRIES(bi_add_entries_2, 2, CHAIN2, SUMS2)
 DEFINE_ADD_ENTRIES(bi_add_entries_1, 1, CHAIN1, SUMS1)
 DEFINE_ADD_ENTRIES(bi_add_entries_2x2, 2, CHAIND, SUMS4)
 
+#undef TABLE
+#undef FIRST
+#undef LOOK
+#undef ADD
+#undef END
+#undef START4
+#undef LEAD4
+#undef PHASE4_1
+#undef PHASE4_2
+#undef PHASE4_0
+#undef REST4_0
+#undef REST4_1
+#undef REST4_2
+#undef END4
+#undef CHAIN4_1
+#undef CHAIN4_2
+#undef CHAIN4_3
+#undef CHAIN4_4
+#undef CHAIN4_5
+#undef CHAIN4_6
+#undef CHAIN4_7
+#undef START3
+#undef LEAD3
+#undef PHASE3
+#undef REST3
+#undef END3
+#undef CHAIN3_1
+#undef CHAIN3_2
+#undef CHAIN3_3
+#undef CHAIN3_4
+#undef CHAIN3_5
+#undef CHAIN3_6
+#undef CHAIN3_7
+#undef START2
+#undef PHASE2
+#undef END2
+#undef CHAIN2_1
+#undef CHAIN2_2
+#undef CHAIN2_3
+#undef CHAIN2_4
+#undef CHAIN2_5
+#undef CHAIN2_6
+#undef CHAIN2_7
+#undef START1
+#undef PHASE1
+#undef END1
+#undef CHAIN1_1
+#undef CHAIN1_2
+#undef CHAIN1_3
+#undef CHAIN1_4
+#undef CHAIN1_5
+#undef CHAIN1_6
+#undef CHAIN1_7
+#undef TABLES
+#undef WEIGHT
+#undef SHUFFLE
+#undef STARTD
+#undef PHASED
+#undef ENDD
+#undef CHAIND_1
+#undef CHAIND_2
+#undef CHAIND_3
+#undef CHAIND_4
+#undef CHAIND_5
+#undef CHAIND_6
+#undef CHAIND_7
+#undef SUMS1
+#undef SUMS2
+#undef SUMS3
+#undef SUMS4
+#undef SCRATCH
+#undef RUN
+#undef DEFINE_ADD_ENTRIES
+
 /* The sums of both pixels, as bytes 0..252, from F and H. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-bi_separate(__m256i f, __m256i h, __m256i *a, __m256i *b)
+bi_separate_avx2(__m256i f, __m256i h, __m256i *a, __m256i *b)
 {
     const __m256i high_digits = _mm256_set1_epi8((char)0xf0);
     const __m256i low_bytes_high_digits = _mm256_set1_epi16(0x00f0);

@@ -14,6 +14,14 @@ const uint8_t bi_lookup_nibbles[256][16] __attribute__((aligned(64))) = {
 #define ROWS16(i) ROWS4(i), ROWS4((i) + 4), ROWS4((i) + 8), ROWS4((i) + 12)
 #define ROWS64(i) ROWS16(i), ROWS16((i) + 16), ROWS16((i) + 32), ROWS16((i) + 48)
     ROWS64(0), ROWS64(64), ROWS64(128), ROWS64(192)};
+#undef PARITY
+#undef ONES
+#undef F
+#undef BYTE
+#undef ROW
+#undef ROWS4
+#undef ROWS16
+#undef ROWS64
 
 int bi_lookup_next_part(const bi_lookup *shape, const bi_step *s, int32_t longest, bi_part *part)
 {

@@ -15,16 +15,16 @@
 #include "../isa.h"
 #include "bdense.h"
 
-enum { LANES = 4 };
+enum { AVX2_LANES = 4 };
 
-static size_t weight_bytes(const bi_step *s)
+static size_t bdense_avx2_weight_bytes(const bi_step *s)
 {
-    return ((size_t)s->out_c + LANES - 1) / LANES * LANES * bi_words(s->in_c) * 8;
+    return ((size_t)s->out_c + AVX2_LANES - 1) / AVX2_LANES * AVX2_LANES * bi_words(s->in_c) * 8;
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void bdense_avx2_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
-    bi_bdense_interleave(s, canonical, packed, LANES);
+    bi_bdense_interleave(s, canonical, packed, AVX2_LANES);
 }
 
 /* Add three bits in every position: the sum is returned, the carry has twice its weight. */
@@ -50,7 +50,7 @@ BI_TARGET_avx2 static inline __m256i count(__m256i bits)
 BI_TARGET_avx2 static inline __m256i differ(const uint64_t *a, const uint64_t *w, size_t k)
 {
     return _mm256_xor_si256(_mm256_set1_epi64x((long long)a[k]),
-                            _mm256_loadu_si256((const __m256i *)(w + k * LANES)));
+                            _mm256_loadu_si256((const __m256i *)(w + k * AVX2_LANES)));
 }
 
 BI_TARGET_avx2 static inline __m256i count_block(const uint64_t *a, const uint64_t *w, size_t words)
@@ -78,7 +78,7 @@ BI_TARGET_avx2 static inline __m256i count_block(const uint64_t *a, const uint64
     return total;
 }
 
-BI_TARGET_avx2 static void run_batch(const bi_step *s, const bi_pointers *at, size_t samples,
+BI_TARGET_avx2 static void bdense_avx2_run_batch(const bi_step *s, const bi_pointers *at, size_t samples,
                                      int32_t begin, int32_t end)
 {
     size_t words = bi_words(s->in_c);
@@ -89,7 +89,7 @@ BI_TARGET_avx2 static void run_batch(const bi_step *s, const bi_pointers *at, si
         for (size_t n = 0; n < samples; n++) {
             const uint64_t *weight = (const uint64_t *)s->weight + (size_t)o * words;
             int64_t differing[16];
-            for (int32_t i = 0; i < left; i += LANES, weight += LANES * words)
+            for (int32_t i = 0; i < left; i += AVX2_LANES, weight += AVX2_LANES * words)
                 _mm256_storeu_si256((__m256i *)(differing + i),
                                     count_block(at[n].source, weight, words));
             bi_bdense_finish(s, &at[n], o, left, differing);
@@ -97,16 +97,16 @@ BI_TARGET_avx2 static void run_batch(const bi_step *s, const bi_pointers *at, si
     }
 }
 
-BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+BI_TARGET_avx2 static void bdense_avx2_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
-    run_batch(s, at, 1, begin, end);
+    bdense_avx2_run_batch(s, at, 1, begin, end);
 }
 
 const bi_kernel bi_bdense_words_avx2 = {
     .block = 16,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .run = run,
-    .run_batch = run_batch,
+    .weight_bytes = bdense_avx2_weight_bytes,
+    .pack_weight = bdense_avx2_pack_weight,
+    .run = bdense_avx2_run,
+    .run_batch = bdense_avx2_run_batch,
 };
 #endif

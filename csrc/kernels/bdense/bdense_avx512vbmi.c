@@ -11,21 +11,21 @@
 #include "../unroll.h"
 #include "bdense.h"
 
-enum { LANES = 16, SAMPLES = 4 };
+enum { AVX512_LANES = 16, SAMPLES = 4 };
 
-static size_t weight_bytes(const bi_step *s)
+static size_t bdense_avx512vbmi_weight_bytes(const bi_step *s)
 {
-    return ((size_t)s->out_c + LANES - 1) / LANES * LANES * bi_words(s->in_c) * 8;
+    return ((size_t)s->out_c + AVX512_LANES - 1) / AVX512_LANES * AVX512_LANES * bi_words(s->in_c) * 8;
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void bdense_avx512vbmi_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
-    bi_bdense_interleave(s, canonical, packed, LANES);
+    bi_bdense_interleave(s, canonical, packed, AVX512_LANES);
 }
 
 /* Write sixteen outputs, from o on, of `samples` samples (a constant where this is inlined). */
 BI_TARGET_avx512vbmi static inline __attribute__((always_inline)) void
-run_samples(const bi_step *s, const bi_pointers *at, int samples, int32_t o, int32_t count)
+count_samples(const bi_step *s, const bi_pointers *at, int samples, int32_t o, int32_t count)
 {
     size_t words = bi_words(s->in_c);
     const uint64_t *weight = (const uint64_t *)s->weight + (size_t)o * words;
@@ -35,7 +35,7 @@ run_samples(const bi_step *s, const bi_pointers *at, int samples, int32_t o, int
         source[n] = at[n].source;
         total[n][0] = total[n][1] = _mm512_setzero_si512();
     }
-    for (size_t k = 0; k < words; k++, weight += LANES) {
+    for (size_t k = 0; k < words; k++, weight += AVX512_LANES) {
         __m512i low = _mm512_loadu_si512(weight), high = _mm512_loadu_si512(weight + 8);
         BI_UNROLL for (int n = 0; n < samples; n++) {
             __m512i a = _mm512_set1_epi64((long long)source[n][k]);
@@ -46,38 +46,38 @@ run_samples(const bi_step *s, const bi_pointers *at, int samples, int32_t o, int
         }
     }
     BI_UNROLL for (int n = 0; n < samples; n++) {
-        int64_t differing[LANES];
+        int64_t differing[AVX512_LANES];
         _mm512_storeu_si512(differing, total[n][0]);
         _mm512_storeu_si512(differing + 8, total[n][1]);
         bi_bdense_finish(s, &at[n], o, count, differing);
     }
 }
 
-BI_TARGET_avx512vbmi static void run_batch(const bi_step *s, const bi_pointers *at, size_t samples,
+BI_TARGET_avx512vbmi static void bdense_avx512vbmi_run_batch(const bi_step *s, const bi_pointers *at, size_t samples,
                                            int32_t begin, int32_t end)
 {
     int32_t last = end * BI_BDENSE_BLOCK < s->out_c ? end * BI_BDENSE_BLOCK : s->out_c;
-    for (int32_t o = begin * BI_BDENSE_BLOCK; o < last; o += LANES) {
-        int32_t count = last - o < LANES ? last - o : LANES;
+    for (int32_t o = begin * BI_BDENSE_BLOCK; o < last; o += AVX512_LANES) {
+        int32_t count = last - o < AVX512_LANES ? last - o : AVX512_LANES;
         size_t n = 0;
         for (; n + SAMPLES <= samples; n += SAMPLES)
-            run_samples(s, at + n, SAMPLES, o, count);
+            count_samples(s, at + n, SAMPLES, o, count);
         for (; n < samples; n++)
-            run_samples(s, at + n, 1, o, count);
+            count_samples(s, at + n, 1, o, count);
     }
 }
 
-BI_TARGET_avx512vbmi static void run(const bi_step *s, const bi_pointers *at, int32_t begin,
+BI_TARGET_avx512vbmi static void bdense_avx512vbmi_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                      int32_t end)
 {
-    run_batch(s, at, 1, begin, end);
+    bdense_avx512vbmi_run_batch(s, at, 1, begin, end);
 }
 
 const bi_kernel bi_bdense_words_avx512vbmi = {
-    .block = LANES,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .run = run,
-    .run_batch = run_batch,
+    .block = AVX512_LANES,
+    .weight_bytes = bdense_avx512vbmi_weight_bytes,
+    .pack_weight = bdense_avx512vbmi_pack_weight,
+    .run = bdense_avx512vbmi_run,
+    .run_batch = bdense_avx512vbmi_run_batch,
 };
 #endif

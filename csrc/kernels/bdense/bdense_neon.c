@@ -41,7 +41,7 @@ count_rows(const uint64_t *source, const uint64_t *weight, size_t words, int row
     }
 }
 
-BI_TARGET_neon static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+BI_TARGET_neon static void bdense_neon_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     size_t words = bi_words(s->in_c);
     const uint64_t *source = at->source;
@@ -58,5 +58,5 @@ BI_TARGET_neon static void run(const bi_step *s, const bi_pointers *at, int32_t 
     }
 }
 
-const bi_kernel bi_bdense_words_neon = {.block = 16, .run = run};
+const bi_kernel bi_bdense_words_neon = {.block = 16, .run = bdense_neon_run};
 #endif

@@ -2,5 +2,8 @@
 
 #define BI_TARGET BI_TARGET_portable
 #define BI_NAME(operation) bi_##operation##_vectors_portable
+#define BI_OWN(name) name##_beta_map_portable
 #include "beta_map_body.inc"
-
+#undef BI_TARGET
+#undef BI_NAME
+#undef BI_OWN

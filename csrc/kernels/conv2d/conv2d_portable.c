@@ -23,9 +23,9 @@ static size_t layout_bytes(const bi_step *s)
     return (size_t)s->groups * blocks * block_weights(s) * 4;
 }
 
-static size_t weight_bytes(const bi_step *s) { return layout_bytes(s) + bi_conv2d_shift_bytes(s); }
+static size_t vectors_weight_bytes(const bi_step *s) { return layout_bytes(s) + bi_conv2d_shift_bytes(s); }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void vectors_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     size_t channels = (size_t)(s->in_c / s->groups), outputs = (size_t)(s->out_c / s->groups);
     size_t blocks = (outputs + 7) / 8;
@@ -114,7 +114,7 @@ static void sum_as_integers(const window *at, const void *weight, size_t blocks,
 }
 
 /* The outputs from o on of one pixel; the step is `after` for the epilogue. */
-static void compute(const window *at, const bi_step *after, const void *weight, size_t blocks,
+static void compute_outputs(const window *at, const bi_step *after, const void *weight, size_t blocks,
                     const bi_output_pixel *p, int32_t o, int32_t count)
 {
     if (bi_conv2d_is_integer(at->step)) {
@@ -128,7 +128,7 @@ static void compute(const window *at, const bi_step *after, const void *weight, 
     }
 }
 
-static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+static void vectors_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     size_t outputs = (size_t)(s->out_c / s->groups), blocks = (outputs + 7) / 8;
     const unsigned char *shifts = (const unsigned char *)s->weight + layout_bytes(s);
@@ -154,7 +154,7 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
                     const float *weight =
                         (const float *)s->weight + (group * blocks + first) * block_weights(s);
                     size_t left = outputs - first * 8 < 32 ? outputs - first * 8 : 32;
-                    compute(&v, &after, weight, blocks - first, &p,
+                    compute_outputs(&v, &after, weight, blocks - first, &p,
                             (int32_t)(group * outputs + first * 8), (int32_t)left);
                 }
             }
@@ -163,13 +163,13 @@ static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t 
 
 const bi_kernel bi_conv2d_vectors_portable = {
     .block = 32,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .run = run,
+    .weight_bytes = vectors_weight_bytes,
+    .pack_weight = vectors_pack_weight,
+    .run = vectors_run,
 };
 const bi_kernel bi_dense_vectors_portable = {
     .block = 32,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .run = run,
+    .weight_bytes = vectors_weight_bytes,
+    .pack_weight = vectors_pack_weight,
+    .run = vectors_run,
 };

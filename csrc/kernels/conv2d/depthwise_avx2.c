@@ -8,26 +8,26 @@
 #include "finish_avx2.h"
 
 enum {
-    PIXELS = 4,
+    AT_ONCE = 4,
     TOGETHER = 16,    /* of 3x3: both halves of the channels, while the map is in the first cache */
-    CHUNK = 32,
+    NEIGHBOURS = 32,
 };
 
-static int takes(const bi_step *s)
+static int depthwise_takes(const bi_step *s)
 {
     return s->groups > 1 && s->groups == s->in_c && s->groups == s->out_c &&
            !bi_conv2d_is_integer(s) && s->table == NULL;
 }
 
-static size_t weight_bytes(const bi_step *s)
+static size_t depthwise_weight_bytes(const bi_step *s)
 {
     return ((size_t)s->out_c + 15) / 16 * bi_conv2d_taps(s) * 64;
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void depthwise_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     size_t taps = bi_conv2d_taps(s);
-    memset(packed, 0, weight_bytes(s));
+    memset(packed, 0, depthwise_weight_bytes(s));
     for (size_t c = 0; c < (size_t)s->out_c; c++)
         for (size_t tap = 0; tap < taps; tap++)
             ((float *)packed)[(c / 16 * taps + tap) * 16 + c % 16] =
@@ -57,7 +57,7 @@ compute(const row *r, int32_t ox, int32_t kx_first, int32_t kx_end, int count, i
     const bi_step *s = r->step;
     ptrdiff_t channels = s->in_c, map_row = (ptrdiff_t)s->in_w * channels;
     ptrdiff_t next = s->stride_w * channels;
-    __m256 low[PIXELS], high[PIXELS];
+    __m256 low[AT_ONCE], high[AT_ONCE];
     for (int i = 0; i < count; i++)
         low[i] = high[i] = _mm256_setzero_ps();
     ptrdiff_t y = r->oy * s->stride_h - s->pad_top, x = ox * s->stride_w - s->pad_left;
@@ -114,7 +114,7 @@ compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
     int is_3x3 = whole && s->kernel_h == 3 && s->kernel_w == 3 && s->dilation_h == 1 &&
                  s->dilation_w == 1 && r->ky_end - r->ky_first == 3;
     while (ox < end) {
-        int32_t kx_first, kx_end, count = 1, last = ox + PIXELS - 1;
+        int32_t kx_first, kx_end, count = 1, last = ox + AT_ONCE - 1;
         bi_valid_taps(ox, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w, &kx_first,
                       &kx_end);
         if (is_3x3 && kx_first == 0 && kx_end == 3) {
@@ -127,8 +127,8 @@ compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
             compute_3x3(s, r->source + pixel * s->in_c + 8, r->weight + 8, count, sums + 8);
         } else if (kx_first == 0 && last < end &&
                    last * s->stride_w - s->pad_left + reach < s->in_w) {
-            count = PIXELS;
-            compute(r, ox, 0, s->kernel_w, PIXELS, whole, sums);
+            count = AT_ONCE;
+            compute(r, ox, 0, s->kernel_w, AT_ONCE, whole, sums);
         } else {
             compute(r, ox, kx_first, kx_end, 1, whole, sums);
         }
@@ -139,17 +139,17 @@ compute_columns(const row *r, int32_t ox, int32_t end, int whole, float *sums)
 
 /* Some neighbouring pixels at a time, all blocks of channels of them: that reads the map in the order
  * of its memory. */
-BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+BI_TARGET_avx2 static void depthwise_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     row r = {.step = s};
-    float sums[CHUNK * 16];
+    float sums[NEIGHBOURS * 16];
     __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     for (r.oy = begin; r.oy < end; r.oy++) {
         bi_valid_taps(r.oy, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
                       &r.ky_first, &r.ky_end);
-        for (int32_t ox = 0; ox < s->out_w; ox += CHUNK)
+        for (int32_t ox = 0; ox < s->out_w; ox += NEIGHBOURS)
             for (int32_t c = 0; c < s->out_c; c += 16) {
-                int32_t last = ox + CHUNK < s->out_w ? ox + CHUNK : s->out_w;
+                int32_t last = ox + NEIGHBOURS < s->out_w ? ox + NEIGHBOURS : s->out_w;
                 int32_t count = s->out_c - c < 16 ? s->out_c - c : 16;
                 r.source = (const float *)at->source + c;
                 r.weight = (const float *)s->weight + (size_t)c * bi_conv2d_taps(s);
@@ -159,7 +159,7 @@ BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t 
                     compute_columns(&r, ox, last, 1, sums);
                 else
                     compute_columns(&r, ox, last, 0, sums);
-                bi_sums all = {
+                bi_plane_sums all = {
                     .step = s, .at = at, .count = (size_t)(last - ox),
                     .first = (size_t)r.oy * (size_t)s->out_w + (size_t)ox,
                     .output = c, .outputs = count, .sums = sums,
@@ -170,10 +170,10 @@ BI_TARGET_avx2 static void run(const bi_step *s, const bi_pointers *at, int32_t 
 }
 
 const bi_kernel bi_conv2d_depthwise_avx2 = {
-    .takes = takes,
+    .takes = depthwise_takes,
     .block = 16,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
-    .run = run,
+    .weight_bytes = depthwise_weight_bytes,
+    .pack_weight = depthwise_pack_weight,
+    .run = depthwise_run,
 };
 #endif

@@ -24,34 +24,34 @@ typedef struct {
     int32_t output, outputs;
     float *sums;                  /* of integer layers i32 */
     const float *const *shift;    /* [count][16], in place of the bias, or NULL */
-} bi_sums;
+} bi_plane_sums;
 
 typedef struct {
     __m256 low, high;
-} bi_pair;
+} bi_register_pair;
 
 /* The parameters of these outputs, the missing ones 0. */
-BI_INLINE_AVX2 bi_pair bi_parameters(const bi_sums *p, const void *from)
+BI_INLINE_AVX2 bi_register_pair bi_parameters(const bi_plane_sums *p, const void *from)
 {
     if (from != NULL && p->outputs == 16) {
         const float *there = (const float *)from + p->output;
-        bi_pair pair = {_mm256_loadu_ps(there), _mm256_loadu_ps(there + 8)};
+        bi_register_pair pair = {_mm256_loadu_ps(there), _mm256_loadu_ps(there + 8)};
         return pair;
     }
     float all[16] = {0};
     if (from != NULL)
         memcpy(all, (const float *)from + p->output, (size_t)p->outputs * 4);
-    bi_pair pair = {_mm256_loadu_ps(all), _mm256_loadu_ps(all + 8)};
+    bi_register_pair pair = {_mm256_loadu_ps(all), _mm256_loadu_ps(all + 8)};
     return pair;
 }
 
-BI_INLINE_AVX2 bi_pair bi_load_pair(const float *from)
+BI_INLINE_AVX2 bi_register_pair bi_load_pair(const float *from)
 {
-    bi_pair pair = {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+    bi_register_pair pair = {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
     return pair;
 }
 
-BI_INLINE_AVX2 void bi_store_pair(float *to, bi_pair y)
+BI_INLINE_AVX2 void bi_store_pair(float *to, bi_register_pair y)
 {
     _mm256_storeu_ps(to, y.low);
     _mm256_storeu_ps(to + 8, y.high);
@@ -81,13 +81,13 @@ BI_INLINE_AVX2 void bi_store_some(float *to, const float *from, int32_t count)
 }
 
 /* To floats, times alpha, plus bias (1) or shift (2), ReLU: each if the constant says so. */
-BI_INLINE_AVX2 void bi_linear(const bi_sums *p, float *to, size_t stride, int integer, int scaled,
+BI_INLINE_AVX2 void bi_linear(const bi_plane_sums *p, float *to, size_t stride, int integer, int scaled,
                               int biased, int relu)
 {
-    bi_pair alpha = bi_parameters(p, p->step->alpha), bias = bi_parameters(p, p->step->bias);
+    bi_register_pair alpha = bi_parameters(p, p->step->alpha), bias = bi_parameters(p, p->step->bias);
     __m256 zero = _mm256_setzero_ps();
     for (size_t i = 0; i < p->count; i++, to += stride) {
-        bi_pair y = bi_load_pair(p->sums + i * 16);
+        bi_register_pair y = bi_load_pair(p->sums + i * 16);
         if (integer) {
             y.low = _mm256_cvtepi32_ps(_mm256_castps_si256(y.low));
             y.high = _mm256_cvtepi32_ps(_mm256_castps_si256(y.high));
@@ -110,7 +110,7 @@ BI_INLINE_AVX2 void bi_linear(const bi_sums *p, float *to, size_t stride, int in
     }
 }
 
-BI_TARGET_avx2 static void bi_linear_floats(const bi_sums *p, float *to, size_t stride, int relu)
+BI_TARGET_avx2 static void bi_linear_floats(const bi_plane_sums *p, float *to, size_t stride, int relu)
 {
     switch ((p->step->alpha != NULL) * 4 + (p->step->bias != NULL) * 2 + relu) {
     case 0: bi_linear(p, to, stride, 0, 0, 0, 0); break;
@@ -124,7 +124,7 @@ BI_TARGET_avx2 static void bi_linear_floats(const bi_sums *p, float *to, size_t 
     }
 }
 
-BI_TARGET_avx2 static void bi_linear_integers(const bi_sums *p, float *to, size_t stride, int relu)
+BI_TARGET_avx2 static void bi_linear_integers(const bi_plane_sums *p, float *to, size_t stride, int relu)
 {
     int biased = p->shift != NULL ? 2 : p->step->bias != NULL;
     switch ((p->step->alpha != NULL) * 6 + biased * 2 + relu) {
@@ -144,11 +144,11 @@ BI_TARGET_avx2 static void bi_linear_integers(const bi_sums *p, float *to, size_
 }
 
 /* The sums are no less than the floor; they are floats afterwards. */
-BI_TARGET_avx2 static void bi_raise(const bi_sums *p, int integer)
+BI_TARGET_avx2 static void bi_raise(const bi_plane_sums *p, int integer)
 {
-    bi_pair floor = bi_parameters(p, p->step->floor);
+    bi_register_pair floor = bi_parameters(p, p->step->floor);
     for (size_t i = 0; i < p->count; i++) {
-        bi_pair y = bi_load_pair(p->sums + i * 16);
+        bi_register_pair y = bi_load_pair(p->sums + i * 16);
         if (integer) {
             y.low = _mm256_cvtepi32_ps(_mm256_castps_si256(y.low));
             y.high = _mm256_cvtepi32_ps(_mm256_castps_si256(y.high));
@@ -159,7 +159,7 @@ BI_TARGET_avx2 static void bi_raise(const bi_sums *p, int integer)
     }
 }
 
-BI_TARGET_avx2 static void bi_add_residual(const bi_sums *p)
+BI_TARGET_avx2 static void bi_add_residual(const bi_plane_sums *p)
 {
     const float *residual =
         p->at->residual + p->first * (size_t)p->step->out_c + (size_t)p->output;
@@ -182,14 +182,14 @@ BI_INLINE_AVX2 __m256 bi_bend(__m256 y, __m256 slope)
     return _mm256_blendv_ps(y, _mm256_mul_ps(y, slope), negative);
 }
 
-BI_TARGET_avx2 static void bi_activate_pixels(const bi_sums *p)
+BI_TARGET_avx2 static void bi_activate_pixels(const bi_plane_sums *p)
 {
     const bi_step *s = p->step;
-    bi_pair slope = bi_parameters(p, s->slope), shift_in = bi_parameters(p, s->shift_in);
-    bi_pair shift_out = bi_parameters(p, s->shift_out);
+    bi_register_pair slope = bi_parameters(p, s->slope), shift_in = bi_parameters(p, s->shift_in);
+    bi_register_pair shift_out = bi_parameters(p, s->shift_out);
     __m256 zero = _mm256_setzero_ps(), low = _mm256_set1_ps(s->low), high = _mm256_set1_ps(s->high);
     for (size_t i = 0; i < p->count; i++) {
-        bi_pair y = bi_load_pair(p->sums + i * 16);
+        bi_register_pair y = bi_load_pair(p->sums + i * 16);
         switch (s->activation) {
         case BI_ACTIVATION_RELU:
             y.low = _mm256_max_ps(y.low, zero);
@@ -220,10 +220,10 @@ BI_TARGET_avx2 static void bi_activate_pixels(const bi_sums *p)
 }
 
 /* Write the signs, a bit for each sum below its threshold; blocks come in ascending order. */
-BI_INLINE_AVX2 void bi_write_signs(const bi_sums *p, uint64_t *signs, int integer)
+BI_INLINE_AVX2 void bi_write_signs(const bi_plane_sums *p, uint64_t *signs, int integer)
 {
     const bi_step *s = p->step;
-    bi_pair threshold =
+    bi_register_pair threshold =
         bi_parameters(p, integer ? (const void *)s->threshold : s->sign_threshold);
     unsigned flip = 0, there = (1u << p->outputs) - 1;
     for (int32_t o = 0; o < p->outputs; o++)
@@ -231,7 +231,7 @@ BI_INLINE_AVX2 void bi_write_signs(const bi_sums *p, uint64_t *signs, int intege
     size_t words = bi_words(s->out_c);
     signs += p->first * words;
     for (size_t i = 0; i < p->count; i++, signs += words) {
-        bi_pair y = bi_load_pair(p->sums + i * 16);
+        bi_register_pair y = bi_load_pair(p->sums + i * 16);
         if (integer) {
             y.low = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_castps_si256(threshold.low),
                                                            _mm256_castps_si256(y.low)));
@@ -254,7 +254,7 @@ BI_INLINE_AVX2 void bi_write_signs(const bi_sums *p, uint64_t *signs, int intege
     }
 }
 
-BI_TARGET_avx2 static void bi_finish_pixels(const bi_sums *p)
+BI_TARGET_avx2 static void bi_finish_pixels(const bi_plane_sums *p)
 {
     const bi_step *s = p->step;
     int integer = bi_conv2d_is_integer(s), relu = s->activation == BI_ACTIVATION_RELU;

@@ -56,16 +56,16 @@ static size_t block_width(const bi_step *s, size_t o)
     return left < WIDEST ? left : WIDEST;
 }
 
-static size_t weight_bytes(const bi_step *s)
+static size_t gemv_weight_bytes(const bi_step *s)
 {
     return ((size_t)s->out_c + 15) / 16 * 16 * output_bytes(s);
 }
 
-static void pack_weight(const bi_step *s, const void *canonical, void *packed)
+static void gemv_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     size_t inputs = inputs_of(s), channels = (size_t)s->in_c;
     unsigned char *block = packed;
-    memset(packed, 0, weight_bytes(s));
+    memset(packed, 0, gemv_weight_bytes(s));
     for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
         size_t width = block_width(s, first);
         for (size_t k = 0; k < inputs; k++)
@@ -113,7 +113,7 @@ BI_TARGET_avx2 static inline __attribute__((always_inline)) __m256 weights(const
 /* Sums of a block of `vectors` vectors (a constant where this is inlined), in as many chains for
  * each as make eight in all, because an addition takes four cycles. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-sum_block(const float *x, size_t inputs, const void *weight, int vectors, int bytes, float *sums)
+sum_vectors(const float *x, size_t inputs, const void *weight, int vectors, int bytes, float *sums)
 {
     int chains = 8 / vectors;
     size_t width = (size_t)vectors * 8, k = 0;
@@ -185,14 +185,14 @@ BI_TARGET_avx2 static void gemv_sum(const bi_step *s, const bi_pointers *at, siz
     size_t inputs = inputs_of(s);
     int bytes = s->weight_type == BI_WEIGHT_I8;
     switch ((int)(width / 16) * 2 + bytes) {
-    case 2: sum_block(at->source, inputs, weight, 2, 0, sums); break;
-    case 3: sum_block(at->source, inputs, weight, 2, 1, sums); break;
-    case 4: sum_block(at->source, inputs, weight, 4, 0, sums); break;
-    case 5: sum_block(at->source, inputs, weight, 4, 1, sums); break;
-    case 6: sum_block(at->source, inputs, weight, 6, 0, sums); break;
-    case 7: sum_block(at->source, inputs, weight, 6, 1, sums); break;
-    case 8: sum_block(at->source, inputs, weight, 8, 0, sums); break;
-    default: sum_block(at->source, inputs, weight, 8, 1, sums); break;
+    case 2: sum_vectors(at->source, inputs, weight, 2, 0, sums); break;
+    case 3: sum_vectors(at->source, inputs, weight, 2, 1, sums); break;
+    case 4: sum_vectors(at->source, inputs, weight, 4, 0, sums); break;
+    case 5: sum_vectors(at->source, inputs, weight, 4, 1, sums); break;
+    case 6: sum_vectors(at->source, inputs, weight, 6, 0, sums); break;
+    case 7: sum_vectors(at->source, inputs, weight, 6, 1, sums); break;
+    case 8: sum_vectors(at->source, inputs, weight, 8, 0, sums); break;
+    default: sum_vectors(at->source, inputs, weight, 8, 1, sums); break;
     }
 }
 
@@ -226,7 +226,7 @@ static void finish_block(const bi_step *s, const bi_pointers *at, size_t first, 
 {
     for (size_t o = 0; o < width; o += 16) {
         size_t left = (size_t)s->out_c - first - o;
-        bi_sums all = {
+        bi_plane_sums all = {
             .step = s, .at = at, .count = 1, .output = (int32_t)(first + o),
             .outputs = (int32_t)(left < 16 ? left : 16), .sums = sums + o,
         };
@@ -262,7 +262,7 @@ BI_TARGET_avx2 static void run_four(const bi_step *s, const bi_pointers *at)
     }
 }
 
-BI_TARGET_avx2 static void run_blocks(const bi_step *s, const bi_pointers *at, sum_outputs *sum)
+BI_TARGET_avx2 static void sum_blocks(const bi_step *s, const bi_pointers *at, sum_outputs *sum)
 {
     const unsigned char *weight = s->weight;
     for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
@@ -277,7 +277,7 @@ BI_TARGET_avx2 static void run_blocks(const bi_step *s, const bi_pointers *at, s
 static void gemv_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     if (begin < end)    /* else the one row is somebody else's */
-        run_blocks(s, at, gemv_sum);
+        sum_blocks(s, at, gemv_sum);
 }
 
 static void gemv_run_batch(const bi_step *s, const bi_pointers *at, size_t samples, int32_t begin,
@@ -293,21 +293,21 @@ static void gemv_run_batch(const bi_step *s, const bi_pointers *at, size_t sampl
 static void lookup3_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     if (begin < end)
-        run_blocks(s, at, lookup3_sum);
+        sum_blocks(s, at, lookup3_sum);
 }
 
 const bi_kernel bi_conv2d_gemv_avx2 = {
     .takes = gemv_takes,
     .block = WIDEST,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
+    .weight_bytes = gemv_weight_bytes,
+    .pack_weight = gemv_pack_weight,
     .run = gemv_run,
 };
 const bi_kernel bi_dense_gemv_avx2 = {
     .takes = gemv_takes,
     .block = WIDEST,
-    .weight_bytes = weight_bytes,
-    .pack_weight = pack_weight,
+    .weight_bytes = gemv_weight_bytes,
+    .pack_weight = gemv_pack_weight,
     .run = gemv_run,
     .run_batch = gemv_run_batch,
 };
@@ -316,8 +316,8 @@ const bi_kernel bi_dense_gemv_avx2 = {
     {                                           \
         .takes = lookup3_takes,                 \
         .block = WIDEST,                        \
-        .weight_bytes = weight_bytes,           \
-        .pack_weight = pack_weight,             \
+        .weight_bytes = gemv_weight_bytes,           \
+        .pack_weight = gemv_pack_weight,             \
         .scratch_bytes = lookup3_scratch_bytes, \
         .stage = lookup3_stage,                 \
         .run = lookup3_run,                     \

@@ -24,11 +24,11 @@ typedef struct {
     size_t outputs, blocks;    /* of a group */
     size_t step_bytes;         /* of a packed step */
     size_t weights, shifts;    /* where they begin */
-} layout;
+} tiles_layout;
 
-static layout layout_of(const bi_step *s)
+static tiles_layout tiles_layout_of(const bi_step *s)
 {
-    layout l = {.outputs = (size_t)(s->out_c / s->groups)};
+    tiles_layout l = {.outputs = (size_t)(s->out_c / s->groups)};
     l.blocks = (l.outputs + 15) / 16;
     l.step_bytes = 64;
     if (s->weight_type == BI_WEIGHT_BITS)
@@ -41,7 +41,7 @@ static layout layout_of(const bi_step *s)
 
 size_t bi_tiles_weight_bytes(const bi_step *s)
 {
-    return layout_of(s).shifts + bi_conv2d_shift_bytes(s);
+    return tiles_layout_of(s).shifts + bi_conv2d_shift_bytes(s);
 }
 
 /* Put one weight, `element` (0 or, of integers, 1) of a step and lane. */
@@ -59,7 +59,7 @@ static void put_weight(const bi_step *s, float weight, unsigned char *step, size
 
 void bi_tiles_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
-    layout l = layout_of(s);
+    tiles_layout l = tiles_layout_of(s);
     bi_runs_shape r = bi_runs_shape_of(s);
     size_t channels = (size_t)(s->in_c / s->groups);
     size_t per_step = bi_conv2d_is_integer(s) ? 2 : 1, row_steps = r.steps / r.rows;
@@ -101,7 +101,7 @@ static void begin_chunk(const bi_step *s, const bi_pointers *at, size_t first, s
 {
     bi_plane p = bi_plane_of(s);
     const unsigned char *source = p.staged ? at->scratch : at->source;
-    const unsigned char *shifts = (const unsigned char *)s->weight + layout_of(s).shifts;
+    const unsigned char *shifts = (const unsigned char *)s->weight + tiles_layout_of(s).shifts;
     size_t width = (size_t)s->out_w, oy = first / width, ox = first % width;
     c->count = count;
     c->tiles = (count + BI_TILE_PIXELS - 1) / BI_TILE_PIXELS;
@@ -167,7 +167,7 @@ BI_TARGET_avx2 static void sum_block(const bi_step *s, chunk *c, size_t group,
 BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                  int32_t end, bi_tile *tile)
 {
-    layout l = layout_of(s);
+    tiles_layout l = tiles_layout_of(s);
     bi_plane p = bi_plane_of(s);
     size_t block_bytes = bi_runs_shape_of(s).steps * l.step_bytes;
     size_t first = (size_t)begin * (size_t)s->out_w, last = (size_t)end * (size_t)s->out_w;
@@ -185,7 +185,7 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
                     target = (const float *)at->target + first * (size_t)s->out_c +
                              group * l.outputs + o;
                 sum_block(s, &c, group * p.group, weight, l.step_bytes, target);
-                bi_sums sums = {
+                bi_plane_sums sums = {
                     .step = s, .at = at, .first = first, .count = count,
                     .output = (int32_t)(group * l.outputs + o),
                     .outputs = (int32_t)(l.outputs - o < 16 ? l.outputs - o : 16),
@@ -198,20 +198,20 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
     _mm256_zeroupper();
 }
 
-static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+static void tiles_avx2_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     bi_tiles_run(s, at, begin, end, bi_conv2d_is_integer(s) ? tile_integers : tile_floats);
 }
 
-#define KERNEL                                   \
+#define TILES_AVX2                                   \
     {                                            \
         .block = BI_TILE_OUTPUTS,                \
         .weight_bytes = bi_tiles_weight_bytes,   \
         .pack_weight = bi_tiles_pack_weight,     \
         .scratch_bytes = bi_tiles_scratch_bytes, \
         .stage = bi_tiles_stage,                 \
-        .run = run,                              \
+        .run = tiles_avx2_run,                              \
     }
-const bi_kernel bi_conv2d_tiles_avx2 = KERNEL;
-const bi_kernel bi_dense_tiles_avx2 = KERNEL;
+const bi_kernel bi_conv2d_tiles_avx2 = TILES_AVX2;
+const bi_kernel bi_dense_tiles_avx2 = TILES_AVX2;
 #endif

@@ -11,23 +11,23 @@
 
 DEFINE_TILES(tile_dot_products, DOT_PRODUCTS)
 
-static int takes(const bi_step *s) { return bi_conv2d_is_integer(s); }
+static int tiles_avx512vbmi_takes(const bi_step *s) { return bi_conv2d_is_integer(s); }
 
-static void run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+static void tiles_avx512vbmi_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     bi_tiles_run(s, at, begin, end, tile_dot_products);
 }
 
-#define KERNEL                                   \
+#define TILES_AVX512VBMI                                   \
     {                                            \
-        .takes = takes,                          \
+        .takes = tiles_avx512vbmi_takes,                          \
         .block = BI_TILE_OUTPUTS,                \
         .weight_bytes = bi_tiles_weight_bytes,   \
         .pack_weight = bi_tiles_pack_weight,     \
         .scratch_bytes = bi_tiles_scratch_bytes, \
         .stage = bi_tiles_stage,                 \
-        .run = run,                              \
+        .run = tiles_avx512vbmi_run,                              \
     }
-const bi_kernel bi_conv2d_tiles_avx512vbmi = KERNEL;
-const bi_kernel bi_dense_tiles_avx512vbmi = KERNEL;
+const bi_kernel bi_conv2d_tiles_avx512vbmi = TILES_AVX512VBMI;
+const bi_kernel bi_dense_tiles_avx512vbmi = TILES_AVX512VBMI;
 #endif

@@ -13,6 +13,7 @@
 #ifndef BITINFER_PACK_SIGNS_H
 #define BITINFER_PACK_SIGNS_H
 
+#include "../isa.h"
 #include "../kernel.h"
 
 typedef enum { BI_FROM_FLOAT, BI_FROM_U8, BI_FROM_I8 } bi_pack_type;
@@ -43,9 +44,9 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
     return s->flags & BI_FLAG_U8 ? BI_FROM_U8 : s->flags & BI_FLAG_I8 ? BI_FROM_I8 : BI_FROM_FLOAT;
 }
 
-/* The loop over pixels and words, around a function that packs one word. */
-#define BI_DEFINE_PACK_SIGNS(target_isa, pack_word)                                             \
-    target_isa static inline __attribute__((always_inline)) void pack_pixels(                   \
+/* The loop over pixels and words, around a function that packs one word: pack_signs_<isa>(). */
+#define BI_DEFINE_PACK_SIGNS(isa, pack_word)                                                    \
+    BI_TARGET_##isa static inline __attribute__((always_inline)) void pack_pixels_##isa(        \
         const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_pack_type type) \
     {                                                                                           \
         size_t first = (size_t)begin * (size_t)s->in_w, last = (size_t)end * (size_t)s->in_w;   \
@@ -62,13 +63,13 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
                 source += (size_t)count * size;                                                 \
             }                                                                                   \
     }                                                                                           \
-    target_isa static void run(const bi_step *s, const bi_pointers *at, int32_t begin,          \
-                               int32_t end)                                                     \
+    BI_TARGET_##isa static void pack_signs_##isa(const bi_step *s, const bi_pointers *at,       \
+                                                 int32_t begin, int32_t end)                    \
     {                                                                                           \
         switch (bi_pack_type_of(s)) {                                                           \
-        case BI_FROM_U8: pack_pixels(s, at, begin, end, BI_FROM_U8); break;                     \
-        case BI_FROM_I8: pack_pixels(s, at, begin, end, BI_FROM_I8); break;                     \
-        default: pack_pixels(s, at, begin, end, BI_FROM_FLOAT); break;                          \
+        case BI_FROM_U8: pack_pixels_##isa(s, at, begin, end, BI_FROM_U8); break;               \
+        case BI_FROM_I8: pack_pixels_##isa(s, at, begin, end, BI_FROM_I8); break;               \
+        default: pack_pixels_##isa(s, at, begin, end, BI_FROM_FLOAT); break;                    \
         }                                                                                       \
     }
 

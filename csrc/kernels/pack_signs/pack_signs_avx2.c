@@ -23,7 +23,7 @@ compare_eight(const void *source, const float *threshold, int32_t i, bi_pack_typ
 }
 
 BI_TARGET_avx2 static inline __attribute__((always_inline)) uint64_t
-pack_word(const void *source, const float *threshold, int32_t count, bi_pack_type type)
+pack_word_avx2(const void *source, const float *threshold, int32_t count, bi_pack_type type)
 {
     /* The packs work within 128-bit halves; this brings fours of elements back into order. */
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -49,7 +49,7 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
     return word;
 }
 
-BI_DEFINE_PACK_SIGNS(BI_TARGET_avx2, pack_word)
+BI_DEFINE_PACK_SIGNS(avx2, pack_word_avx2)
 
-const bi_kernel bi_pack_signs_compare_avx2 = {.block = 32, .run = run};
+const bi_kernel bi_pack_signs_compare_avx2 = {.block = 32, .run = pack_signs_avx2};
 #endif

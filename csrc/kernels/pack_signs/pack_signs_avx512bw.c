@@ -6,7 +6,7 @@
 #include "pack_signs.h"
 
 BI_TARGET_avx512bw static inline __attribute__((always_inline)) uint64_t
-pack_word(const void *source, const float *threshold, int32_t count, bi_pack_type type)
+pack_word_avx512bw(const void *source, const float *threshold, int32_t count, bi_pack_type type)
 {
     const char *bytes = source;
     uint64_t word = 0;
@@ -26,7 +26,7 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
     return word;
 }
 
-BI_DEFINE_PACK_SIGNS(BI_TARGET_avx512bw, pack_word)
+BI_DEFINE_PACK_SIGNS(avx512bw, pack_word_avx512bw)
 
-const bi_kernel bi_pack_signs_compare_avx512bw = {.block = 16, .run = run};
+const bi_kernel bi_pack_signs_compare_avx512bw = {.block = 16, .run = pack_signs_avx512bw};
 #endif

@@ -38,7 +38,7 @@ compare_sixteen(const void *source, const float *threshold, int32_t i, bi_pack_t
 }
 
 BI_TARGET_neon static inline __attribute__((always_inline)) uint64_t
-pack_word(const void *source, const float *threshold, int32_t count, bi_pack_type type)
+pack_word_neon(const void *source, const float *threshold, int32_t count, bi_pack_type type)
 {
     if (count == 64) {
         uint8x16_t below[4];
@@ -58,7 +58,7 @@ pack_word(const void *source, const float *threshold, int32_t count, bi_pack_typ
     return word;
 }
 
-BI_DEFINE_PACK_SIGNS(BI_TARGET_neon, pack_word)
+BI_DEFINE_PACK_SIGNS(neon, pack_word_neon)
 
-const bi_kernel bi_pack_signs_compare_neon = {.block = 16, .run = run};
+const bi_kernel bi_pack_signs_compare_neon = {.block = 16, .run = pack_signs_neon};
 #endif

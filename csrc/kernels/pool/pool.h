@@ -20,4 +20,29 @@ int bi_max_pool2d_signs_takes(const bi_step *s);
 int bi_max_pool2d_strip_takes(const bi_step *s);
 int bi_max_pool2d_windows_takes(const bi_step *s);
 
+typedef struct {
+    int32_t y_first, y_end, x_first, x_end;    /* map pixels inside the window; never empty */
+} bi_pool_area;
+
+static inline __attribute__((always_inline)) bi_pool_area
+bi_pool_area_at(const bi_step *s, int32_t oy, int32_t ox)
+{
+    int32_t y = oy * s->stride_h - s->pad_top, x = ox * s->stride_w - s->pad_left;
+    bi_pool_area a = {
+        .y_first = y > 0 ? y : 0,
+        .y_end = y + s->kernel_h < s->in_h ? y + s->kernel_h : s->in_h,
+        .x_first = x > 0 ? x : 0,
+        .x_end = x + s->kernel_w < s->in_w ? x + s->kernel_w : s->in_w,
+    };
+    return a;
+}
+
+typedef enum { BI_POOL_MAX, BI_POOL_SUM } bi_pool_kind;
+
+/* The map pixel along an axis that is nearest to place i. */
+static inline int32_t bi_pool_clamp(int32_t i, int32_t extent)
+{
+    return i < 0 ? 0 : i < extent ? i : extent - 1;
+}
+
 #endif
