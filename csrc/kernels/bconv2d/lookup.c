@@ -80,54 +80,67 @@ static int32_t byte_of_channel(int32_t channel)
     return 2 * i + odd;
 }
 
-/* Entry e of a row of packed signs. */
-static unsigned entry_of(const uint64_t *words, size_t word_count, int32_t e, int32_t bits)
+enum { LONGEST_PIXEL = (1 << 15) / 4 };    /* entries, since K < 2^15 */
+
+/* Write the entries of a row of packed signs, a byte each. */
+static void write_entries(const uint64_t *words, size_t word_count, int32_t entries, int32_t bits,
+                          uint8_t *to)
 {
-    size_t first = (size_t)e * (size_t)bits, word = first / 64;
-    unsigned shift = (unsigned)(first % 64);
-    uint64_t value = words[word] >> shift;
-    if (shift + (unsigned)bits > 64 && word + 1 < word_count)
-        value |= words[word + 1] << (64 - shift);
-    return (unsigned)(value & ((1u << bits) - 1));
+    const uint64_t *end = words + word_count;
+    uint64_t left = 0;      /* bits that are still to come, */
+    int32_t count = 0;      /* and how many they are */
+    for (int32_t e = 0; e < entries; e++) {
+        uint64_t entry = left;
+        if (count < bits) {
+            uint64_t next = words < end ? *words++ : 0;
+            entry |= next << count;
+            left = next >> (bits - count);
+            count += 64 - bits;
+        } else {
+            left >>= bits;
+            count -= bits;
+        }
+        to[e] = (uint8_t)(entry & ((1u << bits) - 1));
+    }
 }
 
 static void pack_entries(const bi_step *s, const bi_lookup *shape, const uint64_t *canonical,
                          uint8_t *weights)
 {
     bi_bconv2d_shape group = bi_bconv2d_shape_of(s);
-    size_t lanes = (size_t)shape->lanes, entries = (size_t)group.taps * (size_t)shape->entries;
+    size_t lanes = (size_t)shape->lanes, entries = (size_t)shape->entries;
+    size_t output_words = (size_t)group.taps * group.words;
+    uint8_t pixel[LONGEST_PIXEL];
     for (int32_t g = 0; g < s->groups; g++)
         for (int32_t first = 0, count; first < shape->vectors; first += count) {
             count = bi_lookup_block(shape->vectors - first);
             size_t row = (size_t)count * lanes;
-            for (int32_t o = 0; o < count * shape->lanes; o++) {
-                int32_t inner = first * shape->lanes + o;
-                size_t byte = (size_t)(o / shape->lanes) * lanes +
-                              (size_t)byte_of_channel(o % shape->lanes);
-                const uint64_t *words =
-                    canonical + (size_t)(g * shape->outputs + inner) * (size_t)group.taps *
-                                    group.words;
-                for (size_t e = 0; e < entries; e++) {
-                    size_t tap = e / (size_t)shape->entries, k = e % (size_t)shape->entries;
-                    weights[e * row + byte] =
-                        inner < shape->outputs
-                            ? (uint8_t)entry_of(words + tap * group.words, group.words,
-                                                (int32_t)k, shape->entry_bits)
-                            : 0;
+            int32_t outputs = shape->outputs - first * shape->lanes;
+            outputs = outputs < count * shape->lanes ? outputs : count * shape->lanes;
+            const uint64_t *block =
+                canonical + (size_t)(g * shape->outputs + first * shape->lanes) * output_words;
+            /* Tap by tap: what is written then stays in the first-level cache. */
+            for (size_t tap = 0; tap < (size_t)group.taps; tap++, weights += entries * row)
+                for (int32_t o = 0; o < outputs; o++) {
+                    uint8_t *to = weights + (size_t)(o / shape->lanes) * lanes +
+                                  (size_t)byte_of_channel(o % shape->lanes);
+                    write_entries(block + (size_t)o * output_words + tap * group.words, group.words,
+                                  shape->entries, shape->entry_bits, pixel);
+                    for (size_t k = 0; k < entries; k++)
+                        to[k * row] = pixel[k];
                 }
-            }
-            weights += entries * row;
         }
 }
 
 static tap_terms terms_of(const bi_lookup *shape, const uint64_t *words, size_t word_count)
 {
+    uint8_t pixel[LONGEST_PIXEL];
     int32_t odd = 0, ones = 0;
-    for (int32_t e = 0; e < shape->entries; e++) {
-        int32_t count = __builtin_popcount(entry_of(words, word_count, e, shape->entry_bits));
-        ones += count;
-        odd += count % 2;
-    }
+    write_entries(words, word_count, shape->entries, shape->entry_bits, pixel);
+    for (int32_t e = 0; e < shape->entries; e++)
+        odd += (0x6996 >> (pixel[e] & 15) ^ 0x6996 >> (pixel[e] >> 4)) & 1;    /* parity of 4 bits */
+    for (size_t k = 0; k < word_count; k++)
+        ones += __builtin_popcountll(words[k]);
     int32_t bits = shape->entry_bits * shape->entries;
     tap_terms terms = {
         .inside = shape->channels - 2 * bits - 2 * odd,

@@ -61,25 +61,39 @@ static size_t gemv_weight_bytes(const bi_step *s)
     return ((size_t)s->out_c + 15) / 16 * 16 * output_bytes(s);
 }
 
+/* Lay the inputs [begin, end) of one output into its block. */
+static void pack_inputs(const bi_step *s, const void *canonical, size_t output, size_t begin,
+                        size_t end, size_t width, size_t o, unsigned char *block)
+{
+    size_t channels = (size_t)s->in_c, row = output * inputs_of(s);
+    for (size_t k = begin; k < end; k++)
+        if (s->weight_type == BI_WEIGHT_F32)
+            ((float *)block)[k * width + o] = ((const float *)canonical)[row + k];
+        else if (s->weight_type == BI_WEIGHT_I8)
+            ((int8_t *)block)[k * width + o] = ((const int8_t *)canonical)[row + k];
+        else {
+            float weight = bi_conv2d_weight_at(s, canonical, output, k / channels, k % channels);
+            if (s->weight_type == BI_WEIGHT_BITS)
+                ((uint32_t *)block)[k / WORD_WEIGHTS * width + o] |=
+                    (uint32_t)(weight < 0) << (k % WORD_WEIGHTS);
+            else
+                ((float *)block)[k * width + o] = weight;
+        }
+}
+
 static void gemv_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
-    size_t inputs = inputs_of(s), channels = (size_t)s->in_c;
+    enum { AT_A_TIME = 64 };    /* inputs: what is written then stays in the first-level cache */
+    size_t inputs = inputs_of(s);
     unsigned char *block = packed;
     memset(packed, 0, gemv_weight_bytes(s));
     for (size_t first = 0; first < (size_t)s->out_c; first += WIDEST) {
         size_t width = block_width(s, first);
-        for (size_t k = 0; k < inputs; k++)
-            for (size_t o = 0; o < width && first + o < (size_t)s->out_c; o++) {
-                float weight = bi_conv2d_weight_at(s, canonical, first + o, k / channels,
-                                                   k % channels);
-                if (s->weight_type == BI_WEIGHT_BITS)
-                    ((uint32_t *)block)[k / WORD_WEIGHTS * width + o] |=
-                        (uint32_t)(weight < 0) << (k % WORD_WEIGHTS);
-                else if (s->weight_type == BI_WEIGHT_I8)
-                    ((int8_t *)block)[k * width + o] = (int8_t)weight;
-                else
-                    ((float *)block)[k * width + o] = weight;
-            }
+        for (size_t begin = 0; begin < inputs; begin += AT_A_TIME) {
+            size_t end = begin + AT_A_TIME < inputs ? begin + AT_A_TIME : inputs;
+            for (size_t o = 0; o < width && first + o < (size_t)s->out_c; o++)
+                pack_inputs(s, canonical, first + o, begin, end, width, o, block);
+        }
         block += width * output_bytes(s);
     }
 }

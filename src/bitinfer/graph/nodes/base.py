@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -85,7 +85,7 @@ _R = TypeVar("_R", bound=Record)
 
 def node_inputs(node: Node) -> tuple[str, ...]:
     """Return the names of the values that ``node`` reads."""
-    return tuple(_names(node, _READ))
+    return _names(node, _READ)
 
 
 def node_values(node: Node) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def node_values(node: Node) -> tuple[str, ...]:
 
 def node_tensors(node: Node) -> tuple[str, ...]:
     """Return the names of the tensors that ``node`` reads."""
-    return tuple(_names(node, _TENSOR))
+    return _names(node, _TENSOR)
 
 
 def further_inputs(node: Node) -> dict[str, str]:
@@ -114,9 +114,9 @@ def reading(node: Node, names: Mapping[str, str]) -> Node:
 
 def _renamed(record: _R, names: Mapping[str, str]) -> _R:
     changes: dict[str, Any] = {}
-    for field, role in _fields(type(record)):
+    for field, role in _fields_of(type(record), _READ):
         content = getattr(record, field)
-        if content is None or role not in (_READ, _RECORD):
+        if content is None:
             continue
         new: Any
         if role == _RECORD:
@@ -130,15 +130,23 @@ def _renamed(record: _R, names: Mapping[str, str]) -> _R:
     return msgspec.structs.replace(record, **changes) if changes else record
 
 
-def _names(record: Record, wanted: str) -> Iterator[str]:
-    for field, role in _fields(type(record)):
+def _names(record: Record, wanted: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
+    for field, role in _fields_of(type(record), wanted):
         content = getattr(record, field)
         if content is None:
             continue
         if role == _RECORD:
-            yield from _names(content, wanted)
-        elif role == wanted:
-            yield from (content,) if isinstance(content, str) else content
+            found += _names(content, wanted)
+        else:
+            found += (content,) if isinstance(content, str) else content
+    return found
+
+
+@functools.cache
+def _fields_of(kind: type[Record], wanted: str) -> tuple[tuple[str, str], ...]:
+    """Return the fields that hold names of one role, or records that may."""
+    return tuple(f for f in _fields(kind) if f[1] in (wanted, _RECORD))
 
 
 @functools.cache

@@ -54,7 +54,7 @@ def bisect(bits: Function, low: Array, high: Array) -> tuple[Array, Array]:
         high.copy(),
     )  # the threshold lies in (first, last] where it lies inside
     for _ in range(int((high - low).max()).bit_length()):
-        middle = (first + last) // 2
+        middle = (first + last) >> 1
         is_high = bits(middle) == at_high
         last = np.where(is_high, middle, last)
         first = np.where(is_high, first, middle)

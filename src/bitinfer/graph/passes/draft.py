@@ -29,6 +29,8 @@ class Draft:
     """
 
     def __init__(self, checked: CheckedGraph) -> None:
+        self._checked = checked
+        self._is_changed = False
         self.graph = checked.graph
         self.tensors = Tensors(checked.tensors)
         self.values: dict[str, Value] = dict(checked.values)
@@ -79,6 +81,16 @@ class Draft:
         self.read_instead(node.name, node.input)
         self._dropped += self._stands_for.pop(node.name)
         self._take(node)
+
+    def drop_unread(self) -> None:
+        """Take out the nodes on which no output depends."""
+        wanted = set(self.graph.outputs)
+        for node in self.nodes(backwards=True):
+            if wanted.intersection(node_values(node)):
+                wanted.update(node_inputs(node))
+            else:
+                self._dropped += self._stands_for.pop(node.name)
+                self._take(node)
 
     def replace(self, old: tuple[Node, ...], new: Node) -> None:
         """Put one node in the place of the last of several, whose work it does.
@@ -146,17 +158,11 @@ class Draft:
         return None if name is None else self.tensors[name]
 
     def finish(self) -> CheckedGraph:
-        """Return the graph, without the nodes that nobody reads, and the tensors that it uses."""
-        kept: list[Node] = []
-        wanted = set(self.graph.outputs)
-        for node in self.nodes(backwards=True):
-            if wanted.intersection(node_values(node)):
-                kept.append(node)
-                wanted.update(node_inputs(node))
-            else:
-                self._dropped += self._stands_for[node.name]
-        kept.reverse()
-        graph = Graph(self.graph.name, self.graph.input, tuple(kept), self.graph.outputs)
+        """Return the graph as it is now, with the tensors that it uses."""
+        if not self._is_changed:
+            return self._checked
+        kept = tuple(self.nodes())
+        graph = Graph(self.graph.name, self.graph.input, kept, self.graph.outputs)
         used = {name for node in kept for name in node_tensors(node)}
         made = [self.graph.input.name, *(name for node in kept for name in node_values(node))]
         lineage = Lineage(
@@ -194,6 +200,7 @@ class Draft:
             self._readers.setdefault(value, {})[node.name] = None
 
     def _take(self, *nodes: Node) -> None:
+        self._is_changed = True
         for node in nodes:
             del self._nodes[node.name], self._ranks[node.name]
             for value in node_values(node):

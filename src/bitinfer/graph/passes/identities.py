@@ -17,6 +17,7 @@ def drop_identities(checked: CheckedGraph) -> CheckedGraph:
     for node in draft.nodes():
         if not draft.is_output(node.name) and _is_identity(draft, node):
             draft.drop(node)
+    draft.drop_unread()
     return draft.finish()
 
 
