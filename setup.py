@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from setuptools import setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 
@@ -35,6 +37,29 @@ class Build(build):
         if "bdist_wheel" in self.distribution.commands:
             self.build_base = _fresh_directory().name
 
+
+class BuildPackage(build_py):
+    """Puts csrc/ into the package, so that the C sources are where the library is installed."""
+
+    def run(self) -> None:
+        """Copy the package, then the C sources; an editable installation reads those beside it."""
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._sources():
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Return the files that are built, for the record of what is installed."""
+        sources = [] if self.editable_mode else [target for _, target in self._sources()]
+        return [*super().get_outputs(include_bytecode), *sources]
+
+    def _sources(self) -> list[tuple[str, str]]:
+        files = (path for path in sorted(Path("csrc").rglob("*")) if path.suffix in _C_SUFFIXES)
+        return [(str(path), str(Path(self.build_lib, "bitinfer", path))) for path in files]
+
+
+_C_SUFFIXES = (".c", ".h", ".inc")
 
 class BuildExtension(build_ext):
     """Compiles on all cores, and of what an earlier build left only the files that have changed.
@@ -116,6 +141,6 @@ def _read_by(made_of: Path) -> Iterator[Path]:
 
 
 setup(
-    cmdclass={"build": Build, "build_ext": BuildExtension},
+    cmdclass={"build": Build, "build_py": BuildPackage, "build_ext": BuildExtension},
     cffi_modules=["src/bitinfer/backends/native/_build.py:ffibuilder"],
 )

@@ -13,6 +13,13 @@ from pathlib import Path
 EXTENSION = "bitinfer/backends/native/_native.abi3.so"
 
 
+CSRC = Path(__file__).resolve().parents[1] / "csrc"
+
+
+def _c_sources() -> list[Path]:
+    return [path for path in CSRC.rglob("*") if path.suffix in (".c", ".h", ".inc")]
+
+
 def main(path: Path) -> str:
     """Return what is wrong with the wheel at ``path``, or nothing."""
     with zipfile.ZipFile(path) as wheel:
@@ -23,6 +30,9 @@ def main(path: Path) -> str:
         return f"holds the extensions {extensions}, wanted {EXTENSION} alone"
     if "-cp311-abi3-" not in path.name:
         return "is not tagged cp311-abi3"
+    sources = {f"bitinfer/{path.relative_to(CSRC.parent).as_posix()}" for path in _c_sources()}
+    if {n for n in names if n.startswith("bitinfer/csrc/")} != sources:
+        return f"does not hold the C sources of {CSRC}, and those alone"
     if "bitinfer/py.typed" not in names or strangers:
         return f"lacks py.typed, or holds files outside its package: {strangers}"
     return ""
@@ -33,5 +43,5 @@ if __name__ == "__main__":
         sys.exit("usage: check_wheel.py WHEEL")
     wheel = Path(sys.argv[1])
     problem = main(wheel)
-    print(f"{wheel.name}: {problem or 'one extension, tagged cp311-abi3'}")
+    print(f"{wheel.name}: {problem or 'one extension, its sources, tagged cp311-abi3'}")
     sys.exit(1 if problem else 0)

@@ -38,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bitinfer")
     group.addoption("--long", action="store_true", help="run the tests that take minutes, too")
     group.addoption(
+        "--mutants-share",
+        metavar="K/N",
+        help="run the part K, from 0 to N - 1, of the tests of the tests (test_mutation.py)",
+    )
+    group.addoption(
         "--seed", type=int, default=0, help="seed of the random arrays in tests (default: 0)"
     )
     group.addoption(
@@ -67,8 +72,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--long"):
         return
+    shared: set[pytest.Item] = set()
+    if share := config.getoption("--mutants-share"):
+        part, _, parts = share.partition("/")
+        tests = [item for item in items if item.path.name == "test_mutation.py"]
+        shared.update(tests[int(part) :: int(parts)])
     for item in items:
-        if item.get_closest_marker("long"):
+        if item.get_closest_marker("long") and item not in shared:
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with pytest --long"))
 
 

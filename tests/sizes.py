@@ -5,8 +5,8 @@ from __future__ import annotations
 CHANNELS = (1, 3, 20, 63, 64, 65, 96, 127, 128, 129, 500)
 """Below, at and above one and two words; common in networks; a multiple of nothing."""
 
-OUTPUTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
-"""Below, at and above the blocks of outputs that kernels work on."""
+OUTPUTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65, 97, 129, 193)
+"""Below, at and above the blocks of outputs that kernels work on, and where other kernels begin."""
 
 
 def simd_sizes(limit: int) -> list[int]:

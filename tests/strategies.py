@@ -40,11 +40,12 @@ def paddings(limit: int = 4) -> st.SearchStrategy[tuple[int, int, int, int]]:
 def binary_convs(draw: st.DrawFn) -> BinaryConv:
     """Any binary convolution of a small map."""
     groups = draw(st.sampled_from((1, 1, 1, 2, 3, 5)))
+    few_outputs, many_outputs = st.integers(1, 20 if groups == 1 else 5), st.integers(21, 200)
     per_group = draw(st.one_of(st.integers(1, 130), st.sampled_from((191, 192, 193, 500))))
     layer = BinaryConv(
         extent=draw(extents),
         channels=groups * min(per_group, 500 // groups),
-        outputs=groups * draw(st.integers(1, 20 if groups == 1 else 5)),
+        outputs=groups * draw(st.one_of(few_outputs, few_outputs, many_outputs)),
         kernel=draw(st.tuples(st.integers(1, 5), st.integers(1, 5))),
         stride=draw(pairs),
         padding=draw(paddings()),

@@ -35,3 +35,12 @@ def test_every_line_of_the_list_has_a_suite(architecture: str) -> None:
     assert all(
         isa == "neon" for *_, isa in lines if architecture == "aarch64" and isa != "portable"
     )
+
+
+def test_the_sources_are_where_the_library_is_installed() -> None:
+    from bitinfer.backends.native import source_dir
+
+    if not LIST.exists():
+        assert (source_dir() / "kernels" / "kernels.inc").is_file()
+    else:
+        assert (source_dir() / "kernels" / "kernels.inc").read_text() == LIST.read_text()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
+import bitinfer
 from bitinfer.backends.base import Executor
 from bitinfer.errors import BackendError
 from bitinfer.plan import operations
@@ -18,6 +20,19 @@ def load_library() -> Any:
         ImportError: bitinfer was built without a C compiler.
     """
     return importlib.import_module("bitinfer.backends.native._native")
+
+
+def source_dir() -> Path:
+    """Return the folder of the C sources: in an installed package, or beside that of a checkout.
+
+    Raises:
+        BackendError: there is none.
+    """
+    package = Path(bitinfer.__file__).parent
+    for folder in (package / "csrc", package.parents[1] / "csrc"):
+        if (folder / "bitinfer.h").is_file():
+            return folder
+    raise BackendError(f"{package}: there are no C sources; install bitinfer again")
 
 
 def instruction_sets() -> dict[str, bool]:
