@@ -35,7 +35,7 @@ static inline float bi_activate(const bi_step *s, int32_t o, float y)
         return y + s->shift_out[o];
     case BI_ACTIVATION_SIGMOID: return (float)(1 / (1 + exp(-(double)y)));
     }
-    __builtin_unreachable();
+    __builtin_trap();
 }
 
 /* One pixel of the output, and what else its epilogue reads. */
@@ -176,7 +176,7 @@ static inline float bi_scale_of(const bi_step *s, bi_scale which, int32_t o)
     case BI_SCALE_SIGN_THRESHOLD: return s->sign_threshold != NULL ? s->sign_threshold[o] : 0;
     case BI_SCALES: break;
     }
-    __builtin_unreachable();
+    __builtin_trap();
 }
 
 /* Which part of the chain a vector kernel is compiled for. */

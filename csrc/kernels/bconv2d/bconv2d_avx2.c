@@ -145,7 +145,7 @@ activate(const bi_block *b, __m256 y, int32_t c)
         return _mm256_loadu_ps(values);
     }
     }
-    __builtin_unreachable();
+    __builtin_trap();
 }
 
 /* Scale 32 channels of one pixel, from channel c of the block on, from their sums y. */

@@ -48,7 +48,7 @@ static size_t output_bytes(const bi_step *s)
     case BI_WEIGHT_I8: return inputs_of(s);
     case BI_WEIGHT_BITS: return words_of(s) * 4;
     }
-    __builtin_unreachable();
+    __builtin_trap();
 }
 
 /* Outputs of the block that begins with output o, with the missing ones. */
