@@ -58,17 +58,22 @@ typedef struct bi_step {
     int32_t channel_from, channel_to, channel_count;    /* copy_channels */
 } bi_step;
 
-#define BI_ACTIVATION_NONE 0
-#define BI_ACTIVATION_RELU 1        /* y > 0 ? y : 0 */
-#define BI_ACTIVATION_PRELU 2       /* y < 0 ? y * slope : y */
-#define BI_ACTIVATION_CLIP 3        /* between low and high */
-#define BI_ACTIVATION_RPRELU 4      /* PRELU of y + shift_in, plus shift_out */
-#define BI_ACTIVATION_SIGMOID 5     /* 1 / (1 + exp(-y)), in double precision */
+/* Switches over these two have no default, so that what a kernel forgets does not compile. */
+typedef enum bi_activation {
+    BI_ACTIVATION_NONE,
+    BI_ACTIVATION_RELU,            /* y > 0 ? y : 0 */
+    BI_ACTIVATION_PRELU,           /* y < 0 ? y * slope : y */
+    BI_ACTIVATION_CLIP,            /* between low and high */
+    BI_ACTIVATION_RPRELU,          /* PRELU of y + shift_in, plus shift_out */
+    BI_ACTIVATION_SIGMOID          /* 1 / (1 + exp(-y)), in double precision */
+} bi_activation;
 
-#define BI_WEIGHT_F32 0
-#define BI_WEIGHT_I16 1
-#define BI_WEIGHT_I8 2
-#define BI_WEIGHT_BITS 3            /* signs, packed along the input channels of a group */
+typedef enum bi_weight_type {
+    BI_WEIGHT_F32,
+    BI_WEIGHT_I16,
+    BI_WEIGHT_I8,
+    BI_WEIGHT_BITS                 /* signs, packed along the input channels of a group */
+} bi_weight_type;
 
 #define BI_FLAG_BITS 1              /* the map holds packed signs */
 #define BI_FLAG_COUNT_PADDING 2     /* average pool: the divisor is the whole window */

@@ -22,7 +22,8 @@
 /* The last part of the chain, for output o. */
 static inline float bi_activate(const bi_step *s, int32_t o, float y)
 {
-    switch (s->activation) {
+    switch ((bi_activation)s->activation) {
+    case BI_ACTIVATION_NONE: return y;
     case BI_ACTIVATION_RELU: return y > 0 ? y : 0;
     case BI_ACTIVATION_PRELU: return y < 0 ? y * s->slope[o] : y;
     case BI_ACTIVATION_CLIP:
@@ -33,8 +34,8 @@ static inline float bi_activate(const bi_step *s, int32_t o, float y)
         y = y < 0 ? y * s->slope[o] : y;
         return y + s->shift_out[o];
     case BI_ACTIVATION_SIGMOID: return (float)(1 / (1 + exp(-(double)y)));
-    default: return y;
     }
+    __builtin_trap();
 }
 
 /* One pixel of the output, and what else its epilogue reads. */
@@ -172,8 +173,10 @@ static inline float bi_scale_of(const bi_step *s, bi_scale which, int32_t o)
     case BI_SCALE_SLOPE: return s->slope != NULL ? s->slope[o] : 1;
     case BI_SCALE_SHIFT_IN: return s->shift_in != NULL ? s->shift_in[o] : 0;
     case BI_SCALE_SHIFT_OUT: return s->shift_out != NULL ? s->shift_out[o] : 0;
-    default: return s->sign_threshold != NULL ? s->sign_threshold[o] : 0;
+    case BI_SCALE_SIGN_THRESHOLD: return s->sign_threshold != NULL ? s->sign_threshold[o] : 0;
+    case BI_SCALES: break;
     }
+    __builtin_trap();
 }
 
 /* Which part of the chain a vector kernel is compiled for. */

@@ -287,7 +287,8 @@ static inexact float_result(const layer *l, size_t pixel, int32_t o, exact e)
         add(&v, (double)s->bias[o]);
     if (l->residual != NULL)
         add(&v, (double)l->residual[pixel * (size_t)s->out_c + (size_t)o]);
-    switch (s->activation) {
+    switch ((bi_activation)s->activation) {
+    case BI_ACTIVATION_NONE: break;
     case BI_ACTIVATION_RELU: v.y = fmax(v.y, 0); break;
     case BI_ACTIVATION_CLIP: v.y = fmin(fmax(v.y, (double)s->low), (double)s->high); break;
     case BI_ACTIVATION_SIGMOID:
@@ -304,7 +305,6 @@ static inexact float_result(const layer *l, size_t pixel, int32_t o, exact e)
             add(&v, (double)s->shift_out[o]);
         break;
     }
-    default: break;
     }
     v.error = v.error * 1.01 + 1e-37;    /* products of errors; denormal results */
     return v;

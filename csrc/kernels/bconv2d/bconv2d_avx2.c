@@ -122,8 +122,9 @@ BI_TARGET_avx2 static inline __attribute__((always_inline)) __m256
 activate(const bi_block *b, __m256 y, int32_t c)
 {
     const __m256 zero = _mm256_setzero_ps();
-    int32_t activation = b->step->activation;
+    bi_activation activation = (bi_activation)b->step->activation;
     switch (activation) {
+    case BI_ACTIVATION_NONE: return y;
     case BI_ACTIVATION_RELU: return _mm256_max_ps(y, zero);
     case BI_ACTIVATION_PRELU:
     case BI_ACTIVATION_RPRELU:
@@ -137,8 +138,14 @@ activate(const bi_block *b, __m256 y, int32_t c)
     case BI_ACTIVATION_CLIP:
         y = _mm256_max_ps(y, _mm256_set1_ps(b->step->low));
         return _mm256_min_ps(y, _mm256_set1_ps(b->step->high));
-    default: return y;
+    case BI_ACTIVATION_SIGMOID: {
+        float values[8];
+        _mm256_storeu_ps(values, y);
+        bi_lookup_sigmoid(values, 8);
+        return _mm256_loadu_ps(values);
     }
+    }
+    __builtin_trap();
 }
 
 /* Scale 32 channels of one pixel, from channel c of the block on, from their sums y. */
@@ -170,11 +177,7 @@ scale(const bi_block *b, size_t pixel, int32_t c, __m256 y[4], bi_output output)
         BI_UNROLL for (int i = 0; i < 4; i++)
             y[i] = _mm256_add_ps(y[i], _mm256_loadu_ps(residual + 8 * i));
     }
-    if (any && s->activation == BI_ACTIVATION_SIGMOID) {
-        BI_UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_ps(rest + 8 * i, y[i]);
-        bi_lookup_sigmoid(rest, LANES);
-        BI_UNROLL for (int i = 0; i < 4; i++) y[i] = _mm256_loadu_ps(rest + 8 * i);
-    } else if (any && s->activation != BI_ACTIVATION_NONE)
+    if (any && s->activation != BI_ACTIVATION_NONE)
         BI_UNROLL for (int i = 0; i < 4; i++) y[i] = activate(b, y[i], c + 8 * i);
 }
 

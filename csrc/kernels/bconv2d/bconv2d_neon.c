@@ -105,8 +105,9 @@ BI_TARGET_neon static inline __attribute__((always_inline)) float32x4_t
 activate(const bi_block *b, float32x4_t y, int32_t c)
 {
     const float32x4_t zero = vdupq_n_f32(0);    /* compared: vmaxq would return NaN for NaN */
-    int32_t activation = b->step->activation;
+    bi_activation activation = (bi_activation)b->step->activation;
     switch (activation) {
+    case BI_ACTIVATION_NONE: return y;
     case BI_ACTIVATION_RELU: return vbslq_f32(vcgtq_f32(y, zero), y, zero);
     case BI_ACTIVATION_PRELU:
     case BI_ACTIVATION_RPRELU: {
@@ -129,8 +130,8 @@ activate(const bi_block *b, float32x4_t y, int32_t c)
         bi_lookup_sigmoid(values, 4);
         return vld1q_f32(values);
     }
-    default: return y;
     }
+    __builtin_trap();
 }
 
 /* Write 16 channels of one pixel, from channel c of the block on, as floats, if they are wanted;

@@ -240,7 +240,8 @@ BI_TARGET_avx512vbmi static void words_avx512vbmi_run(const bi_step *s, const bi
     case BI_PLAIN_FLOATS: run_outputs(s, at, begin, end, BI_PLAIN_FLOATS); break;
     case BI_SHORTCUT: run_outputs(s, at, begin, end, BI_SHORTCUT); break;
     case BI_SIGNS: run_outputs(s, at, begin, end, BI_SIGNS); break;
-    default: run_outputs(s, at, begin, end, BI_ANY_OUTPUT); break;
+    case BI_ANY_OUTPUT: run_outputs(s, at, begin, end, BI_ANY_OUTPUT); break;
+    case BI_OUTPUTS: break;
     }
 }
 

@@ -27,7 +27,8 @@ BI_TARGET_avx512bw static inline __attribute__((always_inline)) __m512
 bi_activate_sixteen(const bi_step *s, const bi_sixteen *at, __m512 y)
 {
     const __m512 zero = _mm512_setzero_ps();
-    switch (s->activation) {
+    switch ((bi_activation)s->activation) {
+    case BI_ACTIVATION_NONE: return y;
     case BI_ACTIVATION_RELU: return _mm512_max_ps(y, zero);
     case BI_ACTIVATION_PRELU:
         return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, zero, _CMP_LT_OQ), y,
@@ -46,8 +47,8 @@ bi_activate_sixteen(const bi_step *s, const bi_sixteen *at, __m512 y)
         bi_lookup_sigmoid(values, 16);
         return _mm512_loadu_ps(values);
     }
-    default: return y;
     }
+    __builtin_trap();
 }
 
 /* Finish the sums y; return which outputs of `here` lie below their sign thresholds, if the step

@@ -47,15 +47,16 @@ static inline float bi_conv2d_weight_at(const bi_step *s, const void *canonical,
                                         size_t tap, size_t channel)
 {
     size_t channels = (size_t)(s->in_c / s->groups), row = output * bi_conv2d_taps(s) + tap;
-    switch (s->weight_type) {
+    switch ((bi_weight_type)s->weight_type) {
+    case BI_WEIGHT_F32: return ((const float *)canonical)[row * channels + channel];
     case BI_WEIGHT_I16: return (float)((const int16_t *)canonical)[row * channels + channel];
     case BI_WEIGHT_I8: return (float)((const int8_t *)canonical)[row * channels + channel];
     case BI_WEIGHT_BITS: {
         const uint64_t *words = (const uint64_t *)canonical + row * bi_words((int32_t)channels);
         return words[channel / 64] >> (channel % 64) & 1 ? -1.0f : 1.0f;
     }
-    default: return ((const float *)canonical)[row * channels + channel];
     }
+    __builtin_trap();
 }
 
 /* With an offset, the bias depends on which taps lie inside the map:

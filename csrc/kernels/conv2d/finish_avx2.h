@@ -190,7 +190,8 @@ BI_TARGET_avx2 static void bi_activate_pixels(const bi_plane_sums *p)
     __m256 zero = _mm256_setzero_ps(), low = _mm256_set1_ps(s->low), high = _mm256_set1_ps(s->high);
     for (size_t i = 0; i < p->count; i++) {
         bi_register_pair y = bi_load_pair(p->sums + i * 16);
-        switch (s->activation) {
+        switch ((bi_activation)s->activation) {
+        case BI_ACTIVATION_NONE: break;
         case BI_ACTIVATION_RELU:
             y.low = _mm256_max_ps(y.low, zero);
             y.high = _mm256_max_ps(y.high, zero);
@@ -209,7 +210,7 @@ BI_TARGET_avx2 static void bi_activate_pixels(const bi_plane_sums *p)
             y.low = _mm256_add_ps(y.low, shift_out.low);
             y.high = _mm256_add_ps(y.high, shift_out.high);
             break;
-        default:
+        case BI_ACTIVATION_SIGMOID:
             for (int32_t o = 0; o < p->outputs; o++)
                 p->sums[i * 16 + (size_t)o] =
                     bi_activate(s, p->output + o, p->sums[i * 16 + (size_t)o]);

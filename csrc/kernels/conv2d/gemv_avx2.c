@@ -42,11 +42,13 @@ static size_t words_of(const bi_step *s)
 /* Bytes of the weights of one output. */
 static size_t output_bytes(const bi_step *s)
 {
-    switch (s->weight_type) {
+    switch ((bi_weight_type)s->weight_type) {
+    case BI_WEIGHT_F32:
+    case BI_WEIGHT_I16: return inputs_of(s) * 4;
     case BI_WEIGHT_I8: return inputs_of(s);
     case BI_WEIGHT_BITS: return words_of(s) * 4;
-    default: return inputs_of(s) * 4;
     }
+    __builtin_trap();
 }
 
 /* Outputs of the block that begins with output o, with the missing ones. */

@@ -99,7 +99,8 @@ static void free_scales(scales e)
 
 static float activated(const bi_step *s, float y, int32_t o)
 {
-    switch (s->activation) {
+    switch ((bi_activation)s->activation) {
+    case BI_ACTIVATION_NONE: return y;
     case BI_ACTIVATION_RELU: return y > 0 ? y : 0.0f;
     case BI_ACTIVATION_PRELU: return y < 0 ? y * s->slope[o] : y;
     case BI_ACTIVATION_CLIP: {
@@ -112,8 +113,8 @@ static float activated(const bi_step *s, float y, int32_t o)
         return bent + s->shift_out[o];
     }
     case BI_ACTIVATION_SIGMOID: return (float)(1.0 / (1.0 + exp(-(double)y)));
-    default: return y;
     }
+    abort();
 }
 
 static float scaled(const bi_step *s, const scales *e, int32_t dot, int32_t pixel, int32_t o)

@@ -42,14 +42,15 @@ void check_activate(subject *k)
         for (size_t j = 0; j < count; j++) {
             size_t c = j % channels;
             float y = x[j], moved = y + s.shift_in[c];
-            switch (s.activation) {
+            switch ((bi_activation)s.activation) {
+            case BI_ACTIVATION_NONE: break;
             case BI_ACTIVATION_RELU: y = y > 0 ? y : 0.0f; break;
             case BI_ACTIVATION_PRELU: y = y < 0 ? y * s.slope[c] : y; break;
             case BI_ACTIVATION_CLIP: y = y > s.low ? y < s.high ? y : s.high : s.low; break;
             case BI_ACTIVATION_RPRELU:
                 y = (moved < 0 ? moved * s.slope[c] : moved) + s.shift_out[c];
                 break;
-            default: y = (float)(1 / (1 + exp(-(double)y))); break;
+            case BI_ACTIVATION_SIGMOID: y = (float)(1 / (1 + exp(-(double)y))); break;
             }
             wanted[j] = y;
         }
