@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import kernel_suites
 from bitinfer import numerics
 from bitinfer.backends import Backend, select
 from bitinfer.backends.native import executor as native_executor
@@ -28,6 +29,7 @@ from bitinfer.graph import GraphBuilder, check
 from bitinfer.plan import Plan, lower
 from graph_examples import every_node
 from harness import DTYPES, BinaryConv, float_values
+from kernel_list import Kernel, listed_kernels
 
 Array = NDArray[Any]
 
@@ -147,6 +149,24 @@ def plans() -> Iterator[tuple[Plan, Array]]:
         )
 
 
+def kernel_plans(isa: str) -> Iterator[tuple[Kernel, Plan, Array]]:
+    """Yield what kernels of an instruction set take of their suites, about their first block."""
+    for kernel in listed_kernels():
+        if kernel.isa != isa:
+            continue
+        backend, rng = select(kernel.spec), np.random.default_rng(kernel.block)
+        for size in {
+            max(1, kernel.block - 1),
+            kernel.block,
+            kernel.block + 1,
+            2 * kernel.block + 1,
+        }:
+            for case in kernel_suites.SUITES[kernel.operation](size, rng):
+                plan, x, _ = kernel_suites.prepare(case, rng, every_value=False)
+                if kernel_suites.takes(kernel, backend, plan):
+                    yield kernel, plan, x
+
+
 def main(argument: str) -> int:
     faulthandler.enable()
     if argument == "--overrun":
@@ -155,14 +175,17 @@ def main(argument: str) -> int:
         ctypes.string_at(memory.ctypes.data, 101)
         return 0
     backend, checked = select(argument), 0
-    for plan, x in plans():
+    whole = ((backend, plan, x) for plan, x in plans())
+    kernels = kernel_plans(argument.partition(":")[2])
+    single = ((select(kernel.spec), plan, x) for kernel, plan, x in kernels)
+    for backend, plan, x in itertools.chain(whole, single):
         assert {plan.buffers[number].kind for number in plan.outputs} == {"float"}
         assert x.dtype == DTYPES[plan.buffers[plan.input].kind]
         wanted = run(backend, plan, x, at_end=None)
         for at_end in (False, True):
             assert run(backend, plan, x, at_end=at_end) == wanted, plan.steps
             checked += 1
-    print(f"{checked} guarded runs on {backend.label}")
+    print(f"{checked} guarded runs on {argument}")
     return 0
 
 

@@ -8,7 +8,7 @@ The suite of a kernel forces its method, and skips what the kernel does not take
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 import oracle
 from bitinfer import bits, numerics
-from bitinfer.backends import select
+from bitinfer.backends import Backend, select
 from bitinfer.errors import BackendError
 from bitinfer.graph import GraphBuilder
 from bitinfer.graph import check as check_graph
-from bitinfer.plan import lower
+from bitinfer.plan import Plan, lower
 from harness import DTYPES, bind, check_layers, float_values, run_executor
 from kernel_list import Kernel, listed_kernels
 
@@ -224,11 +224,15 @@ def _pixel_table(channels: int) -> Array:
     return numerics.normalization_table(1 / 255, (0.5,) * channels, (0.5,) * channels)
 
 
-def check(kernel: Kernel, case: Case, rng: Rng) -> bool:
-    """Run a case with the method of a kernel forced; return whether the kernel took it."""
-    backend = select(kernel.spec)
+def prepare(
+    case: Case, rng: Rng, *, every_value: bool = True
+) -> tuple[Plan, Array, Callable[[Sequence[Array]], None]]:
+    """Return a case as a plan, a batch for it, and what checks the outputs by the oracle.
+
+    ``every_value``: every float value is an output, as the check wants it.
+    """
     graph, tensors = case.builder.build(case.output)
-    graph = float_values(graph, tensors)
+    graph = float_values(graph, tensors) if every_value else graph
     shape = (SAMPLES, *graph.input.shape)
     if case.kind == "float":
         x = rng.standard_normal(shape).astype(np.float32)
@@ -236,26 +240,37 @@ def check(kernel: Kernel, case: Case, rng: Rng) -> bool:
         x = rng.integers(0, 256, shape).astype(np.uint8)
     table = _pixel_table(shape[-1]) if case.kind == "pixels" else None
     plan = lower(check_graph(graph, tensors), table)
+
+    def check(outputs: Sequence[Array]) -> None:
+        for sample in range(SAMPLES):
+            values = dict(zip(plan.output_names, (y[sample] for y in outputs), strict=True))
+            seen = x[sample]
+            if table is not None:
+                seen = oracle.normalize(seen, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+            check_layers(graph, tensors, seen.astype(np.float32), values)
+
+    return plan, x.astype(DTYPES[plan.buffers[plan.input].kind]), check
+
+
+def takes(kernel: Kernel, backend: Backend, plan: Plan) -> bool:
+    """Return whether the kernel, whose method ``backend`` forces, runs a step of the plan."""
     try:
-        executor = bind(backend, plan)
+        executor = backend.bind(plan)
     except BackendError as error:
         if "is not one that" not in str(error):
             raise
         return False
-    ran = {
-        name
-        for step, name in zip(plan.steps, executor.kernels, strict=True)
-        if step.operation == kernel.operation
-    }
-    if kernel.name not in ran:
+    ran = zip(plan.steps, executor.kernels, strict=True)
+    return (kernel.operation, kernel.name) in {(step.operation, name) for step, name in ran}
+
+
+def check(kernel: Kernel, case: Case, rng: Rng) -> bool:
+    """Run a case with the method of a kernel forced; return whether the kernel took it."""
+    backend = select(kernel.spec)
+    plan, x, check_outputs = prepare(case, rng)
+    if not takes(kernel, backend, plan):
         return False
-    outputs = run_executor(executor, plan, x.astype(DTYPES[plan.buffers[plan.input].kind]))
-    for sample in range(SAMPLES):
-        values = dict(zip(plan.output_names, (y[sample] for y in outputs), strict=True))
-        seen = x[sample]
-        if table is not None:
-            seen = oracle.normalize(seen, 1 / 255, (0.5,) * 3, (0.5,) * 3)
-        check_layers(graph, tensors, seen.astype(np.float32), values)
+    check_outputs(run_executor(bind(backend, plan), plan, x))
     return True
 
 
