@@ -61,6 +61,7 @@ class BuildPackage(build_py):
 
 _C_SUFFIXES = (".c", ".h", ".inc")
 
+
 class BuildExtension(build_ext):
     """Compiles on all cores, and of what an earlier build left only the files that have changed.
 

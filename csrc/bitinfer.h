@@ -18,9 +18,11 @@
 /* Where a value lies: an offset in the arena if >= 0, else external number -1 - place. */
 typedef int64_t bi_place;
 
-/* One step.  Every operation's contract says which of these fields it reads: the header of its name in
- * kernels/, for dense that of conv2d, for operations without one the top of the .inc or .c file.  Maps are NHWC without N: pixel (y, x) of a float map starts at float
- * (y * in_w + x) * in_c, of a bit map at word (y * in_w + x) * words(in_c). */
+/* One step.  Every operation's contract says which of these fields it reads: the header of its name
+ * in kernels/, for dense that of conv2d, for operations without one the top of the .inc or .c file.
+ * Maps are NHWC without N: pixel (y, x) of a float map starts at float (y * in_w + x) * in_c, of a
+ * bit map at word (y * in_w + x) * words(in_c). */
+/* clang-format off */
 typedef struct bi_step {
     int32_t kernel;                /* index in the kernel list */
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
@@ -58,7 +60,8 @@ typedef struct bi_step {
     int32_t channel_from, channel_to, channel_count;    /* copy_channels */
 } bi_step;
 
-/* Switches over these two have no default, so that what a kernel forgets does not compile. */
+/* Switches over these two have no default, so that what a kernel forgets does not compile; what is
+ * none of these gives NaN. */
 typedef enum bi_activation {
     BI_ACTIVATION_NONE,
     BI_ACTIVATION_RELU,            /* y > 0 ? y : 0 */
@@ -97,6 +100,8 @@ typedef struct bi_plan {
     int32_t batch_from;            /* the first step whose values all lie in those parts */
 } bi_plan;
 
+/* clang-format on */
+
 #define BI_CHUNK_LIMIT 16
 
 /* Threads that bi_execute() may use beside its own: `threads` in all, at least 1.  They are started
@@ -114,8 +119,8 @@ void bi_pool_free(bi_pool *pool);    /* while no call uses it */
  * A pool (or NULL) shares samples out where there are enough for all threads, else the rows of the
  * steps.  `nanoseconds` (or NULL) has an element for each step, to which its time is added; samples
  * are then not shared out. */
-void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals,
-                int64_t samples, bi_pool *pool, int64_t *nanoseconds);
+void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals, int64_t samples,
+                bi_pool *pool, int64_t *nanoseconds);
 
 /* Cycles a second of the core that this runs on, by a measurement of under a millisecond. */
 double bi_clock_hz(void);

@@ -163,8 +163,8 @@ static int32_t parts_for(const call *in)
     return (int32_t)(parts < BI_PARTS_LIMIT ? parts : BI_PARTS_LIMIT);
 }
 
-void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals,
-                int64_t samples, bi_pool *pool, int64_t *nanoseconds)
+void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals, int64_t samples,
+                bi_pool *pool, int64_t *nanoseconds)
 {
     call in = {plan, arenas, externals, samples, pool, nanoseconds};
     if (!bi_pool_acquire(pool)) {

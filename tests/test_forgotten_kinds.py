@@ -43,5 +43,6 @@ def test_a_new_kind_is_missed_by_the_compiler_wherever_kinds_are_told_apart(
     unit.write_text("".join(f'#include "{source}"\n' for source in sources))
     command = [compiler, "-std=c11", "-Wswitch", "-fsyntax-only", f"-I{header.parent}", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    missed = re.findall(r"(\w+\.\w+):\d+:\d+: warning: enumeration value .BI_FORGOTTEN", done.stderr)
+    warning = r"(\w+\.\w+):\d+:\d+: warning: enumeration value .BI_FORGOTTEN"
+    missed = re.findall(warning, done.stderr)
     assert set(missed) == set(SWITCHES[kind])

@@ -100,7 +100,8 @@ def _instruction(address: int, text: str) -> Instruction:
         if operands.startswith("*"):
             instruction.is_indirect = True
         elif relocation:
-            instruction.leaves = True
+            # The compiler keeps what is hardly ever reached elsewhere; that part is not followed.
+            instruction.leaves = ".text.unlikely" not in relocation
         elif target := _TARGET.match(operands):
             instruction.target = int(target[1], 16)
     return instruction

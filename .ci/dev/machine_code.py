@@ -97,8 +97,8 @@ def dirty_returns(function: Function) -> Iterator[str]:
 
     Then every SSE instruction of the caller, libm's for instance, waits for them.
     """
-    if not any(_WIDE.search(i.operands) for i in function.body):
-        return
+    if function.name.endswith(".cold") or not any(_WIDE.search(i.operands) for i in function.body):
+        return  # a part of another function, which it jumps back into
     dirty_at = _dirty_before(function)
     for i in function.body:
         if i.leaves and dirty_at.get(i.address, False):

@@ -57,7 +57,7 @@ enum {
 #define BI_ISA_INDEX(isa) BI_ISA_##isa,
     BI_ISAS(BI_ISA_INDEX)
 #undef BI_ISA_INDEX
-    BI_ISA_COUNT
+        BI_ISA_COUNT
 };
 
 #endif

@@ -20,15 +20,15 @@ typedef struct bi_pointers {
 } bi_pointers;
 
 typedef struct bi_kernel {
-    int (*takes)(const bi_step *step);                                              /* or NULL: any */
-    int32_t not_with;    /* BI_ISA_*: passed over where kernels of that instruction set may run; 0:
+    int (*takes)(const bi_step *step); /* or NULL: any */
+    int32_t not_with; /* BI_ISA_*: passed over where kernels of that instruction set may run; 0:
                           * nowhere */
-    int32_t block;       /* outputs of a group (where there is no weight: channels) that the innermost
+    int32_t block; /* outputs of a group (where there is no weight: channels) that the innermost
                           * loop computes at a time */
-    size_t (*weight_bytes)(const bi_step *step);                                    /* or NULL */
-    void (*pack_weight)(const bi_step *step, const void *canonical, void *packed);  /* or NULL */
-    size_t (*scratch_bytes)(const bi_step *step);                                   /* or NULL */
-    void (*stage)(const bi_step *step, const bi_pointers *at);                      /* or NULL */
+    size_t (*weight_bytes)(const bi_step *step); /* or NULL */
+    void (*pack_weight)(const bi_step *step, const void *canonical, void *packed); /* or NULL */
+    size_t (*scratch_bytes)(const bi_step *step); /* or NULL */
+    void (*stage)(const bi_step *step, const bi_pointers *at); /* or NULL */
     void (*run)(const bi_step *step, const bi_pointers *at, int32_t begin, int32_t end);
     /* stage() and run() for each of at[0] to at[samples - 1], which have one scratch in common,
      * reading the weights once for several; or NULL. */

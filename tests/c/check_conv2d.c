@@ -66,7 +66,8 @@ static void *new_buffer(size_t size, size_t alignment)
     unsigned char *base =
         mmap(NULL, body + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED || buffer_count == MOST_BUFFERS ||
-        mprotect(base, page, PROT_NONE) != 0 || mprotect(base + page + body, page, PROT_NONE) != 0) {
+        mprotect(base, page, PROT_NONE) != 0 ||
+        mprotect(base + page + body, page, PROT_NONE) != 0) {
         perror("check_conv2d");
         exit(2);
     }
@@ -214,8 +215,15 @@ static exact sum_of(const layer *l, int32_t oy, int32_t ox, int32_t o)
 
 /* What a case adds to its sums; a sum of these, and 256 times an activation. */
 enum {
-    FLOOR = 1, ALPHA = 2, BIAS = 4, RESIDUAL = 8, SIGNS = 16, SIGNS_BESIDE = 32, THRESHOLD = 64,
-    OFFSET = 128, ACTIVATION = 256
+    FLOOR = 1,
+    ALPHA = 2,
+    BIAS = 4,
+    RESIDUAL = 8,
+    SIGNS = 16,
+    SIGNS_BESIDE = 32,
+    THRESHOLD = 64,
+    OFFSET = 128,
+    ACTIVATION = 256
 };
 
 static void add_epilogue(layer *l, int extras)
@@ -230,8 +238,8 @@ static void add_epilogue(layer *l, int extras)
     s->activation = extras / ACTIVATION;
     s->shift_in = s->activation == BI_ACTIVATION_RPRELU ? new_floats(outputs) : NULL;
     s->shift_out = s->activation == BI_ACTIVATION_RPRELU ? new_floats(outputs) : NULL;
-    s->slope = s->shift_in != NULL || s->activation == BI_ACTIVATION_PRELU ? new_floats(outputs)
-                                                                          : NULL;
+    s->slope =
+        s->shift_in != NULL || s->activation == BI_ACTIVATION_PRELU ? new_floats(outputs) : NULL;
     s->low = random_float();
     s->high = s->low + 1;
     if (extras & OFFSET) {    /* few digits, so that every order of summation is exact */
@@ -399,8 +407,8 @@ static const char *compare_floats(const layer *l, const float *got)
         else
             v = float_result(l, pixel, o, e);
         if (!(fabs((double)got[i] - v.y) <= v.error)) {
-            snprintf(text, sizeof text, "float %zu is %.9g, wanted %.9g +- %.2g", i,
-                     (double)got[i], v.y, v.error);
+            snprintf(text, sizeof text, "float %zu is %.9g, wanted %.9g +- %.2g", i, (double)got[i],
+                     v.y, v.error);
             return text;
         }
     }

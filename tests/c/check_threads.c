@@ -136,10 +136,23 @@ static void make_network(network *n)
     const size_t inputs = (size_t)HEIGHT * WIDTH * CHANNELS, words = 2;
     for (int i = 0; i < 2; i++)
         n->steps[i] = (bi_step){
-            .rows = HEIGHT, .parts = 5, .in_h = HEIGHT, .in_w = WIDTH, .in_c = CHANNELS,
-            .out_h = HEIGHT, .out_w = WIDTH, .out_c = i == 0 ? CHANNELS : OUTPUTS,
-            .kernel_h = i == 0 ? 1 : 3, .kernel_w = i == 0 ? 1 : 3, .stride_h = 1, .stride_w = 1,
-            .pad_top = i, .pad_left = i, .dilation_h = 1, .dilation_w = 1, .groups = 1,
+            .rows = HEIGHT,
+            .parts = 5,
+            .in_h = HEIGHT,
+            .in_w = WIDTH,
+            .in_c = CHANNELS,
+            .out_h = HEIGHT,
+            .out_w = WIDTH,
+            .out_c = i == 0 ? CHANNELS : OUTPUTS,
+            .kernel_h = i == 0 ? 1 : 3,
+            .kernel_w = i == 0 ? 1 : 3,
+            .stride_h = 1,
+            .stride_w = 1,
+            .pad_top = i,
+            .pad_left = i,
+            .dilation_h = 1,
+            .dilation_w = 1,
+            .groups = 1,
         };
     bi_step *pack = &n->steps[0], *convolve = &n->steps[1];
     pack->kernel = bi_kernel_find("pack_signs", NULL, NULL, pack);
@@ -149,8 +162,8 @@ static void make_network(network *n)
         if (is_negative(i))
             canonical[i / CHANNELS * 2 + i % CHANNELS / 64] |= UINT64_C(1) << i % CHANNELS % 64;
     size_t size = bi_weight_bytes(convolve);
-    n->weight = must(aligned_alloc(64, ((size > sizeof canonical ? size : sizeof canonical) + 63)
-                                           / 64 * 64));
+    n->weight = must(
+        aligned_alloc(64, ((size > sizeof canonical ? size : sizeof canonical) + 63) / 64 * 64));
     memcpy(n->weight, canonical, sizeof canonical);
     if (size > 0)
         bi_pack_weight(convolve, canonical, n->weight);
@@ -163,10 +176,8 @@ static void make_network(network *n)
     n->strides[0] = (int64_t)(inputs * sizeof(float));
     n->strides[1] = (int64_t)(output_floats() * sizeof(float));
     int64_t scratch = (int64_t)(bi_scratch_bytes(convolve) + 63) / 64 * 64;
-    n->plan = (bi_plan){.steps = n->steps,
-                        .n_steps = 2,
-                        .arena_bytes = bits + scratch,
-                        .stride_bytes = n->strides};
+    n->plan = (bi_plan){
+        .steps = n->steps, .n_steps = 2, .arena_bytes = bits + scratch, .stride_bytes = n->strides};
     n->x = must(malloc(SAMPLES * inputs * sizeof(float)));
     for (size_t i = 0; i < SAMPLES * inputs; i++)
         n->x[i] = is_negative((uint32_t)i + 77) ? -1.0f : 1.0f;
@@ -215,8 +226,9 @@ static int run_in(memory m, const network *n, int64_t samples, bi_pool *pool, in
                     int row = pixel / WIDTH + tap / 3 - 1, column = pixel % WIDTH + tap % 3 - 1;
                     if (row < 0 || row >= HEIGHT || column < 0 || column >= WIDTH)
                         continue;
-                    const float *x = n->x + (((size_t)s * HEIGHT + (size_t)row) * WIDTH
-                                             + (size_t)column) * CHANNELS;
+                    const float *x =
+                        n->x +
+                        (((size_t)s * HEIGHT + (size_t)row) * WIDTH + (size_t)column) * CHANNELS;
                     for (int c = 0; c < CHANNELS; c++)
                         dot += is_negative((uint32_t)((o * 9 + tap) * CHANNELS + c)) ? -x[c] : x[c];
                 }

@@ -88,7 +88,8 @@ void bi_bconv2d_pack_tap_sums(const bi_step *s, const uint64_t *canonical, int32
 static inline int32_t bi_bconv2d_padding_sum(const bi_step *s, const int32_t *tap_sums,
                                              const bi_bconv2d_taps *t, int32_t o)
 {
-    if (t->ky_first == 0 && t->ky_end == s->kernel_h && t->kx_first == 0 && t->kx_end == s->kernel_w)
+    if (t->ky_first == 0 && t->ky_end == s->kernel_h && t->kx_first == 0 &&
+        t->kx_end == s->kernel_w)
         return 0;
     int32_t sum = 0;
     const int32_t *row = tap_sums + (size_t)o * (size_t)(s->kernel_h * s->kernel_w);

@@ -145,7 +145,7 @@ activate(const bi_block *b, __m256 y, int32_t c)
         return _mm256_loadu_ps(values);
     }
     }
-    __builtin_trap();
+    return _mm256_set1_ps(NAN);
 }
 
 /* Scale 32 channels of one pixel, from channel c of the block on, from their sums y. */

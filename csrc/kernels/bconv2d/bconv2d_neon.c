@@ -131,7 +131,7 @@ activate(const bi_block *b, float32x4_t y, int32_t c)
         return vld1q_f32(values);
     }
     }
-    __builtin_trap();
+    return vdupq_n_f32(NAN);
 }
 
 /* Write 16 channels of one pixel, from channel c of the block on, as floats, if they are wanted;

@@ -43,8 +43,8 @@ static void words_avx2_pack_weight(const bi_step *s, const void *canonical, void
     memset(to, 0, weight_words(s) * 8);
     for (int32_t o = 0; o < s->out_c; o++, from += output_words) {
         int32_t group = o / shape.outputs, inner = o % shape.outputs;
-        uint64_t *block = to + ((size_t)group * blocks + (size_t)(inner / BLOCK)) *
-                                   block_words(&shape);
+        uint64_t *block =
+            to + ((size_t)group * blocks + (size_t)(inner / BLOCK)) * block_words(&shape);
         for (size_t k = 0; k < output_words; k++)
             block[k * BLOCK + (size_t)(inner % BLOCK)] = from[k];
     }

@@ -15,7 +15,10 @@
 
 enum { WIDE_BLOCK = 32, VECTORS = 4, PIXELS = 4 };
 
-static size_t block_count(const bi_step *s) { return ((size_t)s->out_c + WIDE_BLOCK - 1) / WIDE_BLOCK; }
+static size_t block_count(const bi_step *s)
+{
+    return ((size_t)s->out_c + WIDE_BLOCK - 1) / WIDE_BLOCK;
+}
 
 static size_t output_words(const bi_step *s)
 {

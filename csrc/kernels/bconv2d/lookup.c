@@ -45,8 +45,8 @@ int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_l
     shape->plane_w = (s->out_w - 1) * s->stride_w + shape->reach_w;
     shape->segments_per_row = s->dilation_w == 1 ? 1 : s->kernel_w;
     shape->segment_entries = shape->entries * (s->dilation_w == 1 ? s->kernel_w : 1);
-    shape->v_classes = number_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h,
-                                      s->kernel_h, s->in_h, NULL);
+    shape->v_classes = number_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
+                                      s->in_h, NULL);
     shape->h_classes = number_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
                                       s->kernel_w, s->in_w, NULL);
     int64_t plane = (int64_t)shape->plane_h * shape->plane_w, map = (int64_t)s->in_h * s->in_w;
@@ -138,7 +138,7 @@ static tap_terms terms_of(const bi_lookup *shape, const uint64_t *words, size_t 
     int32_t odd = 0, ones = 0;
     write_entries(words, word_count, shape->entries, shape->entry_bits, pixel);
     for (int32_t e = 0; e < shape->entries; e++)
-        odd += (0x6996 >> (pixel[e] & 15) ^ 0x6996 >> (pixel[e] >> 4)) & 1;    /* parity of 4 bits */
+        odd += (0x6996 >> (pixel[e] & 15) ^ 0x6996 >> (pixel[e] >> 4)) & 1; /* parity of 4 bits */
     for (size_t k = 0; k < word_count; k++)
         ones += __builtin_popcountll(words[k]);
     int32_t bits = shape->entry_bits * shape->entries;
@@ -177,7 +177,8 @@ static void pack_constants(const bi_step *s, const bi_lookup *shape, const tap_t
                         sum += s->pad_value * tap->signs;
                     }
                 size_t index = ((size_t)family * (size_t)shape->v_classes + row_class[y]) *
-                                   (size_t)shape->h_classes + column_class[x];
+                                   (size_t)shape->h_classes +
+                               column_class[x];
                 to[index * step] = (int16_t)(uint16_t)(uint32_t)sum;
             }
         }
@@ -220,7 +221,7 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
                 (uint64_t)(s->flip[o] != 0) << lane;
         if (s->threshold == NULL)
             continue;
-        int32_t threshold = s->threshold[o];    /* |dot| < 2^15 - 1, so these bounds decide alike */
+        int32_t threshold = s->threshold[o]; /* |dot| < 2^15 - 1, so these bounds decide alike */
         threshold = threshold < -INT16_MAX ? -INT16_MAX : threshold;
         threshold = threshold > INT16_MAX ? INT16_MAX : threshold;
         ((int16_t *)(base + shape->thresholds))[vector + split] = (int16_t)threshold;

@@ -67,10 +67,7 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
                     void *packed);
 
 /* Vectors of the next block when `left` of a group remain: fours, but no lone one if avoidable. */
-static inline int32_t bi_lookup_block(int32_t left)
-{
-    return left == 5 ? 3 : left < 4 ? left : 4;
-}
+static inline int32_t bi_lookup_block(int32_t left) { return left == 5 ? 3 : left < 4 ? left : 4; }
 
 /* A part of K: whole segments, or one part of one segment. */
 typedef struct {
@@ -127,9 +124,9 @@ typedef struct {
     size_t scale_step;                  /* ...and how far behind it the next bi_scale is */
     const int16_t *thresholds;          /* of its first channel, too */
     const uint64_t *flips;
-    int32_t first_channel, channels;    /* of the block in the group; of the group from there on */
+    int32_t first_channel, channels; /* of the block in the group; of the group from there on */
     int32_t is_last_group;
-    size_t row_step[2], apart[2];       /* u16, by is_vertical: between tap rows; from A to B if
+    size_t row_step[2], apart[2]; /* u16, by is_vertical: between tap rows; from A to B if
                                          * both lie in one plane */
 } bi_block;
 

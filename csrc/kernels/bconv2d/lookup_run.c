@@ -72,8 +72,9 @@ static const int16_t *constants_at(const bi_step *s, const bi_lookup *shape, int
                                    int32_t family, int32_t v_class, int32_t h_class)
 {
     size_t padded = (size_t)shape->vectors * (size_t)shape->lanes;
-    size_t index = ((size_t)family * (size_t)shape->v_classes + (size_t)v_class) *
-                       (size_t)shape->h_classes + (size_t)h_class;
+    size_t index =
+        ((size_t)family * (size_t)shape->v_classes + (size_t)v_class) * (size_t)shape->h_classes +
+        (size_t)h_class;
     return (const int16_t *)((const char *)shape + shape->constants) +
            (index * (size_t)s->groups + (size_t)group) * padded;
 }
@@ -108,8 +109,7 @@ static bi_block first_block(const bi_step *s, const bi_pointers *at, int32_t gro
         .is_last_group = group == s->groups - 1,
         .row_step = {(size_t)(s->dilation_h * shape->plane_w) * entries,
                      (size_t)(s->dilation_h * planes->vertical_w) * entries},
-        .apart = {(size_t)s->stride_w * entries,
-                  (size_t)(s->stride_h * shape->plane_w) * entries},
+        .apart = {(size_t)s->stride_w * entries, (size_t)(s->stride_h * shape->plane_w) * entries},
     };
     return b;
 }
@@ -143,8 +143,7 @@ void bi_lookup_run(const bi_step *s, const bi_pointers *at, int32_t group,
     const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
     const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
     size_t entries = (size_t)shape->entries, plane_row = (size_t)shape->plane_w * entries;
-    size_t class_step =
-        (size_t)s->groups * (size_t)shape->vectors * (size_t)shape->lanes;
+    size_t class_step = (size_t)s->groups * (size_t)shape->vectors * (size_t)shape->lanes;
     const bi_block first = first_block(s, at, group, planes);
     bi_pair pairs[BI_LOOKUP_TILE];
     size_t count = 0;
@@ -176,14 +175,13 @@ void bi_lookup_run(const bi_step *s, const bi_pointers *at, int32_t group,
             continue;
         int32_t x = s->out_w - 1, below = y + 1 < end;
         pairs[count++] = (bi_pair){
-            .index = planes->vertical +
-                     ((size_t)(y * s->stride_h) * (size_t)planes->vertical_w +
-                      (size_t)planes->vertical_x) * entries,
+            .index = planes->vertical + ((size_t)(y * s->stride_h) * (size_t)planes->vertical_w +
+                                         (size_t)planes->vertical_x) *
+                                            entries,
             .constants = {constants_at(s, shape, group, 1, row_class[y], column_class[x]),
                           constants_at(s, shape, group, 1, row_class[y + below], column_class[x])},
             .pixel = pixel + x,
-            .parity = {(int16_t)(2 * parities[x]),
-                       (int16_t)(2 * parities[x + below * s->out_w])},
+            .parity = {(int16_t)(2 * parities[x]), (int16_t)(2 * parities[x + below * s->out_w])},
             .ky_end = (int16_t)s->kernel_h,
             .is_vertical = 1,
             .is_alone = !below,

@@ -15,7 +15,8 @@ enum { AVX512_LANES = 16, SAMPLES = 4 };
 
 static size_t bdense_avx512vbmi_weight_bytes(const bi_step *s)
 {
-    return ((size_t)s->out_c + AVX512_LANES - 1) / AVX512_LANES * AVX512_LANES * bi_words(s->in_c) * 8;
+    return ((size_t)s->out_c + AVX512_LANES - 1) / AVX512_LANES * AVX512_LANES * bi_words(s->in_c) *
+           8;
 }
 
 static void bdense_avx512vbmi_pack_weight(const bi_step *s, const void *canonical, void *packed)

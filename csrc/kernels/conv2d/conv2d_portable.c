@@ -23,7 +23,10 @@ static size_t layout_bytes(const bi_step *s)
     return (size_t)s->groups * blocks * block_weights(s) * 4;
 }
 
-static size_t vectors_weight_bytes(const bi_step *s) { return layout_bytes(s) + bi_conv2d_shift_bytes(s); }
+static size_t vectors_weight_bytes(const bi_step *s)
+{
+    return layout_bytes(s) + bi_conv2d_shift_bytes(s);
+}
 
 static void vectors_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
@@ -114,8 +117,8 @@ static void sum_as_integers(const window *at, const void *weight, size_t blocks,
 }
 
 /* The outputs from o on of one pixel; the step is `after` for the epilogue. */
-static void compute_outputs(const window *at, const bi_step *after, const void *weight, size_t blocks,
-                    const bi_output_pixel *p, int32_t o, int32_t count)
+static void compute_outputs(const window *at, const bi_step *after, const void *weight,
+                            size_t blocks, const bi_output_pixel *p, int32_t o, int32_t count)
 {
     if (bi_conv2d_is_integer(at->step)) {
         int32_t sums[32];
@@ -155,7 +158,7 @@ static void vectors_run(const bi_step *s, const bi_pointers *at, int32_t begin, 
                         (const float *)s->weight + (group * blocks + first) * block_weights(s);
                     size_t left = outputs - first * 8 < 32 ? outputs - first * 8 : 32;
                     compute_outputs(&v, &after, weight, blocks - first, &p,
-                            (int32_t)(group * outputs + first * 8), (int32_t)left);
+                                    (int32_t)(group * outputs + first * 8), (int32_t)left);
                 }
             }
         }

@@ -9,7 +9,7 @@
 
 enum {
     AT_ONCE = 4,
-    TOGETHER = 16,    /* of 3x3: both halves of the channels, while the map is in the first cache */
+    TOGETHER = 16, /* of 3x3: both halves of the channels, while the map is in the first cache */
     NEIGHBOURS = 32,
 };
 
@@ -37,9 +37,9 @@ static void depthwise_pack_weight(const bi_step *s, const void *canonical, void 
 /* What is the same for all pixels of a row and a block of channels. */
 typedef struct {
     const bi_step *step;
-    const float *source, *weight;    /* of the block */
+    const float *source, *weight; /* of the block */
     int32_t oy, ky_first, ky_end;
-    __m256i mask_low, mask_high;     /* the channels that are there */
+    __m256i mask_low, mask_high; /* the channels that are there */
 } row;
 
 /* Eight channels; `whole`: all of them are there. */

@@ -22,8 +22,8 @@ typedef struct {
     const bi_pointers *at;
     size_t first, count;
     int32_t output, outputs;
-    float *sums;                  /* of integer layers i32 */
-    const float *const *shift;    /* [count][16], in place of the bias, or NULL */
+    float *sums; /* of integer layers i32 */
+    const float *const *shift; /* [count][16], in place of the bias, or NULL */
 } bi_plane_sums;
 
 typedef struct {
@@ -81,10 +81,11 @@ BI_INLINE_AVX2 void bi_store_some(float *to, const float *from, int32_t count)
 }
 
 /* To floats, times alpha, plus bias (1) or shift (2), ReLU: each if the constant says so. */
-BI_INLINE_AVX2 void bi_linear(const bi_plane_sums *p, float *to, size_t stride, int integer, int scaled,
-                              int biased, int relu)
+BI_INLINE_AVX2 void bi_linear(const bi_plane_sums *p, float *to, size_t stride, int integer,
+                              int scaled, int biased, int relu)
 {
-    bi_register_pair alpha = bi_parameters(p, p->step->alpha), bias = bi_parameters(p, p->step->bias);
+    bi_register_pair alpha = bi_parameters(p, p->step->alpha),
+                     bias = bi_parameters(p, p->step->bias);
     __m256 zero = _mm256_setzero_ps();
     for (size_t i = 0; i < p->count; i++, to += stride) {
         bi_register_pair y = bi_load_pair(p->sums + i * 16);

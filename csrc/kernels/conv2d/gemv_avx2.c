@@ -48,7 +48,7 @@ static size_t output_bytes(const bi_step *s)
     case BI_WEIGHT_I8: return inputs_of(s);
     case BI_WEIGHT_BITS: return words_of(s) * 4;
     }
-    __builtin_trap();
+    return 0;
 }
 
 /* Outputs of the block that begins with output o, with the missing ones. */
@@ -76,8 +76,8 @@ static void pack_inputs(const bi_step *s, const void *canonical, size_t output, 
         else {
             float weight = bi_conv2d_weight_at(s, canonical, output, k / channels, k % channels);
             if (s->weight_type == BI_WEIGHT_BITS)
-                ((uint32_t *)block)[k / WORD_WEIGHTS * width + o] |=
-                    (uint32_t)(weight < 0) << (k % WORD_WEIGHTS);
+                ((uint32_t *)block)[k / WORD_WEIGHTS * width + o] |= (uint32_t)(weight < 0)
+                                                                     << (k % WORD_WEIGHTS);
             else
                 ((float *)block)[k * width + o] = weight;
         }
@@ -85,7 +85,7 @@ static void pack_inputs(const bi_step *s, const void *canonical, size_t output, 
 
 static void gemv_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
-    enum { AT_A_TIME = 64 };    /* inputs: what is written then stays in the first-level cache */
+    enum { AT_A_TIME = 64 }; /* inputs: what is written then stays in the first-level cache */
     size_t inputs = inputs_of(s);
     unsigned char *block = packed;
     memset(packed, 0, gemv_weight_bytes(s));

@@ -4,8 +4,7 @@
 #include <string.h>
 
 /* `pixels` pixels of one group, from and to contiguous ones `stride` and `channels` apart. */
-static void copy_floats(const float *from, size_t stride, size_t channels, size_t pixels,
-                        float *to)
+static void copy_floats(const float *from, size_t stride, size_t channels, size_t pixels, float *to)
 {
     if (stride == channels) {
         memcpy(to, from, pixels * channels * sizeof(float));
@@ -47,8 +46,8 @@ DEFINE_WIDEN(widen_u8, uint8_t)
 DEFINE_WIDEN(widen_i8, int8_t)
 
 /* `pixels` pixels of row y of the map, channels of the group from c on. */
-static void stage_pixels(const bi_step *s, const void *source, size_t y, size_t c,
-                         size_t pixels, void *to)
+static void stage_pixels(const bi_step *s, const void *source, size_t y, size_t c, size_t pixels,
+                         void *to)
 {
     size_t stride = (size_t)s->in_c, channels = (size_t)(s->in_c / s->groups);
     size_t first = y * (size_t)s->in_w * stride + c;

@@ -74,10 +74,9 @@ void bi_tiles_pack_weight(const bi_step *s, const void *canonical, void *packed)
                 size_t k = row * r.elements + i;
                 unsigned char *step = to + i / per_step * l.step_bytes;
                 for (size_t lane = 0; lane < count; lane++)
-                    put_weight(s,
-                               bi_conv2d_weight_at(s, canonical, o + lane, k / channels,
-                                                   k % channels),
-                               step, lane, i % per_step);
+                    put_weight(
+                        s, bi_conv2d_weight_at(s, canonical, o + lane, k / channels, k % channels),
+                        step, lane, i % per_step);
             }
     }
     bi_conv2d_pack_shifts(s, canonical, (unsigned char *)packed + l.shifts);
@@ -106,8 +105,8 @@ static void begin_chunk(const bi_step *s, const bi_pointers *at, size_t first, s
     c->count = count;
     c->tiles = (count + BI_TILE_PIXELS - 1) / BI_TILE_PIXELS;
     for (size_t i = 0; i < count; i++) {
-        c->origin[i] = source + oy * (size_t)s->stride_h * p.row +
-                       ox * (size_t)s->stride_w * p.pixel;
+        c->origin[i] =
+            source + oy * (size_t)s->stride_h * p.row + ox * (size_t)s->stride_w * p.pixel;
         if (s->offset != NULL)
             c->shift[i] = bi_conv2d_shift_at(s, shifts, (int32_t)oy, (int32_t)ox);
         if (++ox == width)

@@ -13,7 +13,8 @@ DEFINE_TILES(tile_dot_products, DOT_PRODUCTS)
 
 static int tiles_avx512vbmi_takes(const bi_step *s) { return bi_conv2d_is_integer(s); }
 
-static void tiles_avx512vbmi_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
+static void tiles_avx512vbmi_run(const bi_step *s, const bi_pointers *at, int32_t begin,
+                                 int32_t end)
 {
     bi_tiles_run(s, at, begin, end, tile_dot_products);
 }

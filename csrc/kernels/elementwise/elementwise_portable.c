@@ -95,7 +95,7 @@ static void flatten_signs(const bi_step *s, const bi_pointers *at)
     for (size_t p = 0; p < pixels; p += 64) {
         size_t count = pixels - p < 64 ? pixels - p : 64;
         for (size_t k = 0; k < words; k++) {
-            uint64_t square[64] = {0};    /* a word of 64 pixels, then 64 channels of a pixel each */
+            uint64_t square[64] = {0}; /* a word of 64 pixels, then 64 channels of a pixel each */
             for (size_t i = 0; i < count; i++)
                 square[i] = source[(p + i) * words + k];
             transpose(square);
@@ -108,7 +108,7 @@ static void flatten_signs(const bi_step *s, const bi_pointers *at)
 
 static void flatten_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
-    if (begin >= end)    /* the one row is somebody else's */
+    if (begin >= end) /* the one row is somebody else's */
         return;
     if (s->flags & BI_FLAG_BITS)
         flatten_signs(s, at);

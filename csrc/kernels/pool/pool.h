@@ -24,8 +24,8 @@ typedef struct {
     int32_t y_first, y_end, x_first, x_end;    /* map pixels inside the window; never empty */
 } bi_pool_area;
 
-static inline __attribute__((always_inline)) bi_pool_area
-bi_pool_area_at(const bi_step *s, int32_t oy, int32_t ox)
+static inline __attribute__((always_inline)) bi_pool_area bi_pool_area_at(const bi_step *s,
+                                                                          int32_t oy, int32_t ox)
 {
     int32_t y = oy * s->stride_h - s->pad_top, x = ox * s->stride_w - s->pad_left;
     bi_pool_area a = {

@@ -91,8 +91,8 @@ static scales new_scales(bi_step *s, int epilogue, int32_t bound)
 
 static void free_scales(scales e)
 {
-    buffer all[] = {e.alpha,     e.bias, e.floor,    e.slope,     e.shift_in,       e.shift_out,
-                    e.beta,      e.residual, e.threshold, e.sign_threshold, e.flip};
+    buffer all[] = {e.alpha, e.bias,     e.floor,     e.slope,          e.shift_in, e.shift_out,
+                    e.beta,  e.residual, e.threshold, e.sign_threshold, e.flip};
     for (size_t i = 0; i < COUNT(all); i++)
         free_buffer(all[i]);
 }

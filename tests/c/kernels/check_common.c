@@ -95,10 +95,7 @@ buffer new_floats(size_t count)
 
 /* --- one case ------------------------------------------------------------------------------- */
 
-size_t map_size(int32_t h, int32_t w, int32_t c)
-{
-    return (size_t)h * (size_t)w * (size_t)c;
-}
+size_t map_size(int32_t h, int32_t w, int32_t c) { return (size_t)h * (size_t)w * (size_t)c; }
 
 static void describe(const bi_step *s)
 {

@@ -39,8 +39,7 @@ void check_pack_signs(subject *k)
             s.bias = with_thresholds ? (const float *)thresholds.data : NULL;
             signed char *signs = must(malloc(count));
             for (size_t i = 0; i < count; i++) {
-                double threshold =
-                    with_thresholds ? (double)s.bias[i % (size_t)channels] : 0.0;
+                double threshold = with_thresholds ? (double)s.bias[i % (size_t)channels] : 0.0;
                 signs[i] = number_at(&source, i, s.flags) < threshold ? -1 : 1;
             }
             check_signs(k, &s, source.data, signs, pixels, channels);
