@@ -62,6 +62,10 @@ def _one_negative(size: int) -> Array:
     return 1 - 2 * np.eye(size, dtype=np.float32)
 
 
+_LONG = 34 * 64
+"""Signs of which all differ: 32 words of them are more than a byte counts."""
+
+
 def _bconv2d(size: int, rng: Rng) -> Iterator[Case]:
     for channels, groups, dilation, pad_value in (
         (70, 1, 1, 0),
@@ -80,15 +84,18 @@ def _bconv2d(size: int, rng: Rng) -> Iterator[Case]:
             bias=rng.standard_normal(size * groups).astype(np.float32),
         )
         yield Case(b, y)
-    b = GraphBuilder("bconv2d", (1, 2, 1000))  # several parts of K, of equal signs
-    y = b.bconv2d(b.sign(b.multiply(b.input, b.input)), np.ones((size, 1, 1, 1000)))
-    yield Case(b, y)
+    for sign in (-1, 1):  # several parts of K, and counts that are wider than a byte
+        b = GraphBuilder("bconv2d", (1, 2, _LONG))
+        weight = np.full((size, 1, 1, _LONG), sign)
+        yield Case(b, b.bconv2d(b.sign(b.multiply(b.input, b.input)), weight))
 
 
 def _bdense(size: int, rng: Rng) -> Iterator[Case]:
     for length in (70, 64 * 9 + 1):
         b = GraphBuilder("bdense", (length,))
         yield Case(b, b.bdense(b.sign(b.input), _weight(rng, "float", size, length)))
+    b = GraphBuilder("bdense", (_LONG,))
+    yield Case(b, b.bdense(b.sign(b.multiply(b.input, b.input)), np.full((size, _LONG), -1)))
 
 
 def _conv2d(size: int, rng: Rng) -> Iterator[Case]:

@@ -6,7 +6,6 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import bitinfer
 from bitinfer.backends.base import Executor
 from bitinfer.errors import BackendError
 from bitinfer.plan import operations
@@ -28,7 +27,7 @@ def source_dir() -> Path:
     Raises:
         BackendError: there is none.
     """
-    package = Path(bitinfer.__file__).parent
+    package = Path(__file__).parents[2]
     for folder in (package / "csrc", package.parents[1] / "csrc"):
         if (folder / "bitinfer.h").is_file():
             return folder
