@@ -64,7 +64,7 @@ def select(spec: str = "auto") -> Backend:
     try:
         return _create(name, choice or None)
     except ImportError as error:
-        if name != "native":
+        if name != "native" and isinstance(error, ModuleNotFoundError):
             reason = f"backend {name!r} is not available: {error}"
             raise MissingExtraError(reason, name) from error
         raise BackendError(f"backend {name!r} is not available: {_why_not(name, error)}") from error
