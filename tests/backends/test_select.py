@@ -174,12 +174,12 @@ def without(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 
     def import_module(name: str, *args: Any) -> Any:
         if name == module:
-            raise ImportError(f"No module named {name!r}")
+            raise ModuleNotFoundError(f"No module named {name!r}")
         return usual(name, *args)
 
     def import_statement(name: str, *args: Any) -> Any:
         if name == module:
-            raise ImportError(f"No module named {name!r}")
+            raise ModuleNotFoundError(f"No module named {name!r}")
         return usual_import(name, *args)
 
     monkeypatch.setattr(importlib, "import_module", import_module)
