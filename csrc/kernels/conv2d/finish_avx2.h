@@ -103,21 +103,25 @@ BI_TARGET_avx2 static inline void bi_write_integer_signs(const bi_plane_sums *p)
     }
 }
 
-/* Every pixel; all but p is constant where this is inlined. */
+/* Every pixel; all but p is constant where this is inlined.  `direct`: no floor and no residual, and
+ * with BI_ANY_OUTPUT signs alone. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void
-bi_finish_each(const bi_plane_sums *p, bi_output output, bi_activation kind, int scaled,
+bi_finish_each(const bi_plane_sums *p, bi_output output, bi_activation kind, int direct, int scaled,
                int integer)
 {
-    const bi_step *s = p->step;
+    bi_step copy = *p->step;    /* which no store can change */
+    const bi_step *s = &copy;
     bi_padded_scales padded;
     bi_vector_outputs at = bi_first_outputs(p, padded);
-    size_t words = bi_words(s->out_c);
-    uint64_t *signs = bi_target_is_signs(s) ? (uint64_t *)p->at->target : p->at->signs;
-    unsigned flips = 0, there = (1u << p->outputs) - 1;
-    if (output == BI_ANY_OUTPUT && signs != NULL) {
-        flips = bi_flips_of(p);
-        signs += p->first * words;
+    if (direct) {
+        copy.floor = at.residual = NULL;
+        at.floats = output == BI_ANY_OUTPUT ? NULL : at.floats;
     }
+    size_t words = bi_words(s->out_c), channels = (size_t)s->out_c;
+    uint64_t *signs = bi_target_is_signs(s) ? (uint64_t *)p->at->target : p->at->signs;
+    int has_signs = output == BI_ANY_OUTPUT && (direct || signs != NULL);
+    unsigned flips = has_signs ? bi_flips_of(p) : 0, there = (1u << p->outputs) - 1;
+    signs = has_signs ? signs + p->first * words : NULL;
     for (size_t i = 0; i < p->count; i++) {
         const float *sum = p->sums + 16 * i;
         __m256 y[2] = {_mm256_loadu_ps(sum), _mm256_loadu_ps(sum + 8)};
@@ -127,14 +131,12 @@ bi_finish_each(const bi_plane_sums *p, bi_output output, bi_activation kind, int
         if (integer && p->shift != NULL)
             at.scale[BI_SCALE_BIAS] = p->shift[i] + p->output;
         unsigned below = (unsigned)finish(s, &at, y, 2, output, kind, scaled);
-        if (output == BI_ANY_OUTPUT && signs != NULL) {
-            bi_put_sixteen(p, signs, (below ^ flips) & there);
-            signs += words;
-        }
+        if (has_signs)
+            bi_put_sixteen(p, signs + i * words, (below ^ flips) & there);
         if (at.residual != NULL)
-            at.residual += s->out_c;
+            at.residual += channels;
         if (at.floats != NULL)
-            at.floats += s->out_c;
+            at.floats += channels;
     }
 }
 
@@ -143,27 +145,28 @@ BI_TARGET_avx2 static inline void bi_finish_pixels(const bi_plane_sums *p)
 {
     const bi_step *s = p->step;
     int integer = bi_conv2d_is_integer(s), scaled = s->alpha != NULL;
-    bi_output output = bi_output_of(s);
     bi_activation kind = (bi_activation)s->activation;
-    int relu_alone = kind == BI_ACTIVATION_RELU && s->floor == NULL && !s->has_residual &&
-                     s->sign_threshold == NULL;
-    if (output == BI_SIGNS)
+    int direct = s->floor == NULL && !s->has_residual && !s->has_signs;
+#define FINISH(...)                                              \
+    switch (integer * 2 + scaled) {                              \
+    case 0: bi_finish_each(p, __VA_ARGS__, 0, 0); break;         \
+    case 1: bi_finish_each(p, __VA_ARGS__, 1, 0); break;         \
+    case 2: bi_finish_each(p, __VA_ARGS__, 0, 1); break;         \
+    default: bi_finish_each(p, __VA_ARGS__, 1, 1); break;        \
+    }
+    if (s->threshold != NULL)
         bi_write_integer_signs(p);
-    else if (output == BI_PLAIN_FLOATS || relu_alone)
-        switch ((kind == BI_ACTIVATION_RELU) * 4 + integer * 2 + scaled) {
-        case 0: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE, 0, 0); break;
-        case 1: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE, 1, 0); break;
-        case 2: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE, 0, 1); break;
-        case 3: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE, 1, 1); break;
-        case 4: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_RELU, 0, 0); break;
-        case 5: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_RELU, 1, 0); break;
-        case 6: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_RELU, 0, 1); break;
-        default: bi_finish_each(p, BI_PLAIN_FLOATS, BI_ACTIVATION_RELU, 1, 1); break;
-        }
+    else if (direct && s->sign_threshold == NULL && kind == BI_ACTIVATION_NONE)
+        FINISH(BI_PLAIN_FLOATS, BI_ACTIVATION_NONE, 1)
+    else if (direct && s->sign_threshold == NULL && kind == BI_ACTIVATION_RELU)
+        FINISH(BI_PLAIN_FLOATS, BI_ACTIVATION_RELU, 1)
+    else if (direct && s->sign_threshold != NULL && kind == BI_ACTIVATION_NONE)
+        FINISH(BI_ANY_OUTPUT, BI_ACTIVATION_NONE, 1)
     else if (integer)
-        bi_finish_each(p, BI_ANY_OUTPUT, kind, 1, 1);
+        bi_finish_each(p, BI_ANY_OUTPUT, kind, 0, 1, 1);
     else
-        bi_finish_each(p, BI_ANY_OUTPUT, kind, 1, 0);
+        bi_finish_each(p, BI_ANY_OUTPUT, kind, 0, 1, 0);
+#undef FINISH
 }
 
 #include "../epilogue_end.inc"
