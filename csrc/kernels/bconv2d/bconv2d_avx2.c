@@ -18,6 +18,7 @@
 #define BI_LONGEST BI_LONGEST_SUM_AVX2
 #define BI_AT_ONCE(vectors) ((vectors) == 2 ? 2 : 1)
 #define BI_REPEATS 0
+#define BI_ZERO _mm256_setzero_si256()
 
 #define BI_NUMBER(v, j, vectors, pairs) ((void)(pairs), (j) * (vectors) + (v))
 
@@ -67,5 +68,6 @@ static int BI_OWN(suits)(const bi_step *s)
 #undef BI_LONGEST
 #undef BI_AT_ONCE
 #undef BI_REPEATS
+#undef BI_ZERO
 #undef BI_NUMBER
 #endif

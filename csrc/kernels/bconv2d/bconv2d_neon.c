@@ -16,6 +16,7 @@
 #define BI_LONGEST BI_LONGEST_SUM_NEON
 #define BI_AT_ONCE(vectors) 2
 #define BI_REPEATS 0
+#define BI_ZERO vdupq_n_u8(0)
 
 #define BI_NUMBER(v, j, vectors, pairs) ((void)(vectors), (v) * (pairs) + (j))
 
@@ -91,5 +92,6 @@ static int BI_OWN(suits)(const bi_step *s)
 #undef BI_LONGEST
 #undef BI_AT_ONCE
 #undef BI_REPEATS
+#undef BI_ZERO
 #undef BI_NUMBER
 #endif
