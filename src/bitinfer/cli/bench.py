@@ -197,7 +197,7 @@ def _positives(text: str) -> list[int]:
 
 
 def _counts(text: str) -> list[int]:
-    return [0 if part == "0" else _common.positive(part) for part in text.split(",")]
+    return [_common.count(part) for part in text.split(",")]
 
 
 def _seconds(text: str) -> float:

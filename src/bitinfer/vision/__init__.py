@@ -1,0 +1,18 @@
+"""From a picture to the pixels that a network wants."""
+
+from bitinfer.vision.decoding import MAX_PIXELS, Pixels, decode, size_of
+from bitinfer.vision.folders import Entry, entries_in
+from bitinfer.vision.preparing import describe_lack, from_pixels, keeps_pixels, prepare
+
+__all__ = [
+    "MAX_PIXELS",
+    "Entry",
+    "Pixels",
+    "decode",
+    "describe_lack",
+    "entries_in",
+    "from_pixels",
+    "keeps_pixels",
+    "prepare",
+    "size_of",
+]
