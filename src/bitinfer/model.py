@@ -27,7 +27,7 @@ MAX_PICTURE_SIDE = 1 << 14
 
 
 class Preprocessing(Record, frozen=True):
-    """From a picture to the input of the network, in this order (vision.py does it).
+    """From a picture to the input of the network, in this order (vision/ does it).
 
     Attributes:
         color: ``rgb`` or ``bgr`` (3 channels, in this order) or ``grey`` (1 channel).

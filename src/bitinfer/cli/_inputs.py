@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -90,8 +91,17 @@ def _expand_one(text: str, passed_over: list[str], *, globs: bool) -> Iterator[F
         matches = glob.glob(_escape_what_exists(text), recursive=True)  # noqa: PTH207
         for path in sorted(p for p in matches if not os.path.isdir(p)):  # noqa: PTH112
             yield path, None
+    elif globs and _is_pipe(text):
+        yield text, ImageError(f"{text}: a pipe; for a picture on standard input, the input is -")
     else:
         yield text, None
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
 
 
 def _escape_what_exists(pattern: str) -> str:

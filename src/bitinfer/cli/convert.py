@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli._common import add_quiet, file_sha256, main_output, positive
-from bitinfer.cli._terminal import note, printable, table
+from bitinfer.cli._common import add_ground, add_quiet, file_sha256, main_output
+from bitinfer.cli._terminal import busy, note, printable, table
 
 if TYPE_CHECKING:
     from bitinfer.importers.outcome import Conversion
@@ -55,9 +56,27 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--std", type=_divisors, metavar="A[,B,C]", help="see --mean")
     parser.add_argument("--scale", type=_number, metavar="X", help="see --mean (default: 1/255)")
     parser.add_argument(
+        "--mean-image",
+        type=Path,
+        metavar="FILE",
+        help="instead of --mean, a mean of each pixel, 0 to 255, in the order of the colours: .npy "
+        "or Caffe's .binaryproto; x = (pixel - image) * scale / std",
+    )
+    parser.add_argument(
+        "--color",
+        choices=("rgb", "bgr", "grey"),
+        help="colours that the network takes, in this order (Caffe and OpenCV: bgr)",
+    )
+    parser.add_argument(
         "--resize", type=_size, metavar="N|HxW", help="size of the picture, or of its shorter side"
     )
     parser.add_argument("--crop", type=_pair, metavar="HxW", help="centre that the network sees")
+    parser.add_argument(
+        "--interpolation",
+        choices=("nearest", "box", "bilinear", "bicubic", "lanczos"),
+        help="how pictures are resized, as Pillow names it",
+    )
+    add_ground(parser)
     parser.add_argument(
         "--integer-ends",
         action="store_true",
@@ -75,27 +94,40 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say on stderr what became of every layer; returns the exit code."""
-    from bitinfer import files, modelfile
+    from bitinfer import files, labels, modelfile
     from bitinfer.errors import OutputError, ShapeError, UsageError
     from bitinfer.importers.convert import convert
-    from bitinfer.importers.options import Options, read_labels
+    from bitinfer.importers.options import Options
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
+    if args.mean is not None and args.mean_image is not None:
+        raise UsageError("--mean and --mean-image do not go together")
     files.check_writable(args.output)
     if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
         raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
+    named = None if args.labels is None else labels.read(args.labels)
+    if named is not None and named.remark and not args.quiet:
+        note(named.remark)
     options = Options(
         swap_hw=args.swap_hw,
-        labels=None if args.labels is None else read_labels(args.labels),
+        labels=None if named is None else named.names,
+        labels_from="labels" if named is None else named.path,
         mean=args.mean,
         std=args.std,
         scale=args.scale,
         resize=args.resize,
         crop=args.crop,
+        color=args.color,
+        interpolation=args.interpolation,
+        ground=args.ground,
+        invert=args.invert,
     )
     try:
-        model, report = convert(args.source, args.arch, options)
+        with busy(f"converting {args.source}", quiet=args.quiet):
+            model, report = convert(args.source, args.arch, options)
+        if args.mean_image is not None:
+            model = _with_mean_image(model, args.mean_image)
         remarks: list[str] = []
         if args.integer_ends:
             model, remarks = _with_integer_ends(model, args.pictures)
@@ -112,6 +144,23 @@ def run(args: argparse.Namespace) -> int:
             f"({report.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
         )
     return 0
+
+
+def _with_mean_image(model: Model, path: Path) -> Model:
+    import dataclasses
+
+    import msgspec
+
+    from bitinfer.vision import read_mean_image
+
+    p = model.preprocessing
+    assert p is not None  # every architecture has one
+    image = read_mean_image(path, p, model.graph.input.shape)
+    name = "mean_image"
+    while name in model.tensors:
+        name += "_"
+    p = msgspec.structs.replace(p, mean=(0.0,) * len(p.mean), mean_image=name)
+    return dataclasses.replace(model, preprocessing=p, tensors={**model.tensors, name: image})
 
 
 def _with_integer_ends(model: Model, pictures: str | None) -> tuple[Model, list[str]]:
@@ -179,12 +228,15 @@ def _describe(report: Conversion) -> list[str]:
 
 
 def _number(text: str) -> float:
+    numerator, slash, denominator = text.partition("/")
     try:
-        value = float(text)
-    except ValueError:
+        value = float(numerator) / (float(denominator) if slash else 1)
+    except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a finite number")
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text)}' is not a finite number, such as 0.5 or 1/255"
+        )
     return value
 
 
@@ -200,11 +252,15 @@ def _divisors(text: str) -> tuple[float, ...]:
 
 
 def _size(text: str) -> tuple[int, int] | int:
-    return _pair(text) if "x" in text else positive(text)
+    return int(text) if text.isascii() and text.isdigit() and int(text) else _pair(text)
 
 
 def _pair(text: str) -> tuple[int, int]:
-    parts = text.split("x")
-    if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not HEIGHTxWIDTH")
-    return positive(parts[0]), positive(parts[1])
+    # Also as others write it: 256X256, 256,256, and with the sign of multiplication.
+    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX,\u00d7]\s*(\d{1,9})\s*", text, re.ASCII)
+    height, width = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not height or not width:
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text)}' is no size; wanted HEIGHTxWIDTH, such as 224x224"
+        )
+    return height, width

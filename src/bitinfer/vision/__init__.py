@@ -2,6 +2,7 @@
 
 from bitinfer.vision.decoding import MAX_PIXELS, Pixels, decode, size_of
 from bitinfer.vision.folders import Entry, entries_in
+from bitinfer.vision.mean_image import read_mean_image
 from bitinfer.vision.preparing import describe_lack, from_pixels, keeps_pixels, prepare
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "from_pixels",
     "keeps_pixels",
     "prepare",
+    "read_mean_image",
     "size_of",
 ]

@@ -131,10 +131,11 @@ def _crop(image: Image.Image, crop: tuple[int, int] | None) -> Image.Image:
             f"{image.width}x{image.height} pixels before the crop to {width}x{height}; "
             "the picture is too small, enlarge it"
         )
-    left, top = _half(image.width - width), _half(image.height - height)
+    left, top = centre(image.width, width), centre(image.height, height)
     return image.crop((left, top, left + width, top + height))
 
 
-def _half(extra: int) -> int:
-    """Return extra / 2, rounded to the even number where it lies between two."""
+def centre(length: int, wanted: int) -> int:
+    """Return where the middle ``wanted`` of ``length`` pixels begin, rounded to the even place."""
+    extra = length - wanted
     return extra // 2 + (extra % 4 == 3)
