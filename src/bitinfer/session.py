@@ -52,11 +52,14 @@ class Classification:
         size: width and height of the picture as it came, upright.
         seconds: spent on decoding, on bringing it to the input's size and colours, and on the
             network.
+        is_lost: whether all that was to be seen in a transparent picture has the colour of the
+            ground that it is laid on, such as black ink on nothing.
     """
 
     predictions: list[Prediction]
     size: tuple[int, int]
     seconds: tuple[float, float, float]
+    is_lost: bool = False
 
 
 def load(
@@ -330,19 +333,22 @@ class Session:
     def examine(self, image: Any, top_k: int = 5, *, name: str | None = None) -> Classification:
         """Do what :meth:`classify` does, and say more of it; errors call the picture ``name``."""
         start = time.perf_counter()
-        pixels, size, decoded = self._prepare(image, name)
+        pixels, picture, decoded = self._prepare(image, name)
         prepared = time.perf_counter()
         output = self.run(pixels)
         finished = time.perf_counter()
         if isinstance(output, dict):
             output = output[self.outputs[0].name]
         seconds = (decoded - start, prepared - decoded, finished - prepared)
-        return Classification(self.predictions(output, top_k), size, seconds)
+        return Classification(
+            predictions=self.predictions(output, top_k),
+            size=vision.size_of(picture),
+            seconds=seconds,
+            is_lost=vision.is_lost(picture),
+        )
 
-    def _prepare(
-        self, image: Any, name: str | None
-    ) -> tuple[NDArray[np.uint8], tuple[int, int], float]:
-        """Return the pixels, the size of the picture, and when it was decoded."""
+    def _prepare(self, image: Any, name: str | None) -> tuple[NDArray[np.uint8], Any, float]:
+        """Return the pixels, the decoded picture, and when it was decoded."""
         if name is None:
             is_path = isinstance(image, str | os.PathLike)
             name = os.fsdecode(image) if is_path else "picture"
@@ -350,7 +356,7 @@ class Session:
         picture = vision.decode(image, preprocessing, name=name)
         decoded = time.perf_counter()
         pixels = vision.prepare(picture, preprocessing, self.inputs[0].shape, name=name)
-        return pixels, vision.size_of(picture), decoded
+        return pixels, picture, decoded
 
     def _bind(self, dtype: np.dtype[Any]) -> Executor:
         """Return the executor for one type of input, made now if there is none."""

@@ -328,6 +328,24 @@ def test_ground_and_inversion_replace_what_the_model_says(
     assert scores("--no-invert", "--ground", "black") == half.tolist()
 
 
+@pytest.mark.parametrize(("ink", "ground"), [("black", "black"), ("white", "white")])
+def test_ink_that_does_not_show_on_its_ground_is_said(
+    ink: str, ground: str, model: Path, tmp_path: Path, call: Call
+) -> None:
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.paste(ink, (2, 2, 6, 6))
+    path = tmp_path / "clear.png"
+    path.write_bytes(encode(clear))
+    other = "white" if ground == "black" else "black"
+    said = call("run", REFERENCE, "--ground", ground, model, path).err
+    assert f"{path}: all that is not transparent is {ground} too" in said
+    assert f"see --ground {other} and --invert" in said
+    for quiet in (("--ground", other), ("-q", "--ground", ground)):
+        assert call("run", REFERENCE, *quiet, model, path).err == ""
+    path.write_bytes(encode(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))  # nothing to be seen
+    assert call("run", REFERENCE, model, path).err == ""
+
+
 def test_threads_are_taken_or_refused(model: Path, pictures: Path, call: Call) -> None:
     assert call("run", REFERENCE, "--threads=2", model, pictures / "red.png").code == 0
     assert call("run", REFERENCE, "--threads=0", model, pictures / "red.png").code == 0

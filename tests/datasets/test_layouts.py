@@ -115,6 +115,15 @@ def test_the_root_that_torchvision_was_given_is_taken(place: str, tmp_path: Path
     assert (data.kind, data.path, data.total) == ("idx", str(images), 5)
 
 
+@pytest.mark.parametrize("inner", ["", "MNIST"])
+def test_a_root_of_torchvision_without_files_says_what_is_missing(
+    inner: str, tmp_path: Path
+) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"MNIST/raw: holds no t10k-images-idx3-ubyte"):
+        datasets.load(tmp_path / inner, colour_model())
+
+
 def test_of_two_data_sets_one_must_be_named(tmp_path: Path) -> None:
     for name in ("MNIST", "KMNIST"):
         (tmp_path / name / "raw").mkdir(parents=True)

@@ -27,13 +27,17 @@ _COLUMNS = ("input", "rank", "index", "label", "probability", "score", "error")
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came of one input: predictions, or an error; ``ms`` by stage."""
+    """What came of one input: predictions, or an error; ``ms`` by stage.
+
+    ``is_lost`` is as of session.Classification.
+    """
 
     name: str
     size: tuple[int, int] = (0, 0)
     predictions: Sequence[Prediction] = ()
     ms: dict[str, float] = dataclasses.field(default_factory=dict)
     error: BitInferError | None = None
+    is_lost: bool = False
 
 
 class Sink(Protocol):

@@ -92,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
                     if problem is None
                     else Result(name, error=problem)
                 )
+                if result.is_lost and not args.quiet:
+                    note(_lost(session, name))
                 if result.error is None:
                     done += 1
                 else:
@@ -152,4 +154,14 @@ def _classify(session: Session, name: str, top_k: int, *, may_be_stdin: bool) ->
         stage: round(1000 * seconds, 3)
         for stage, seconds in zip(_results.STAGES, found.seconds, strict=True)
     }
-    return Result(name, found.size, found.predictions, ms)
+    return Result(name, found.size, found.predictions, ms, is_lost=found.is_lost)
+
+
+def _lost(session: Session, name: str) -> str:
+    p = session.model.preprocessing
+    assert p is not None  # as _common.load_session made sure
+    other = "black" if p.ground == "white" else "white"
+    return (
+        f"{name}: all that is not transparent is {p.ground} too, so that nothing is seen of it; "
+        f"see --ground {other} and --invert"
+    )

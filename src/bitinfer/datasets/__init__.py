@@ -78,6 +78,8 @@ def load(
         return idx.load_idx(_only_one(path, images), target)
     if found := cifar.find_cifar(path):
         return cifar.load_cifar(_only_one(path, found), target)
+    if raw := idx.find_raw(path):
+        raise DataError(f"{raw}: holds no t10k-images-idx3-ubyte[.gz]; download MNIST's files")
     return folders.load_folders(_testing_part(path, target), target, on_error, classes)
 
 

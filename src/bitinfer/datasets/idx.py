@@ -17,6 +17,8 @@ from bitinfer.vision import Pixels
 MAX_IDX_BYTES = 1 << 30
 """Largest content of an idx file, which is read whole."""
 
+_SUCCESSORS = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST")
+"""Names of torchvision's folders."""
 _IMAGES = ("images-idx3-ubyte", "images.idx3-ubyte")
 
 
@@ -79,6 +81,14 @@ def find_mnist(folder: Path, prefix: str) -> list[Path]:
         if found:
             return found
     return []
+
+
+def find_raw(folder: Path) -> Path | None:
+    """Return the folder that torchvision made for such files in its root, with none in it."""
+    if folder.name in _SUCCESSORS and (folder / "raw").is_dir():
+        return folder / "raw"
+    places = (folder / name / "raw" for name in _SUCCESSORS)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _images_in(folder: Path, prefix: str) -> Path | None:

@@ -82,7 +82,8 @@ def _per_channel(
     channels = len(own)
     if len(values) not in (1, channels):
         raise ShapeError(
-            f"{what}: {len(values)} numbers for {channels} channels, wanted 1 or {channels}"
+            f"{what}: {len(values)} numbers for {channels} channels, wanted "
+            f"{'1' if channels == 1 else f'1 or {channels}'}"
         )
     return tuple(values) * (channels // len(values))
 

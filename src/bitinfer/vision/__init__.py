@@ -1,6 +1,6 @@
 """From a picture to the pixels that a network wants."""
 
-from bitinfer.vision.decoding import MAX_PIXELS, Pixels, decode, size_of
+from bitinfer.vision.decoding import MAX_PIXELS, Pixels, decode, is_lost, size_of
 from bitinfer.vision.folders import Entry, entries_in
 from bitinfer.vision.mean_image import read_mean_image
 from bitinfer.vision.preparing import describe_lack, from_pixels, keeps_pixels, prepare
@@ -13,6 +13,7 @@ __all__ = [
     "describe_lack",
     "entries_in",
     "from_pixels",
+    "is_lost",
     "keeps_pixels",
     "prepare",
     "read_mean_image",

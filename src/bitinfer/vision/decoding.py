@@ -50,6 +50,7 @@ Pixels = NDArray[np.uint8]
 
 _SLOW_CODECS = ("ppm", "bmp_rle")
 _SIZE_KEY = "size in the file"
+_LOST_KEY = "nothing is left to see"
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -108,6 +109,14 @@ def size_of(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) of a decoded picture as it is in its file, upright."""
     width, height = image.info.get(_SIZE_KEY, image.size)
     return width, height
+
+
+def is_lost(image: Image.Image) -> bool:
+    """Tell whether all that was to be seen in a transparent picture has the colour of its ground.
+
+    Black ink on nothing is such a picture, where the ground is black.
+    """
+    return _LOST_KEY in image.info
 
 
 class _NamedError(ImageError):
@@ -272,7 +281,10 @@ def _flatten(image: Image.Image, ground: int) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         opaque = Image.new("RGB", image.size, (ground,) * 3)
-        opaque.paste(image, mask=image.getchannel("A"))
+        alpha = image.getchannel("A")
+        opaque.paste(image, mask=alpha)
+        if opaque.getextrema() == ((ground, ground),) * 3 and alpha.getextrema() != (0, 0):
+            opaque.info[_LOST_KEY] = True
         return opaque
     flat = image.convert("L" if image.mode in ("1", "L") else "RGB")
     # Metadata of the file mean nothing to what follows, and the caller's image stays as it is.
