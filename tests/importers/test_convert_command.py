@@ -67,6 +67,8 @@ def test_model_is_written_and_every_layer_reported(
     lines = captured.err.splitlines()
     for name in ("conv1", "bn_conv1", "bin_conv2.conv", "bin_ip1.linear", "ip2"):
         assert any(line.startswith(f"{name} ") for line in lines)
+    steps = "grey; resize to 28x28 (bilinear); (pixel * 0.00392157 - [0.1307]) / [0.3081]"
+    assert lines[-2] == f"pictures: {steps}"
     size = checkpoint.with_name("lenet.bin").stat().st_size
     assert f"wrote {checkpoint.with_name('lenet.bin')}: {size:,} bytes" in lines[-1]
     assert "sha256" in lines[-1]

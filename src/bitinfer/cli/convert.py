@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli._common import add_ground, add_quiet, file_sha256, main_output
 from bitinfer.cli._terminal import busy, note, printable, table
+from bitinfer.cli.inspect import preprocessing
 
 if TYPE_CHECKING:
     from bitinfer.importers.outcome import Conversion
@@ -137,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for line in [*_describe(report), *remarks]:
             print(printable(line), file=sys.stderr)
+        print(f"pictures: {preprocessing(model.preprocessing)}", file=sys.stderr)
         written = args.output.stat().st_size
         note(
             f"wrote {args.output}: {written:,} bytes, "

@@ -142,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if not args.quiet:
         _common.note_passed_over(data.passed_over)
-        if data.note:
-            note(data.note)
+        for text in data.notes:
+            note(text)
     session.bind(pixels=True)  # what is done once is not part of a picture's time
     score = _Score(classes, confusion=args.confusion is not None)
     with progress(data.total, quiet=args.quiet) as advance:

@@ -85,7 +85,7 @@ def load(
 
 def _load_file(path: Path, target: Target) -> Dataset:
     with reading(path), open_regular(path) as file:
-        head = file.read(6)
+        head = file.read(512)
         size = os.fstat(file.fileno()).st_size
     if head.startswith(b"PK\3\4"):
         return load_npz(path, target)
@@ -94,6 +94,8 @@ def _load_file(path: Path, target: Target) -> Dataset:
             f"{path}: one array alone (.npy); wanted an .npz with images and labels, which "
             "numpy.savez writes"
         )
+    if head[257:262] == b"ustar" or path.name.casefold().endswith((".tar.gz", ".tgz")):
+        raise DataError(f"{path}: an archive of files; unpack it and name the folder")
     if head.startswith(_PICKLE_PROTOCOLS) or cifar.is_binary(path, size):
         return cifar.load_cifar(path, target)
     return idx.load_idx(path, target)
