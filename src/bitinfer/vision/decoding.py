@@ -279,7 +279,7 @@ def _flatten(image: Image.Image, ground: int) -> Image.Image:
     if image.mode.startswith("I"):
         return _high_bytes(image, ground)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         opaque = Image.new("RGB", image.size, (ground,) * 3)
         alpha = image.getchannel("A")
         opaque.paste(image, mask=alpha)
