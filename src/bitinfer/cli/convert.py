@@ -39,6 +39,11 @@ def add_parser(subparsers: Any) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
     )
     parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which set of weights is meant, where SOURCE holds several, such as an averaged one",
+    )
+    parser.add_argument(
         "--swap-hw",
         action="store_true",
         help="exchange height and width, for a network trained on transposed pictures",
@@ -87,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
     options = Options(
         swap_hw=args.swap_hw,
+        weights=args.weights,
         labels=None if args.labels is None else read_labels(args.labels),
         mean=args.mean,
         std=args.std,
