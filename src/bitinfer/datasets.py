@@ -303,8 +303,9 @@ def _load_folders(
             f"{path}: wanted MNIST's t10k-images-idx3-ubyte[.gz] or a folder per class in it"
         )
     indices = _class_indices(folders, target, path)
+    refuse = None if on_error is None else lambda _, error: on_error(error)
     by_class = (
-        [(picture, index) for picture in vision.pictures_in(path / folder)]
+        [(picture, index) for picture in vision.pictures_in(path / folder, refuse)]
         for folder, index in zip(folders, indices, strict=True)
     )
     # One of each class in turn.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -148,15 +148,21 @@ def from_pixels(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
-def pictures_in(folder: str | os.PathLike[str]) -> Iterator[str]:
+def pictures_in(
+    folder: str | os.PathLike[str], on_error: Callable[[str, ImageError], None] | None = None
+) -> Iterator[str]:
     """Yield the paths of the pictures in a folder and its subfolders, sorted folder by folder.
 
     Pictures are known by their suffix; hidden files and folders are passed over, links to folders
-    are not followed.  Raises ImageError if a folder cannot be listed.
+    are not followed.  ``on_error`` is given the path of a folder that cannot be listed, and the
+    others are gone through; without it, ImageError is raised.
     """
 
     def refuse(error: OSError) -> None:
-        raise ImageError(f"{error.filename}: {error.strerror or error}") from error
+        problem = ImageError(f"{error.filename}: {error.strerror or error}")
+        if on_error is None:
+            raise problem from error
+        on_error(os.fsdecode(error.filename), problem)
 
     for where, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ OTHER = state_dict("xnor-lenet5", seed=1)
 
 
 def converted(folder: Path, value: Any, weights: str | None = None) -> tuple[bytes, list[str]]:
-    """Return the model file that a checkpoint becomes, and what is remarked; --arch is not given."""
+    """Return the model file that a checkpoint becomes, and what is remarked."""
     path = folder / "net.pth"
     path.write_bytes(value if isinstance(value, bytes) else zip_file(value))
     model, report = convert(path, options=Options(weights=weights))
@@ -173,8 +173,8 @@ def test_tensors_of_other_types_stand_beside_the_weights(
 @pytest.mark.parametrize(
     ("rebuild", "what"),
     [
-        ("_rebuild_qtensor", "a quantized tensor: call dequantize"),
-        ("_rebuild_sparse_tensor", "a sparse tensor: call to_dense"),
+        ("_rebuild_qtensor", "a quantized tensor: dequantize"),
+        ("_rebuild_sparse_tensor", "a sparse tensor: make it to_dense"),
         ("_rebuild_meta_tensor_no_storage", "a tensor without data"),
     ],
 )
@@ -197,7 +197,7 @@ def test_what_torch_and_its_users_save_is_found(tmp_path: Path, right: bytes) ->
     rng = np.random.default_rng(0)
     beside: dict[str, Any] = {
         "optimizer": torch.optim.Adam([state["conv1.weight"].requires_grad_()]).state_dict(),
-        "args": argparse.Namespace(lr=0.1, when=datetime.datetime(2020, 1, 1)),
+        "args": argparse.Namespace(lr=0.1, when=dt.datetime(2020, 1, 1)),
         "best": np.float32(0.5),
         "losses": np.arange(5.0),
         "names": np.array(["a", "b"]),
@@ -213,7 +213,7 @@ def test_what_torch_and_its_users_save_is_found(tmp_path: Path, right: bytes) ->
         "counts": Counter("abc"),
         "lists": defaultdict(list, a=[1]),
         "tail": deque([1, 2]),
-        "when": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
+        "when": dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
         "path": Path("x"),
         "device": torch.device("cpu"),
         "dtype": torch.float32,

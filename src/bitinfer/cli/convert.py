@@ -81,15 +81,13 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, and say on stderr what became of every layer; returns the exit code."""
     from bitinfer import files, modelfile
-    from bitinfer.errors import OutputError, ShapeError, UsageError
+    from bitinfer.errors import ShapeError, UsageError
     from bitinfer.importers.convert import convert
     from bitinfer.importers.options import Options, read_labels
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
-    files.check_writable(args.output)
-    if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
-        raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
+    files.check_outputs({"--output": args.output}, (args.source, args.labels, args.pictures))
     options = Options(
         swap_hw=args.swap_hw,
         weights=args.weights,

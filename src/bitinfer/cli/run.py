@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import glob
+import itertools
 import math
 import os
 import sys
@@ -145,7 +146,9 @@ def _classify(session: Session, name: str, top_k: int) -> _Result:
 def _stdin() -> Any:
     from bitinfer.errors import ImageError
 
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise ImageError("standard input: is closed; pipe the bytes of a picture into it")
+    if sys.stdin.isatty():
         raise ImageError("standard input: is a terminal; pipe the bytes of a picture into it")
     return sys.stdin.buffer
 
@@ -155,22 +158,27 @@ def _expand(inputs: Sequence[str]) -> Iterator[tuple[str, BitInferError | None]]
     from bitinfer.errors import ImageError
     from bitinfer.vision import pictures_in
 
+    problems: list[tuple[str, ImageError]] = []  # of subfolders
     for text in inputs:
         found = 0
         try:
             if text == _STDIN or os.path.isfile(text):  # noqa: PTH113 - a NUL is no error yet
                 names: Iterator[str] = iter((text,))
             elif os.path.isdir(text):  # noqa: PTH112
-                names = pictures_in(text)
+                names = pictures_in(text, lambda *problem: problems.append(problem))
             elif glob.has_magic(text) and not os.path.lexists(text):
                 # Path.glob takes no absolute pattern.
                 matches = glob.glob(text, recursive=True)  # noqa: PTH207
                 names = iter(sorted(p for p in matches if not os.path.isdir(p)))  # noqa: PTH112
             else:
                 names = iter((text,))
-            for name in names:
-                found += 1
-                yield name, None
+            for name in itertools.chain(names, [None]):
+                found += len(problems)
+                yield from problems
+                problems.clear()
+                if name is not None:
+                    found += 1
+                    yield name, None
         except ImageError as error:
             yield text, error
             continue

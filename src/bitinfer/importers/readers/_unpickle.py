@@ -118,8 +118,9 @@ def unpickle(data: bytes, start: int = 0) -> Pickle:
 
     Meaning: the value holds dict, list, tuple, str, bytes, int, float, bool, None, and
              :class:`TensorRef`, :class:`StorageRef`, :class:`NumpyRef`, :class:`NumpyType`,
-             :class:`Global`, :class:`Inert`.  It may share parts and contain itself.  Dict entries whose key is not text are left out: no network
-             is kept under one, and hashing foreign numbers or nested tuples takes unbounded time.
+             :class:`Global`, :class:`Inert`.  It may share parts and contain itself.  Dict entries
+             whose key is not text are left out: no network is kept under one, and hashing
+             foreign numbers or nested tuples takes unbounded time.
     Cost:    at most MAX_STEPS steps, memory within a constant factor of the bytes read.
     Raises:  CheckpointError for anything that is not such a pickle.
     """
@@ -335,7 +336,7 @@ def _first_argument(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
 
 
 def _numpy_array(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
-    """An empty array, which the pickle fills in later (numpy/core/src/multiarray/methods.c)."""
+    """Return an empty array, which the pickle fills in later (numpy multiarray/methods.c)."""
     return NumpyRef()
 
 

@@ -21,8 +21,8 @@ _BOOKKEEPING = (".num_batches_tracked", ".total_ops", ".total_params", "_extra_s
 """Ends of names that torch and tools that count operations keep beside the weights."""
 
 _REBUILT = {
-    "torch._utils._rebuild_qtensor": "a quantized tensor: call dequantize() on it before it is saved",
-    "torch._utils._rebuild_sparse_tensor": "a sparse tensor: call to_dense() on it before it is saved",
+    "torch._utils._rebuild_qtensor": "a quantized tensor: dequantize() it before saving",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor: make it to_dense() before saving",
     "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without data, of the device 'meta'",
 }
 """By what makes a tensor, what it is in words."""
