@@ -85,7 +85,8 @@ def test_a_full_stderr_costs_no_result(model: Path, pictures: Path) -> None:
 
 def test_a_file_never_takes_the_place_of_a_closed_stream(model: Path, tmp_path: Path) -> None:
     # What a library prints natively would otherwise end in the first file that is opened.
-    source = "import os, bitinfer.cli as c; c.main(['info']); print(os.open('/', 0), file=open('{}', 'w'))"
+    source = "import os, bitinfer.cli as c; c.main(['info'])\n"
+    source += "open('{}', 'w').write(str(os.open('/', 0)))"
     target = tmp_path / "number"
     for closed in CLOSED:
         ends = " ".join({0: "<&-", 1: ">&-", 2: "2>&-"}[number] for number in sorted(closed))

@@ -105,9 +105,10 @@ def from_bytes(data: bytes) -> dict[str, Any]:
 
     Meaning: tensors and NumPy arrays become contiguous arrays in native byte order, bfloat16
              widened to float32; parameters become their tensor, OrderedDict becomes dict.  What
-             would need code to run (optimisers, NumPy scalars, argparse.Namespace) and tensors of other
-             types (complex, quantized, sparse) become inert tags.  Dict entries whose key is not
-             text are left out.  A list or tuple of dicts becomes a dict with its indices as keys.
+             would need code to run (optimisers, NumPy scalars, argparse.Namespace) and tensors of
+             other types (complex, quantized, sparse) become inert tags.  Dict entries whose key is
+             not text are left out.  A list or tuple of dicts becomes a dict, with its indices as
+             keys.
     Cost:    memory for at most 4 times ``data`` beside it, and for MAX_STEPS small values.
     Raises:  CheckpointError for anything else, in time proportional to ``data``.
     """

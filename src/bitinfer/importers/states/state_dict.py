@@ -56,7 +56,7 @@ class StateDict:
         if value.dtype.kind != "f" or value.shape != shape:
             raise CheckpointError(f"{key} is {value.dtype} of shape {value.shape}; {wanted}")
         self._taken.add(key)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             result: Floats = value.astype(np.float32)
         if not np.isfinite(result).all():
             raise CheckpointError(f"{key} holds NaN or infinity, or numbers beyond float32")
