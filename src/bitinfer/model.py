@@ -92,7 +92,10 @@ class Model:
         # cached_property takes a lock before Python 3.12, for which a child that was forked while
         # another thread held it would wait for ever.
         found: CheckedGraph | None = self.__dict__.get("_checked")
-        return self.__dict__.setdefault("_checked", self._check()) if found is None else found
+        if found is None:
+            with np.errstate(all="ignore"):  # what leaves float32 is found and named
+                found = self.__dict__.setdefault("_checked", self._check())
+        return found
 
     def _check(self) -> CheckedGraph:
         for node in self.graph.nodes:

@@ -13,6 +13,9 @@ The checksum finds accidents.  It is no defence against an attacker, who recompu
 is checked without it, so any bytes either load or raise ModelFileError, and loading takes memory in
 proportion to the file.  The file is read, not mapped: a mapped file that is cut short kills the
 process.
+
+The tensors are taken out of the file here: the safetensors package copies them in native code that
+panics where memory runs out, which no caller can handle.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from bitinfer.errors import GraphError, ModelFileError, ShapeError
 from bitinfer.files import one_line, read_source, write_atomically
@@ -42,7 +45,10 @@ MAX_HEADER_VALUES = 1 << 20
 MAX_TENSORS = 1 << 16
 MAX_RANK = 8
 
-TENSOR_TYPES = ("F32", "U64", "I16", "I8", "U8")
+_DTYPES = {"F32": "<f4", "U64": "<u8", "I16": "<i2", "I8": "<i1", "U8": "<u1"}
+TENSOR_TYPES = tuple(_DTYPES)
+
+_SPARE_BYTES = 1 << 20
 
 _LEFT_OUT: dict[str, dict[str, Any]] = {
     "input": {"kind": "float"},
@@ -109,6 +115,8 @@ def to_bytes(model: Model) -> bytes:
     _drop_unused(fields)
     text = msgspec.json.encode(fields).decode()
     tensors = {name: np.ascontiguousarray(t) for name, t in model.tensors.items()}
+    # Asked for beforehand, since safetensors panics where it gets none: its copies and the result.
+    bytearray(2 * sum(t.nbytes for t in tensors.values()) + 4 * len(text) + _SPARE_BYTES)
     blank = safetensors.numpy.save(tensors, {"bitinfer": text})
     if not blank[8:].startswith(_PREFIX + _BLANK_DIGEST.encode()):
         raise AssertionError("safetensors writes its header in an unexpected form")
@@ -166,14 +174,12 @@ def from_bytes(data: bytes) -> Model:
         )
     try:
         header = msgspec.convert(fields, _Header)
-        tensors = safetensors.numpy.load(data)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ModelFileError(f"metadata: {one_line(error)}") from error
-    except (safetensors.SafetensorError, ValueError, OverflowError, KeyError) as error:
-        raise ModelFileError(f"tensors: {one_line(error)}") from error
     except RecursionError as error:
         raise ModelFileError("the metadata is nested too deeply") from error
     _check_text(header)
+    tensors = _read_tensors(outer, memoryview(data)[8 + len(header_bytes) :])
     model = Model(
         graph=header.graph,
         tensors=tensors,
@@ -233,7 +239,7 @@ def _as_utf8(text: str) -> bytes:
 
 
 def _check_tensor_table(outer: dict[str, Any]) -> None:
-    """Check what safetensors leaves open: which types, how many tensors, of which rank, no more."""
+    """Check which types, how many tensors, of which rank, and that nothing else is said."""
     if len(outer) > MAX_TENSORS:
         raise ModelFileError(f"{len(outer)} tensors, at most {MAX_TENSORS} are allowed")
     for name, entry in outer.items():
@@ -250,6 +256,35 @@ def _check_tensor_table(outer: dict[str, Any]) -> None:
         shape = entry["shape"]
         if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK:
             raise ModelFileError(f"tensor {one_line(name)}: the shape has not 1 to {MAX_RANK} axes")
+
+
+def _read_tensors(outer: dict[str, Any], data: memoryview) -> dict[str, NDArray[Any]]:
+    """Return copies of the tensors, which must fill ``data`` one after the other, without gaps."""
+    entries = {name: entry for name, entry in outer.items() if name != "__metadata__"}
+    for name, entry in entries.items():
+        numbers = entry["data_offsets"]
+        if not isinstance(numbers, list) or len(numbers) != 2:
+            raise ModelFileError(f"tensors: {one_line(name)}: data_offsets are not two numbers")
+        if not all(type(n) is int and 0 <= n < 1 << 62 for n in (*numbers, *entry["shape"])):
+            raise ModelFileError(f"tensors: {one_line(name)}: shape or data_offsets are no sizes")
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, stop = entry["data_offsets"]
+        wanted = np.dtype(_DTYPES[entry["dtype"]]).itemsize * math.prod(entry["shape"])
+        if begin != end or stop - begin != wanted:
+            raise ModelFileError(
+                f"tensors: {one_line(name)} lies in bytes {begin} to {stop}, wanted {wanted} bytes "
+                f"from {end} on"
+            )
+        end = stop
+    if end != len(data):
+        raise ModelFileError(f"tensors: {len(data)} bytes, the table wants {end}")
+    result = {}
+    for name, entry in entries.items():
+        dtype, (begin, stop) = np.dtype(_DTYPES[entry["dtype"]]), entry["data_offsets"]
+        flat = np.array(data[begin:stop], np.uint8).view(dtype)
+        result[name] = flat.astype(dtype.newbyteorder("="), copy=False).reshape(entry["shape"])
+    return result
 
 
 def _parse_json(data: bytes, where: str) -> Any:

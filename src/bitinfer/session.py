@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,8 +74,8 @@ def load(
     ``backend`` is ``auto``, ``native``, ``numba``, ``reference`` or ``native:<kernel>``
     (backends.select).  ``threads`` may work on one call; 0 is as many as this process may use.
     Only ``native`` makes use of more than one.  The results are the same bits.  ``skip_passes``
-    names rewrites of the graph that are left out (graph.passes.NAMES), ``all`` for all of them: to
-    find out which one changes a result.
+    names rewrites of the graph that are left out (graph.passes.NAMES), one name or several,
+    ``all`` for all of them: to find out which one changes a result.
 
     Raises:
         ModelFileError: the file is not an intact model file.
@@ -123,11 +123,12 @@ class Session:
         skip_passes: Collection[str] = (),
     ) -> None:
         self.model = model
+        skip_passes = (skip_passes,) if isinstance(skip_passes, str) else tuple(skip_passes)
         self._network = passes.optimise(model.checked, skip_passes)
         self.path: Path | None = None
         """Where the model was loaded from, if it was."""
         self.threads = resolve_threads(threads)
-        self._made_from = (backend, threads, tuple(skip_passes))
+        self._made_from = (backend, threads, skip_passes)
         self._backend = select(backend)
         self._executors: dict[np.dtype[Any], Executor] = {}
         values = model.checked.values
@@ -170,8 +171,9 @@ class Session:
                  array of the output's shape, with N in front if x had it; a dict of name to array
                  if the network has several outputs.
         Meaning: uint8 is pixels, normalised as the model file says; floats (and bool) are the
-                 network's input as it is.  NaN has the sign +1.  A network with integer ends
-                 takes uint8 alone.
+                 network's input as it is.  A sample with a NaN or infinity among its numbers has
+                 no answer: all its outputs are NaN, whatever the backend and the passes.  A
+                 network with integer ends takes uint8 alone.
                  ``out``, if given, is written to and returned: a C-contiguous float32 array of
                  the result's shape, or a dict of one for each output.  With float32 or uint8
                  that is C-contiguous, nothing then is allocated but a few small objects.
@@ -188,15 +190,19 @@ class Session:
             self._refuse_shape(shape)
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
         head = shape[: -len(self._shape)]
+        has_lost = x.dtype != _UINT8 and not executor.is_finite(batch)
         if not self._has_one_output:
-            return self._run_several(executor, batch, head, out)
+            return self._run_several(executor, batch, head, out, has_lost=has_lost)
         if out is None:
             out = np.empty(head + self._out_shape, _FLOAT32)
         else:
             _check_out(out, head + self._out_shape, self.outputs[0].name)
             if np.may_share_memory(batch, out):
                 batch = batch.copy()
-        executor.run(batch, (out if head else out[None],))
+        arrays = (out if head else out[None],)
+        executor.run(batch, arrays)
+        if has_lost:
+            _take_back(batch, arrays)
         return out
 
     def profile(self, x: NDArray[Any], rounds: int = 100) -> list[StepTime]:
@@ -239,7 +245,13 @@ class Session:
         self.run(np.zeros(self._shape, np.uint8 if pixels else np.float32))
 
     def _run_several(
-        self, executor: Executor, batch: NDArray[Any], head: tuple[int, ...], out: Any
+        self,
+        executor: Executor,
+        batch: NDArray[Any],
+        head: tuple[int, ...],
+        out: Any,
+        *,
+        has_lost: bool,
     ) -> dict[str, NDArray[np.float32]]:
         shapes = {info.name: head + info.shape for info in self.outputs}
         if out is None:
@@ -252,7 +264,10 @@ class Session:
                 if np.may_share_memory(batch, out[name]):
                     batch = batch.copy()
         arrays = [out[name] for name in shapes]
-        executor.run(batch, arrays if head else [array[None] for array in arrays])
+        batches = arrays if head else [array[None] for array in arrays]
+        executor.run(batch, batches)
+        if has_lost:
+            _take_back(batch, batches)
         return dict(zip(shapes, arrays, strict=True))
 
     def _as_input(self, x: Any) -> NDArray[Any]:
@@ -271,7 +286,8 @@ class Session:
                 f"run: x is {x.dtype}, wanted uint8 (pixels of 0 to 255) or float32 (the network's "
                 "input as it is); say which with x.astype"
             )
-        return np.asarray(x, _FLOAT32, order="C")
+        with np.errstate(all="ignore"):  # what float32 does not hold is infinite, or 0
+            return np.asarray(x, _FLOAT32, order="C")
 
     def _refuse_shape(self, shape: tuple[int, ...]) -> NoReturn:
         wanted = self._shape
@@ -286,7 +302,8 @@ class Session:
         Raises:  ShapeError if the output has other than the network's number of elements, or
                  ``top_k`` is below 1.
         """
-        scores = np.asarray(output, np.float32).reshape(-1)
+        with np.errstate(all="ignore"):
+            scores = np.asarray(output, np.float32).reshape(-1)
         classes = int(np.prod(self.outputs[0].shape))
         if scores.size != classes or top_k < 1:
             raise ShapeError(
@@ -374,9 +391,17 @@ class Session:
                     "pixels; pass the network's input as float32"
                 )
             table = numerics.normalization_table(p.scale, p.mean, p.std)
-        plan = lower(self._network, table)
-        # Of two threads that come here at once, both get the first one's.
-        return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+        with np.errstate(all="ignore"):
+            plan = lower(self._network, table)
+            # Of two threads that come here at once, both get the first one's.
+            return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+
+
+def _take_back(batch: NDArray[Any], outputs: Sequence[NDArray[np.float32]]) -> None:
+    """Write NaN for every sample that holds a NaN or infinity."""
+    lost = ~np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
+    for output in outputs:
+        output[lost] = np.nan
 
 
 def _check_out(out: Any, shape: tuple[int, ...], name: str) -> None:

@@ -292,16 +292,6 @@ def test_full_disk_is_an_error(options: tuple[str, ...], model: Path) -> None:
     assert process.stderr == message
 
 
-def test_closed_stdout_is_no_error(model: Path) -> None:
-    process = subprocess.run(
-        ["/bin/sh", "-c", f'exec "{sys.executable}" -m bitinfer inspect "{model}" >&-'],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert (process.returncode, process.stderr) == (0, b"")
-
-
 def test_labels_that_the_terminal_cannot_show_are_escaped(tmp_path: Path, pictures: Path) -> None:
     from helpers import colour_model, save
 

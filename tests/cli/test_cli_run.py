@@ -401,7 +401,7 @@ def test_dash_is_a_picture_on_stdin(
         (stdin_of(b""), "standard input: empty"),
         (stdin_of(b"text"), "standard input: not a picture"),
         (stdin_of(b"", terminal=True), "is a terminal"),
-        (None, "is a terminal"),
+        (None, "is closed"),
     ],
 )
 def test_stdin_without_a_picture_is_an_error(

@@ -249,6 +249,6 @@ def test_checkpoint_is_not_overwritten(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = checkpoint.read_bytes()
-    assert convert(checkpoint, "-o", str(checkpoint)) == 1
-    assert "it is the file to convert itself" in capsys.readouterr().err
+    assert convert(checkpoint, "-o", str(checkpoint)) == 2
+    assert "is an input, which it would replace" in capsys.readouterr().err
     assert checkpoint.read_bytes() == before

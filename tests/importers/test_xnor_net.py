@@ -412,11 +412,6 @@ def test_the_only_dict_of_tensors_is_taken(tmp_path: Path, lenet5: State, key: s
     assert model.graph == model_of(tmp_path, lenet5).graph
 
 
-def test_two_dicts_of_tensors_are_named(tmp_path: Path, lenet5: State) -> None:
-    with pytest.raises(CheckpointError, match="holds tensors under 'ema', 'net'"):
-        convert_with(written(tmp_path, {"ema": lenet5, "net": lenet5}))
-
-
 def test_whole_module_is_refused_with_what_to_save(tmp_path: Path) -> None:
     module = Call(Name("net", "LeNet_5"), ())
     for value in ({"model": module, "epoch": 3}, {"state_dict": module}):

@@ -136,7 +136,7 @@ def _module(name: str) -> Any:
 def _describe(error: Exception) -> str:
     if isinstance(error, errors.BitInferError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _lacks_memory(error):
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         where = error.filename or "cannot write the output"
@@ -145,6 +145,16 @@ def _describe(error: Exception) -> str:
         f"internal error: {type(error).__name__}: {error}; "
         "please report it with what --traceback shows"
     )
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Tell whether it is a library that could not be loaded, for want of memory."""
+    words = ("failed to map segment", "cannot allocate memory")
+    while isinstance(error, ImportError):
+        if any(text in str(error).lower() for text in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _add_traceback(parser: argparse.ArgumentParser) -> None:

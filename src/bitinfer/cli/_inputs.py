@@ -70,7 +70,9 @@ def binary_stdin(wanted: str) -> Any:
     Raises:
         ImageError: it is a terminal, or closed.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise ImageError(f"standard input: is closed; pipe {wanted} into it")
+    if sys.stdin.isatty():
         raise ImageError(f"standard input: is a terminal; pipe {wanted} into it")
     return sys.stdin.buffer
 

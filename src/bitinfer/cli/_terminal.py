@@ -156,4 +156,6 @@ def _wants_colour(stream: TextIO | None) -> bool:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # Nobody can be told that nobody can be told; results and exit code are not lost for it.
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)

@@ -41,6 +41,11 @@ def add_parser(subparsers: Any) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
     )
     parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which set of weights is meant, where SOURCE holds several, such as an averaged one",
+    )
+    parser.add_argument(
         "--swap-hw",
         action="store_true",
         help="exchange height and width, for a network trained on transposed pictures",
@@ -96,7 +101,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, and say on stderr what became of every layer; returns the exit code."""
     from bitinfer import files, labels, modelfile
-    from bitinfer.errors import OutputError, ShapeError, UsageError
+    from bitinfer.errors import ShapeError, UsageError
     from bitinfer.importers.convert import convert
     from bitinfer.importers.options import Options
 
@@ -104,14 +109,14 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
     if args.mean is not None and args.mean_image is not None:
         raise UsageError("--mean and --mean-image do not go together")
-    files.check_writable(args.output)
-    if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
-        raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
+    inputs = (args.source, args.labels, args.mean_image, args.pictures)
+    files.check_outputs({"--output": args.output}, inputs)
     named = None if args.labels is None else labels.read(args.labels)
     if named is not None and named.remark and not args.quiet:
         note(named.remark)
     options = Options(
         swap_hw=args.swap_hw,
+        weights=args.weights,
         labels=None if named is None else named.names,
         labels_from="labels" if named is None else named.path,
         mean=args.mean,

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
             raise OutputError(
                 f"--confusion: {classes} classes, at most {_MAX_CONFUSION_CLASSES} make a table"
             )
-        files.check_writable(args.confusion)
+        files.check_outputs({"--confusion": args.confusion}, (args.model, args.data))
     failed = 0
 
     def count_failure(error: ImageError) -> None:

@@ -20,6 +20,7 @@ class Options:
     Attributes:
         swap_hw: exchange height and width in every kernel and every flattened map, for a network
             that was trained on transposed pictures.
+        weights: which of several sets of weights in the file is meant.
         labels: names of the classes.
         mean, std, scale: ``x = (pixel * scale - mean) / std``; one mean or std serves all channels.
         labels_from: what messages call the labels: the file that they are from.
@@ -27,6 +28,7 @@ class Options:
     """
 
     swap_hw: bool = False
+    weights: str | None = None
     labels: Sequence[str] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
