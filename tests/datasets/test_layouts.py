@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from written import folders, mnist, read
 
-from bitinfer import datasets
+from bitinfer import datasets, modelfile
 from bitinfer.datasets.pickles import Call, unpickle
 from bitinfer.errors import DataError
 from bitinfer.graph import GraphBuilder
@@ -342,6 +342,8 @@ def zipped(name: str) -> bytes:
         ("digits", b"", "starts with nothing, wanted an idx file"),
         ("cifar-10-python.tar.gz", b"\x1f\x8b", "an archive of files; unpack it"),
         ("x", bytes(257) + b"ustar", "an archive of files; unpack it"),
+        ("m.bin", modelfile.to_bytes(colour_model()), "a bitinfer model file, where data are"),
+        ("a.png", encode(solid("red")), "one picture; wanted a folder per class"),
         ("pictures.zip", zipped("red/a.png"), "a zip of other files"),
     ],
 )

@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
             path=data.path,
             kind=data.kind,
             classes=data.classes or UNSET,
-            passed_over=data.passed_over,
+            passed_over=data.passed_over if data.classes else UNSET,
         ),
         top1=score.top1 / score.total,
         top1_interval=wilson_interval(score.top1, score.total),
