@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "names": {"errors", "files"},
+    "labels": {"errors", "files"},
     "bits": _GROUND,
     "numerics": _GROUND | {"bits"},
     "graph": _GROUND | {"bits", "numerics"},
@@ -44,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": _RUNNING | {"session", "functional", "documents"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "train", "serve"},
+    | {"report", "integer_ends", "labels", "train", "serve"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session"},
 }  # fmt: skip

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from bitinfer.errors import BitInferError, OutputError, UsageError
 
@@ -19,6 +19,8 @@ StrPath = str | os.PathLike[str]
 
 _RESULTS = (".csv", ".html", ".json", ".jsonl", ".log", ".md")
 """Suffixes of what commands write; in a folder of inputs such files are none."""
+
+_STREAM_CHUNK = 1 << 20
 
 
 def open_regular(path: StrPath) -> BinaryIO:
@@ -60,6 +62,53 @@ def read_regular(
     except ValueError as problem:  # a NUL in the path
         raise error(f"{one_line(name)}: {problem}") from problem
     raise error(f"{name}: {size} bytes, {what} have at most {limit}")
+
+
+def read_source(
+    source: Any,
+    limit: int,
+    *,
+    error: type[BitInferError],
+    what: str = "such files",
+    name: str | None = None,
+) -> bytes:
+    """Return the bytes that ``source`` stands for: a path, a buffer of bytes, or a binary file.
+
+    A file is read from where it stands, to its end or a little beyond ``limit`` bytes.
+
+    Raises:
+        error: as :func:`read_regular`, and if ``source`` is none of these.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_regular(source, limit, error=error, what=what, name=name)
+    prefix = "" if name is None else f"{name}: "
+    try:
+        if hasattr(source, "read"):
+            data = _read_stream(source, limit)
+        else:
+            view = memoryview(source)
+            data = bytes(view) if view.nbytes <= limit else b""
+            if view.nbytes > limit:
+                raise error(f"{prefix}{view.nbytes} bytes, {what} have at most {limit}")
+    except (OSError, ValueError) as problem:
+        raise error(f"{prefix}cannot be read: {one_line(problem)}") from problem
+    except TypeError as problem:
+        raise error(
+            f"{prefix}came as {type(source).__name__}, wanted a path, bytes or another buffer of "
+            "bytes, or a file opened in binary mode"
+        ) from problem
+    if len(data) > limit:
+        raise error(f"{prefix}over {limit} bytes, more than {what} may have")
+    return data
+
+
+def _read_stream(file: Any, limit: int) -> bytes:
+    parts = []
+    size = 0
+    while size <= limit and (part := file.read(_STREAM_CHUNK)):
+        parts.append(memoryview(part))
+        size += len(part)
+    return b"".join(parts)
 
 
 def write_atomically(path: StrPath, data: bytes) -> None:

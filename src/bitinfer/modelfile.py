@@ -32,7 +32,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from bitinfer.errors import GraphError, ModelFileError, ShapeError
-from bitinfer.files import one_line, read_regular, write_atomically
+from bitinfer.files import one_line, read_source, write_atomically
 from bitinfer.graph.nodes import Graph
 from bitinfer.model import Model, Preprocessing, Provenance
 
@@ -58,9 +58,17 @@ _LEFT_OUT: dict[str, dict[str, Any]] = {
     "bdense": {"epilogue": None},
     "sign": {"threshold": None, "flip": None},
     "max_pool2d": {"minimum": None},
+    "preprocessing": {"ground": "black", "invert": False, "mean_image": None},
 }
-"""Fields that the first files did not have, by operation: written only where they say something, so
-that a network gives the same bytes as ever."""
+"""Fields that the first files did not have, by what has them: written only where they say
+something, so that a network gives the same bytes as ever."""
+
+# Zip and pickle (PyTorch), HDF5 (Keras), ONNX's protocol buffer, NumPy.
+_CHECKPOINTS = (
+    *(b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x89HDF\r\n", b"\x93NUMPY"),
+    *(b"\x08\x06\x12", b"\x08\x07\x12", b"\x08\x08\x12", b"\x08\x09\x12", b"\x08\x0a\x12"),
+)
+_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"P4\n", b"P5\n", b"P6\n")
 
 _PREFIX = b'{"__metadata__":{"bitinfer":"{\\"sha256\\":\\"'
 _DIGEST_START = 8 + len(_PREFIX)
@@ -104,7 +112,7 @@ def to_bytes(model: Model) -> bytes:
         provenance=model.provenance,
     )
     fields = msgspec.json.decode(msgspec.json.encode(header, order="deterministic"))
-    _drop_unused(fields["graph"])
+    _drop_unused(fields)
     text = msgspec.json.encode(fields).decode()
     tensors = {name: np.ascontiguousarray(t) for name, t in model.tensors.items()}
     # Asked for beforehand, since safetensors panics where it gets none: its copies and the result.
@@ -116,25 +124,30 @@ def to_bytes(model: Model) -> bytes:
     return blank[:_DIGEST_START] + digest + blank[_DIGEST_END:]
 
 
-def _drop_unused(graph: dict[str, Any]) -> None:
+def _drop_unused(header: dict[str, Any]) -> None:
     """Leave out the fields of _LEFT_OUT that say nothing."""
-    for record in (graph["input"], *graph["nodes"]):
-        for name, default in _LEFT_OUT.get(record.get("op", "input"), {}).items():
+    graph = header["graph"]
+    records = [("input", graph["input"]), *((node["op"], node) for node in graph["nodes"])]
+    if header["preprocessing"] is not None:
+        records.append(("preprocessing", header["preprocessing"]))
+    for kind, record in records:
+        for name, default in _LEFT_OUT.get(kind, {}).items():
             if record[name] == default:
                 del record[name]
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """Read and check the model file at ``path``.
+def load(source: Any) -> Model:
+    """Read and check a model file: its path, its bytes in any buffer, or a binary file.
 
     Raises:
         ModelFileError: the file cannot be read, or is not an intact model file of a known version.
     """
-    data = read_regular(path, MAX_FILE_BYTES, error=ModelFileError, what="model files")
+    data = read_source(source, MAX_FILE_BYTES, error=ModelFileError, what="model files")
     try:
         return from_bytes(data)
     except ModelFileError as error:
-        raise ModelFileError(f"{os.fspath(path)}: {error}") from error.__cause__
+        where = f"{os.fsdecode(source)}: " if isinstance(source, str | os.PathLike) else ""
+        raise ModelFileError(f"{where}{error}") from error.__cause__
 
 
 def from_bytes(data: bytes) -> Model:
@@ -183,6 +196,8 @@ def from_bytes(data: bytes) -> Model:
 
 
 def _check_digest(data: bytes) -> str:
+    if not data.startswith(_PREFIX, 8) and (stranger := _name_stranger(data)):
+        raise ModelFileError(stranger)
     if len(data) < 8 or len(data) - 8 < int.from_bytes(data[:8], "little"):
         raise ModelFileError(f"{len(data)} bytes: truncated, or not a bitinfer model file")
     if int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES:
@@ -198,6 +213,22 @@ def _check_digest(data: bytes) -> str:
     if written != digest.hexdigest().encode():
         raise ModelFileError("the checksum does not match: the file is damaged; copy it again")
     return digest.hexdigest()
+
+
+def _name_stranger(data: bytes) -> str | None:
+    """Say what a file is whose first bytes are those of a checkpoint or a picture, else None."""
+    if data.startswith(_CHECKPOINTS) or data[4:8] == b"TFL3":
+        return (
+            "a checkpoint of another framework, where a model file is wanted; "
+            "make one of it with 'bitinfer convert'"
+        )
+    if data.startswith(_PICTURES) or data[8:12] == b"WEBP":
+        return "a picture, where a model file is wanted; the model file comes first"
+    if data.lstrip()[:1] == b"<":
+        return "a web page, where a model file is wanted; download the file itself"
+    if data.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS to a file, not the file; get it with 'git lfs pull'"
+    return None
 
 
 def _as_utf8(text: str) -> bytes:

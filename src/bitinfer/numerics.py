@@ -159,6 +159,23 @@ def softmax(x: Floats) -> Floats:
         return np.asarray(e / np.sum(e, axis=-1, keepdims=True), dtype=np.float32)
 
 
+def subtract_mean_image(
+    pixels: NDArray[np.uint8],
+    image: Floats,
+    scale: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Floats:
+    """Return ``((p - image) * scale - mean[c]) / std[c]`` as float32.
+
+    Shapes:  pixels (..., H, W, C), image (H, W, C), mean and std of length C  ->  as pixels.
+             Computed in float64, rounded once.
+    """
+    m = np.asarray(mean, dtype=np.float64)
+    s = np.asarray(std, dtype=np.float64)
+    return (((pixels - image.astype(np.float64)) * scale - m) / s).astype(np.float32)
+
+
 def normalization_table(scale: float, mean: Sequence[float], std: Sequence[float]) -> Floats:
     """Return the float32 value of every pixel byte: ``(p * scale - mean[c]) / std[c]``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,21 +35,41 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One class, its label and its probability (0..1)."""
+    """One class, its label, its probability (0..1), and what the network gave for it."""
 
     index: int
     label: str
     probability: float
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """What came of one picture.
+
+    Attributes:
+        predictions: best first.
+        size: width and height of the picture as it came, upright.
+        seconds: spent on decoding, on bringing it to the input's size and colours, and on the
+            network.
+        is_lost: whether all that was to be seen in a transparent picture has the colour of the
+            ground that it is laid on, such as black ink on nothing.
+    """
+
+    predictions: list[Prediction]
+    size: tuple[int, int]
+    seconds: tuple[float, float, float]
+    is_lost: bool = False
 
 
 def load(
-    path: str | os.PathLike[str],
+    source: Any,
     backend: str = "auto",
     threads: int = 1,
     *,
     skip_passes: Collection[str] = (),
 ) -> Session:
-    """Load a model file.
+    """Load a model file: its path, its bytes in any buffer, or a file opened in binary mode.
 
     ``backend`` is ``auto``, ``native``, ``numba``, ``reference`` or ``native:<kernel>``
     (backends.select).  ``threads`` may work on one call; 0 is as many as this process may use.
@@ -62,8 +83,9 @@ def load(
             number.
         MissingExtraError: the backend's package is not installed.
     """
-    session = Session(modelfile.load(path), backend, threads, skip_passes)
-    session.path = Path(path).absolute()
+    session = Session(modelfile.load(source), backend, threads, skip_passes)
+    if isinstance(source, str | os.PathLike):
+        session.path = Path(os.fsdecode(source)).absolute()
     return session
 
 
@@ -112,6 +134,10 @@ class Session:
         values = model.checked.values
         graph = model.graph
         self._takes_pixels_only = graph.input.kind == "uint8"
+        p = model.preprocessing
+        self._mean_image = (
+            None if p is None or p.mean_image is None else model.tensors[p.mean_image]
+        )
         dtype = "uint8" if self._takes_pixels_only else "float32"
         self.inputs = (TensorInfo(graph.input.name, graph.input.shape, dtype),)
         self.outputs = tuple(TensorInfo(name, values[name].shape) for name in graph.outputs)
@@ -129,7 +155,7 @@ class Session:
         if self.path is None:
             raise PicklingError(
                 "a session made from a model in memory cannot be pickled; write the model with "
-                "bitinfer.modelfile.save and load that file with bitinfer.load"
+                "bitinfer.modelfile.save and load that file by its path with bitinfer.load"
             )
         return _load_same, (os.fspath(self.path), self.model.sha256, *self._made_from)
 
@@ -144,7 +170,7 @@ class Session:
         Shapes:  x (H, W, C) or (N, H, W, C) -- for a network of vectors (C,) or (N, C) -- to an
                  array of the output's shape, with N in front if x had it; a dict of name to array
                  if the network has several outputs.
-        Meaning: uint8 is pixels, normalised as the model file says; any other real type is the
+        Meaning: uint8 is pixels, normalised as the model file says; floats (and bool) are the
                  network's input as it is.  A sample with a NaN or infinity among its numbers has
                  no answer: all its outputs are NaN, whatever the backend and the passes.  A
                  network with integer ends takes uint8 alone.
@@ -205,7 +231,8 @@ class Session:
 
         ``pixels`` prepares for uint8 input, which has a plan of its own.
         """
-        dtype = _UINT8 if pixels or self._takes_pixels_only else _FLOAT32
+        as_pixels = pixels and self._mean_image is None
+        dtype = _UINT8 if as_pixels or self._takes_pixels_only else _FLOAT32
         if dtype not in self._executors:
             self._bind(dtype)
 
@@ -246,10 +273,21 @@ class Session:
     def _as_input(self, x: Any) -> NDArray[Any]:
         """Return x as float32 or uint8, C-contiguous."""
         x = np.asarray(x)
-        if x.dtype.kind not in "biuf":
-            raise ShapeError(f"run: x is {x.dtype}, wanted uint8 pixels or float32")
+        if x.dtype == np.uint8:
+            if self._mean_image is None:
+                return np.asarray(x, order="C")
+            if x.shape[-3:] != self._shape:
+                self._refuse_shape(x.shape)
+            p = self.model.preprocessing
+            assert p is not None
+            return numerics.subtract_mean_image(x, self._mean_image, p.scale, p.mean, p.std)
+        if x.dtype.kind not in "bf":
+            raise ShapeError(
+                f"run: x is {x.dtype}, wanted uint8 (pixels of 0 to 255) or float32 (the network's "
+                "input as it is); say which with x.astype"
+            )
         with np.errstate(all="ignore"):  # what float32 does not hold is infinite, or 0
-            return np.asarray(x, _UINT8 if x.dtype == np.uint8 else _FLOAT32, order="C")
+            return np.asarray(x, _FLOAT32, order="C")
 
     def _refuse_shape(self, shape: tuple[int, ...]) -> NoReturn:
         wanted = self._shape
@@ -276,26 +314,66 @@ class Session:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = self.model.labels
         return [
-            Prediction(int(i), labels[i] if labels else str(i), float(probabilities[i]))
+            Prediction(
+                index=int(i),
+                label=labels[i] if labels else str(i),
+                probability=float(probabilities[i]),
+                score=float(scores[i]),
+            )
             for i in order
         ]
 
-    def classify(self, image: vision.Source, top_k: int = 5) -> list[Prediction]:
-        """Say what is in a picture: a path, the bytes of a picture file, or a binary file.
+    def prepare(self, image: Any) -> NDArray[np.uint8]:
+        """Return the pixels (H, W, C), uint8, that the network takes of a picture.
+
+        ``image`` is what :meth:`classify` takes.  Several, stacked, are a batch for :meth:`run`.
 
         Raises:
             ImageError: the picture cannot be decoded, or does not fit the network.
             ModelFileError: the model file does not say how to prepare pictures.
         """
-        name = os.fspath(image) if isinstance(image, str | os.PathLike) else "picture"
-        picture = vision.decode(image, name=name)
-        pixels = vision.prepare(
-            picture, self.model.preprocessing, self.inputs[0].shape, name=str(name)
-        )
+        return self._prepare(image, None)[0]
+
+    def classify(self, image: Any, top_k: int = 5) -> list[Prediction]:
+        """Say what is in a picture.
+
+        ``image`` is a path, the bytes of a picture file (any buffer), a binary file, or a picture
+        that is decoded already: a Pillow image, or an array uint8 (H, W), (H, W, 1), (H, W, 3)
+        red, green, blue, or (H, W, 4) with transparency.
+
+        Raises:
+            ImageError: the picture cannot be decoded, or does not fit the network.
+            ModelFileError: the model file does not say how to prepare pictures.
+        """
+        return self.examine(image, top_k).predictions
+
+    def examine(self, image: Any, top_k: int = 5, *, name: str | None = None) -> Classification:
+        """Do what :meth:`classify` does, and say more of it; errors call the picture ``name``."""
+        start = time.perf_counter()
+        pixels, picture, decoded = self._prepare(image, name)
+        prepared = time.perf_counter()
         output = self.run(pixels)
+        finished = time.perf_counter()
         if isinstance(output, dict):
             output = output[self.outputs[0].name]
-        return self.predictions(output, top_k)
+        seconds = (decoded - start, prepared - decoded, finished - prepared)
+        return Classification(
+            predictions=self.predictions(output, top_k),
+            size=vision.size_of(picture),
+            seconds=seconds,
+            is_lost=vision.is_lost(picture),
+        )
+
+    def _prepare(self, image: Any, name: str | None) -> tuple[NDArray[np.uint8], Any, float]:
+        """Return the pixels, the decoded picture, and when it was decoded."""
+        if name is None:
+            is_path = isinstance(image, str | os.PathLike)
+            name = os.fsdecode(image) if is_path else "picture"
+        preprocessing = self.model.preprocessing
+        picture = vision.decode(image, preprocessing, name=name)
+        decoded = time.perf_counter()
+        pixels = vision.prepare(picture, preprocessing, self.inputs[0].shape, name=name)
+        return pixels, picture, decoded
 
     def _bind(self, dtype: np.dtype[Any]) -> Executor:
         """Return the executor for one type of input, made now if there is none."""

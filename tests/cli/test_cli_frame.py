@@ -31,6 +31,14 @@ def test_version_is_printed(call: Callable[..., Any]) -> None:
     assert (result.code, result.out, result.err) == (0, f"bitinfer {__version__}\n", "")
 
 
+@pytest.mark.parametrize("asked", [("help",), ("help", "run"), ("help", "run", "x")])
+def test_help_is_a_command_too(asked: tuple[str, ...], call: Callable[..., Any]) -> None:
+    result = call(*asked)
+    assert result == call(*asked[1:2], "--help")
+    assert result.code == 0
+    assert call("help", "rnu").code == 2
+
+
 def test_help_lists_every_command_and_exit_code(call: Callable[..., Any]) -> None:
     result = call("--help")
     assert result.code == 0

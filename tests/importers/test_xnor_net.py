@@ -17,7 +17,7 @@ from bitinfer import backends, bits, modelfile, session, zoo
 from bitinfer.errors import CheckpointError, InputError, ShapeError, UnknownNameError
 from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_with
-from bitinfer.importers.options import Options, read_labels
+from bitinfer.importers.options import Options
 from bitinfer.importers.outcome import Conversion, LayerOutcome
 from bitinfer.importers.states.state_dict import StateDict
 from bitinfer.importers.states.xnor_net import CheckpointSource
@@ -330,21 +330,6 @@ def test_swapped_network_sees_a_picture_as_the_plain_one_sees_it_transposed(
     wanted = plain.run(x.transpose(0, 2, 1, 3))
     assert np.abs(plain.run(x) - wanted).max() > 0.1
     np.testing.assert_allclose(swapped.run(x), wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_labels_are_read_one_per_line(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_bytes("\ufeffKatze\r\n Hund\nVögel\n\n".encode())
-    assert read_labels(path) == ("Katze", "Hund", "Vögel")
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_labels_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "labels.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"labels\.txt"):
-        read_labels(path)
 
 
 def cifar_10() -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from importlib import import_module
@@ -58,6 +59,8 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        # Also lists of them, as in --mean -0.5,0.5,0.5: no option begins with a digit.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
@@ -111,6 +114,8 @@ def _parse_and_run(argv: list[str]) -> int:
         parser.parse_args(before)
         parser.error(f"a command is missing: {', '.join(COMMANDS)}")
     name = argv[position]
+    if name == "help":
+        return _parse_and_run([*before, *after[:1], "--help"])
     if name not in COMMANDS:
         parser.error(str(names.unknown("command", name, COMMANDS)))
     module = _module(name)  # the only one: another's fault or slowness is not this one's

@@ -35,13 +35,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="calls that are measured (default: 100)",
     )
-    parser.add_argument(
-        "--threads",
-        type=_count,
-        default=1,
-        metavar="N",
-        help="threads of a call (default: 1; 0: as many as this process may use)",
-    )
+    _common.add_threads(parser)
     parser.add_argument(
         "--trace",
         metavar="FILE",
@@ -123,7 +117,3 @@ def _totals(steps: Sequence[StepTime], outside: float) -> list[str]:
         f"by operation          {', '.join(f'{name} {100 * s:.1f} %' for name, s in parts)}",
         f"outside convolutions  {100 * outside:.1f} %",
     ]
-
-
-def _count(text: str) -> int:
-    return 0 if text == "0" else _common.positive(text)
