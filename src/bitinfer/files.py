@@ -17,9 +17,10 @@ from bitinfer.errors import BitInferError, OutputError, UsageError
 
 StrPath = str | os.PathLike[str]
 
-_STREAM_CHUNK = 1 << 20
 _RESULTS = (".csv", ".html", ".json", ".jsonl", ".log", ".md")
 """Suffixes of what commands write; in a folder of inputs such files are none."""
+
+_STREAM_CHUNK = 1 << 20
 
 
 def open_regular(path: StrPath) -> BinaryIO:

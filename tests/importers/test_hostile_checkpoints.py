@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -31,6 +35,8 @@ from torch_files import (
 from bitinfer.errors import CheckpointError
 from bitinfer.importers.readers._unpickle import _HANDLERS, MAX_STEPS, Inert, unpickle
 from bitinfer.importers.readers.torch_checkpoint import from_bytes
+
+SCRIPT = Path(__file__).parents[1] / "attack_checkpoints.py"
 
 SAMPLE: dict[str, Any] = {
     "best_acc": 85.96,
@@ -390,3 +396,36 @@ def test_errors_do_not_repeat_control_characters() -> None:
 def test_marks_fence_the_values_below_them() -> None:
     with pytest.raises(CheckpointError, match="empty stack"):
         unpickle(b"\x80\x02]N(a.")
+
+
+# --- many files ----------------------------------------------------------------------------------
+
+
+def attack(count: int, seed: int) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc: memory cannot be limited to what is there and a bit")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(count), str(seed)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-3_000:]
+    result = json.loads(done.stdout)
+    assert result["files"] == count
+    assert result["converted"] > count // 100  # many are as good as before
+    assert result["reasons"] > 20
+
+
+def test_five_hundred_wrong_checkpoints_convert_or_are_refused(
+    request: pytest.FixtureRequest,
+) -> None:
+    attack(500, request.config.getoption("--seed"))
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_wrong_checkpoints_convert_or_are_refused(
+    request: pytest.FixtureRequest,
+) -> None:
+    for part in range(10):
+        attack(10_000, request.config.getoption("--seed") + 1 + part)

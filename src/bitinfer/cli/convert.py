@@ -9,11 +9,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli._common import add_ground, add_quiet, file_sha256, main_output
-from bitinfer.cli._terminal import busy, note, printable, table
+from bitinfer.cli._common import (
+    add_ground,
+    add_quiet,
+    file_sha256,
+    main_output,
+    note_passed_over,
+    positive,
+)
+from bitinfer.cli._terminal import busy, note, printable, progress, report, table
 from bitinfer.cli.inspect import preprocessing
 
 if TYPE_CHECKING:
+    from bitinfer.errors import ImageError
     from bitinfer.importers.outcome import Conversion
     from bitinfer.model import Model
 
@@ -94,6 +102,9 @@ def add_parser(subparsers: Any) -> None:
         metavar="DATA",
         help="with --integer-ends: labelled pictures, as for 'bitinfer eval', to say what it costs",
     )
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="use only the first N of --pictures"
+    )
     add_quiet(parser)
     parser.set_defaults(run=run)
 
@@ -104,9 +115,12 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.errors import ShapeError, UsageError
     from bitinfer.importers.convert import convert
     from bitinfer.importers.options import Options
+    from bitinfer.integer_ends import integer_ends
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
+    if args.limit is not None and args.pictures is None:
+        raise UsageError("--limit wants --pictures, of which it takes the first")
     if args.mean is not None and args.mean_image is not None:
         raise UsageError("--mean and --mean-image do not go together")
     inputs = (args.source, args.labels, args.mean_image, args.pictures)
@@ -131,26 +145,32 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         with busy(f"converting {args.source}", quiet=args.quiet):
-            model, report = convert(args.source, args.arch, options)
+            model, became = convert(args.source, args.arch, options)
         if args.mean_image is not None:
             model = _with_mean_image(model, args.mean_image)
         remarks: list[str] = []
+        failed = 0
         if args.integer_ends:
-            model, remarks = _with_integer_ends(model, args.pictures)
+            ends = integer_ends(model)
+            remarks = [f"integer ends: {text}" for text in ends.notes]
+            if args.pictures is not None:
+                compared, failed = _compare(model, ends.model, args)
+                remarks.append(f"integer ends: {compared}")
+            model = ends.model
         modelfile.save(model, args.output)
     except ShapeError as error:  # what the file holds would be a CheckpointError
         raise UsageError(f"the options do not fit the network: {error}") from error
     if not args.quiet:
-        for line in [*_describe(report), *remarks]:
+        for line in [*_describe(became), *remarks]:
             print(printable(line), file=sys.stderr)
         print(f"pictures: {preprocessing(model.preprocessing)}", file=sys.stderr)
         written = args.output.stat().st_size
         note(
             f"wrote {args.output}: {written:,} bytes, "
-            f"{report.float_bytes / written:.1f} times smaller than float32 "
-            f"({report.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
+            f"{became.float_bytes / written:.1f} times smaller than float32 "
+            f"({became.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
         )
-    return 0
+    return 5 if failed else 0
 
 
 def _with_mean_image(model: Model, path: Path) -> Model:
@@ -170,19 +190,11 @@ def _with_mean_image(model: Model, path: Path) -> Model:
     return dataclasses.replace(model, preprocessing=p, tensors={**model.tensors, name: image})
 
 
-def _with_integer_ends(model: Model, pictures: str | None) -> tuple[Model, list[str]]:
-    """Return the network with integer ends, and what to say of them."""
-    from bitinfer.integer_ends import integer_ends
+def _compare(model: Model, other: Model, args: argparse.Namespace) -> tuple[str, int]:
+    """Say what another form of a network does to its answers on labelled pictures.
 
-    ends = integer_ends(model)
-    lines = [f"integer ends: {note}" for note in ends.notes]
-    if pictures is not None:
-        lines.append(f"integer ends: {_compare(model, ends.model, pictures)}")
-    return ends.model, lines
-
-
-def _compare(model: Model, other: Model, pictures: str) -> str:
-    """Say what another form of a network does to its answers on labelled pictures."""
+    Returns the words, and how many of the pictures cannot be read, which is reported.
+    """
     import numpy as np
 
     from bitinfer import datasets
@@ -192,23 +204,36 @@ def _compare(model: Model, other: Model, pictures: str) -> str:
     before, after = Session(model), Session(other)
     total = right_before = right_after = same = 0
     largest = 0.0
-    for images, labels in datasets.load(pictures, model):
-        outputs = [
-            main_output(session, session.run(images)).reshape(len(labels), -1)
-            for session in (before, after)
-        ]
-        first, second = (output.argmax(axis=1) for output in outputs)
-        total += len(labels)
-        right_before += int(np.count_nonzero(first == labels))
-        right_after += int(np.count_nonzero(second == labels))
-        same += int(np.count_nonzero(first == second))
-        largest = max(largest, float(np.abs(outputs[0] - outputs[1]).max()))
+    failed = 0
+
+    def count_failure(error: ImageError) -> None:
+        nonlocal failed
+        failed += 1
+        report(str(error))
+
+    data = datasets.load(args.pictures, model, limit=args.limit, on_error=count_failure)
+    if not args.quiet:
+        note_passed_over(data.passed_over)
+    with progress(data.total, quiet=args.quiet) as advance:
+        for images, labels in data:
+            outputs = [
+                main_output(session, session.run(images)).reshape(len(labels), -1)
+                for session in (before, after)
+            ]
+            first, second = (output.argmax(axis=1) for output in outputs)
+            total += len(labels)
+            right_before += int(np.count_nonzero(first == labels))
+            right_after += int(np.count_nonzero(second == labels))
+            same += int(np.count_nonzero(first == second))
+            largest = max(largest, float(np.abs(outputs[0] - outputs[1]).max()))
+            advance(total, f"{same} answers the same")
     if not total:
-        raise DataError(f"{pictures}: no picture can be read")
-    return (
+        raise DataError(f"{args.pictures}: no picture can be read")
+    words = (
         f"top-1 {100 * right_before / total:.2f} % -> {100 * right_after / total:.2f} % of {total} "
         f"pictures, {same} answers the same, outputs at most {largest:.2g} apart"
     )
+    return f"{words}, {failed} not read" if failed else words, failed
 
 
 def _describe(report: Conversion) -> list[str]:
