@@ -23,6 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "names": {"errors", "files"},
+    "labels": {"errors", "files"},
+    "npy": set(),
     "bits": _GROUND,
     "numerics": _GROUND | {"bits"},
     "graph": _GROUND | {"bits", "numerics"},
@@ -30,13 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modelfile": _DATA,
     "plan": _GROUND | {"bits", "numerics", "graph"},
     "backends": _GROUND | {"bits", "numerics", "graph", "plan"},
-    "vision": _DATA,
+    "vision": _DATA | {"npy"},
     "integer_ends": _DATA,
     "profiling": _RUNNING,
     "session": _RUNNING | {"profiling"},
     "documents": _RUNNING | {"profiling", "session"},
     "functional": _RUNNING,
-    "datasets": _DATA | {"vision"},
+    "datasets": _DATA | {"vision", "npy"},
     "zoo": _DATA,
     "importers": _DATA | {"zoo"},
     "report": _GROUND,
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": _RUNNING | {"session", "functional", "documents"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "train", "serve"},
+    | {"report", "integer_ends", "labels", "train", "serve"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session"},
 }  # fmt: skip

@@ -52,6 +52,10 @@ class InterpretedExecutor:
         """See :meth:`Executor.run`."""
         self._run(x, outputs, None)
 
+    def is_finite(self, x: Array) -> bool:
+        """See :meth:`Executor.is_finite`."""
+        return bool(np.isfinite(x).all())
+
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`Executor.bind_call`; here it is :meth:`run` itself."""
         return lambda: self._run(x, outputs, None)

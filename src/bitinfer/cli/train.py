@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RECIPES = ("lenet5-mnist",)
 
 _MAX_SEED = (1 << 63) - 1
+_MAX_THREADS = 256
+"""As bitinfer.load takes them."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=positive,
+        type=_threads,
         default=1,
         metavar="N",
         help="threads of PyTorch (default: 1); another number rounds differently, so it trains "
@@ -55,8 +57,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the model file and print the accuracy; return the exit code."""
+    from bitinfer import files
     from bitinfer.errors import MissingExtraError
 
+    files.check_outputs({"--output": args.output}, sorted(args.data.glob("*idx*")))
     try:
         from bitinfer.train.loop import Recipe
         from bitinfer.train.recipes import lenet5_mnist
@@ -108,6 +112,15 @@ def _reporter(stack: contextlib.ExitStack, *, quiet: bool) -> Callable[[Step], N
 def _accuracy(result: tuple[int, int]) -> str:
     correct, total = result
     return f"{100 * correct / total:.2f} % ({correct} of {total})"
+
+
+def _threads(text: str) -> int:
+    value = positive(text)
+    if value > _MAX_THREADS:
+        raise argparse.ArgumentTypeError(
+            f"{value} threads, wanted 1 to {_MAX_THREADS}; PyTorch dies of many more"
+        )
+    return value
 
 
 def _seed(text: str) -> int:

@@ -66,6 +66,9 @@ class Inspect(Answer, frozen=True):
         binary_operations: those with weights of one bit.
         file_bytes, float32_bytes: size of the file, and of its parameters in float32.
         arena_bytes: of all values between input and outputs; kernels may add scratch.
+        input_range: least and largest value that pixels become in the network's input, of all
+            channels; null if the model does not say.
+        takes_floats: whether it takes float32 too, and not pixels (uint8) alone.
         labels: of the classes in order; empty if the model has none.
         optimised: with ``--passes``.
     """
@@ -84,6 +87,8 @@ class Inspect(Answer, frozen=True):
     file_bytes: Bytes
     float32_bytes: Bytes
     arena_bytes: Bytes
+    input_range: tuple[float, float] | None
+    takes_floats: bool
     preprocessing: Preprocessing | None
     labels: tuple[str, ...]
     provenance: Provenance | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import platform
@@ -16,7 +17,8 @@ from bitinfer._version import __version__
 from bitinfer.errors import CheckpointError, GraphError, ShapeError
 from bitinfer.importers import detect, states
 from bitinfer.importers.options import DEFAULTS, Options
-from bitinfer.importers.outcome import Conversion, conversion
+from bitinfer.importers.outcome import Conversion, Finding, conversion
+from bitinfer.importers.readers._unpickle import quoted
 from bitinfer.importers.readers.torch_checkpoint import read_file
 from bitinfer.model import Model, Provenance
 from bitinfer.zoo.data import LABELS
@@ -46,7 +48,8 @@ def convert(
         content = import_module(f"bitinfer.importers.readers.{found.reader}").from_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         del data
-        return _from_state_dict(content, arch, options, name, found.title, digest)
+        with np.errstate(all="ignore"):  # what leaves float32 is found and named
+            return _from_state_dict(content, arch, options, name, found.title, digest)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from error
 
@@ -59,7 +62,7 @@ def _from_state_dict(
     title: str,
     digest: str,
 ) -> tuple[Model, Conversion]:
-    state = states.find_state_dict(checkpoint)
+    state = states.find_state_dict(checkpoint, arch, options.weights)
     if arch is None:
         arch = states.find_architecture(state)
     family = states.find_family(arch)
@@ -87,4 +90,10 @@ def _from_state_dict(
             notes=("height and width swapped",) if options.swap_hw else (),
         ),
     )
-    return model, conversion(name, f"{title} of {arch}", source.outcomes)
+    report = conversion(name, f"{title} of {arch}", source.outcomes)
+    if state.others:
+        others = ", ".join(map(quoted, state.others))
+        text = f"other sets of weights are in the file, under {others}; --weights takes one"
+        finding = Finding("other weights", len(state.others), text)
+        report = dataclasses.replace(report, findings=(*report.findings, finding))
+    return model, report

@@ -21,6 +21,7 @@ FindingKind = Literal[
     "raised gammas",
     "constant signs",
     "nothing binary",
+    "other weights",
 ]
 
 

@@ -245,7 +245,7 @@ def _elementwise(step: Step) -> StepFunction:
             case steps.BetaMap():
                 target[...] = _beta_map(step, source)
             case steps.Affine():
-                target[...] = numerics.affine(source, step.scale, step.shift)
+                target[...] = numerics.normalize(source, step.norm)
             case steps.Activate():
                 target[...] = activate(source, step.activation)
             case steps.CopyChannels():

@@ -8,18 +8,13 @@ xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from bitinfer import zoo
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.options import Options
-from bitinfer.importers.states import xnor_net
-from bitinfer.importers.states.state_dict import (
-    Signature,
-    StateDict,
-    StateSource,
-    find_state_dict,
-)
+from bitinfer.importers.states import locate, xnor_net
+from bitinfer.importers.states.state_dict import Signature, StateDict, StateSource
 from bitinfer.model import Preprocessing
 from bitinfer.zoo.data import DataSet
 
@@ -67,6 +62,15 @@ ARCHITECTURES: Mapping[str, Family] = {
     name: family for family in FAMILIES for name in family.SIGNATURES
 }
 """By architecture of the zoo, the family that its checkpoints are read by."""
+
+
+def find_state_dict(
+    checkpoint: Mapping[str, Any], arch: str | None = None, wanted: str | None = None
+) -> StateDict:
+    """Return the weights in ``checkpoint`` (locate.find_state_dict), those of ``arch`` if given."""
+    names = ARCHITECTURES if arch is None else (arch,)
+    signatures = [ARCHITECTURES[name].SIGNATURES[name] for name in names]
+    return locate.find_state_dict(checkpoint, signatures, wanted)
 
 
 def find_architecture(state: StateDict) -> str:

@@ -151,7 +151,7 @@ class CheckpointSource:
                 findings = (Finding("raised gammas", raised, text),)
         if not float(np.min(variance)) >= 0:
             raise CheckpointError(f"{name}.running_var: a variance is below 0")
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             scale, shift = numerics.batch_norm_affine(mean, variance, gamma, beta, epsilon)
         if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
             raise CheckpointError(f"{name}: the BatchNorm exceeds the range of float32")

@@ -15,42 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from written import folders, idx, mnist, npz, read
 
 from bitinfer import datasets
 from bitinfer.errors import DataError, ImageError, ModelFileError
 from bitinfer.model import Preprocessing
-from helpers import COLOURS, colour_model, encode, solid
+from helpers import COLOURS, colour_model
 
 PLAIN = Preprocessing(color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
-def idx(array: np.ndarray, *, kind: int = 8) -> bytes:
-    sizes = struct.pack(f">{array.ndim}I", *array.shape)
-    return bytes((0, 0, kind, array.ndim)) + sizes + array.astype(np.uint8).tobytes()
-
-
-def mnist(folder: Path, *, count: int = 5, suffix: str = "", prefix: str = "t10k") -> Path:
-    pixels = np.arange(count * 8 * 8).reshape(count, 8, 8) % 251
-    labels = np.arange(count) % 3
-    wrap = gzip.compress if suffix else bytes
-    images = folder / f"{prefix}-images-idx3-ubyte{suffix}"
-    images.write_bytes(wrap(idx(pixels)))
-    (folder / f"{prefix}-labels-idx1-ubyte{suffix}").write_bytes(wrap(idx(labels)))
-    return images
-
-
-def npz(path: Path, **arrays: Any) -> Path:
-    np.savez_compressed(path, **arrays)
-    return path
-
-
 def pixels(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, *shape), dtype=np.uint8)
-
-
-def read(data: datasets.Dataset) -> tuple[np.ndarray, list[int]]:
-    batches = list(data)
-    return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches]).tolist()
 
 
 # idx
@@ -305,15 +281,6 @@ def test_leaving_early_closes_the_file(tmp_path: Path) -> None:
 
 
 # A folder per class
-
-
-def folders(root: Path, names: dict[str, str], *, count: int = 2) -> Path:
-    """Write ``count`` pictures of a colour into each folder of {folder: colour}."""
-    for folder, colour in names.items():
-        (root / folder).mkdir(parents=True)
-        for i in range(count):
-            (root / folder / f"{i}.png").write_bytes(encode(solid(colour)))
-    return root
 
 
 def seen(data: datasets.Dataset) -> list[tuple[str, int]]:
