@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 
 import numpy as np
+import onnx_files
 import safetensors.numpy
 from torch_files import archive, state_dict, stream_file, zip_file
 
@@ -19,6 +20,7 @@ from bitinfer.model import Model
 STATE = {"state_dict": state_dict("xnor-lenet5")}
 
 READABLE: dict[str, dict[str, bytes]] = {
+    "onnx": {"network": onnx_files.network().SerializeToString()},
     "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
 }
 """By reader, files that it reads."""
@@ -80,7 +82,6 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
         "a safetensors file",
         "torch.save(model.state_dict(), FILE)",
     ),
-    "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x032.4" + bytes(64), "an ONNX model", "no reader"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture", "bitinfer run"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture", "bitinfer run"),
     "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "a picture", "bitinfer run"),

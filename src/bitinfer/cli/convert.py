@@ -23,11 +23,11 @@ def add_parser(subparsers: Any) -> None:
     """Register the command and its arguments."""
     parser = subparsers.add_parser(
         "convert",
-        help="make a model file from a checkpoint",
+        help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
-        "its content: so far, PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
-        "Nothing in the file is executed. Labels and preprocessing become part of the "
-        "model; each architecture has its own, which the options replace.",
+        "its content: ONNX and QONNX models, and PyTorch's checkpoints of XNOR-Net-PyTorch "
+        "(.pth.tar). Nothing in the file is executed. Labels and preprocessing become part of "
+        "the model; architectures of checkpoints have their own, which the options replace.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(
@@ -69,6 +69,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="DATA",
         help="with --integer-ends: labelled pictures, as for 'bitinfer eval', to say what it costs",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="write nothing if a layer stays float although its input or its weights are binary",
+    )
     add_quiet(parser)
     parser.set_defaults(run=run)
 
@@ -96,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         model, report = convert(args.source, args.arch, options)
+        if args.strict:
+            _refuse_half_binary(report)
         remarks: list[str] = []
         if args.integer_ends:
             model, remarks = _with_integer_ends(model, args.pictures)
@@ -112,6 +119,19 @@ def run(args: argparse.Namespace) -> int:
             f"({report.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
         )
     return 0
+
+
+def _refuse_half_binary(report: Conversion) -> None:
+    """Raise ConversionError if a layer stays float that is binary on one side."""
+    from bitinfer.errors import ConversionError
+
+    found = [layer for layer in report.layers if layer.half_binary]
+    if found:
+        more = f", and {len(found) - 1} more layers" if len(found) > 1 else ""
+        raise ConversionError(
+            f"--strict: {printable(found[0].name)} stays float: {found[0].reason}{more}; "
+            "without --strict the report says of each what would make it binary"
+        )
 
 
 def _with_integer_ends(model: Model, pictures: str | None) -> tuple[Model, list[str]]:

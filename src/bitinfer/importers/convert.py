@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
 import os
 import platform
 from importlib import import_module
@@ -13,11 +15,19 @@ import numpy as np
 
 from bitinfer import zoo
 from bitinfer._version import __version__
-from bitinfer.errors import CheckpointError, GraphError, ShapeError
+from bitinfer.errors import (
+    CheckpointError,
+    ConversionError,
+    GraphError,
+    ShapeError,
+    UsageError,
+)
 from bitinfer.importers import detect, states
+from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.options import DEFAULTS, Options
-from bitinfer.importers.outcome import Conversion, conversion
+from bitinfer.importers.outcome import Conversion, Finding, conversion
 from bitinfer.importers.readers.torch_checkpoint import read_file
+from bitinfer.importers.recognise import recognise
 from bitinfer.model import Model, Provenance
 from bitinfer.zoo.data import LABELS
 
@@ -33,8 +43,10 @@ def convert(
              the zoo a state dict belongs to.
     Cost:    memory for the file and about twice its largest layer.
     Raises:  CheckpointError if nothing reads such a file, or it does not hold that network;
-             ConversionError if no checkpoints of ``arch`` can be read; ShapeError or InputError if
-             labels or preprocessing do not fit it.
+             ConversionError if it holds what has no counterpart here, or no checkpoints of
+             ``arch`` can be read; MissingExtraError if reading it wants a package that is absent;
+             ShapeError or InputError if labels or preprocessing do not fit it; UsageError if
+             ``arch`` is given for a file that holds its network.
     """
     if arch is not None:
         states.find_family(arch)
@@ -44,20 +56,67 @@ def convert(
     try:
         found = detect.require_reader(data)
         content = import_module(f"bitinfer.importers.readers.{found.reader}").from_bytes(data)
-        digest = hashlib.sha256(data).hexdigest()
+        origin = _Origin(name, found, hashlib.sha256(data).hexdigest())
         del data
-        return _from_state_dict(content, arch, options, name, found.title, digest)
-    except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from error
+        if isinstance(content, Foreign):
+            if arch is not None:
+                raise UsageError(f"{name} is {found.title} and holds its network: leave out --arch")
+            return from_foreign(content, options, origin)
+        return _from_state_dict(content, arch, options, origin)
+    except (CheckpointError, ConversionError) as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Origin:
+    """The file that a network comes from: its name, its format and its SHA-256."""
+
+    name: str
+    format: detect.Format
+    digest: str
+
+    def provenance(self, importer: str, notes: tuple[str, ...] = ()) -> Provenance:
+        return Provenance(
+            importer=importer,
+            source=self.name,
+            source_sha256=self.digest,
+            versions={
+                "bitinfer": __version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            notes=notes,
+        )
+
+
+def from_foreign(source: Foreign, options: Options, origin: _Origin) -> tuple[Model, Conversion]:
+    """Return a network that a reader has read as a model, and what became of its layers."""
+    if options.swap_hw:
+        raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.format.title}")
+    found = recognise(source)
+    shape = found.graph.input.shape
+    preprocessing = options.preprocessing_for(shape)
+    model = Model(
+        graph=found.graph,
+        tensors=found.tensors,
+        preprocessing=preprocessing,
+        provenance=origin.provenance(origin.format.reader),
+    )
+    classes = math.prod(model.checked.values[found.graph.outputs[0]].shape)
+    model = dataclasses.replace(model, labels=options.labels_for(classes, ()))
+    report = conversion(origin.name, origin.format.title, found.layers)
+    if preprocessing is None and len(shape) == 3 and shape[2] in (1, 3):
+        text = (
+            "input, of which the file does not say how pictures become it: --mean, --std, "
+            "--scale and --resize do"
+        )
+        lack = Finding("no preprocessing", 1, text)
+        report = dataclasses.replace(report, findings=(*report.findings, lack))
+    return model, report
 
 
 def _from_state_dict(
-    checkpoint: dict[str, Any],
-    arch: str | None,
-    options: Options,
-    name: str,
-    title: str,
-    digest: str,
+    checkpoint: dict[str, Any], arch: str | None, options: Options, origin: _Origin
 ) -> tuple[Model, Conversion]:
     state = states.find_state_dict(checkpoint)
     if arch is None:
@@ -70,21 +129,12 @@ def _from_state_dict(
     except (GraphError, ShapeError) as error:
         raise CheckpointError(str(error)) from error
     state.check_nothing_left()
+    notes = ("height and width swapped",) if options.swap_hw else ()
     model = Model(
         graph=graph,
         tensors=tensors,
         labels=options.labels_for(source.classes, LABELS[family.DATA_SETS[arch]]),
         preprocessing=preprocessing,
-        provenance=Provenance(
-            importer=family.IMPORTER,
-            source=name,
-            source_sha256=digest,
-            versions={
-                "bitinfer": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            notes=("height and width swapped",) if options.swap_hw else (),
-        ),
+        provenance=origin.provenance(family.IMPORTER, notes),
     )
-    return model, conversion(name, f"{title} of {arch}", source.outcomes)
+    return model, conversion(origin.name, f"{origin.format.title} of {arch}", source.outcomes)

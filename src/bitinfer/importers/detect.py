@@ -173,7 +173,7 @@ FORMATS: tuple[Format, ...] = (
         _is_safetensors,
         advice="load it in PyTorch and " + _SAVE_STATE,
     ),
-    Format("an ONNX model", _is_onnx, advice=_NOT_YET),
+    Format("an ONNX model", _is_onnx, "onnx"),
     Format(
         "a picture",
         _is_picture,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bitinfer import bits
 from bitinfer.bits import Floats
-from bitinfer.errors import CheckpointError
+from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
 from bitinfer.importers import binary
 from bitinfer.importers.binary import Levels, Refusal, Split
@@ -55,12 +55,15 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """What a layer becomes: the outcome without parameters, and a function that writes it."""
+    """What a layer becomes: the outcome without parameters, and a function that writes it.
+
+    The function takes a name, a bias and the name of a beta map.
+    """
 
     outcome: LayerOutcome
     shape: tuple[int, ...]
     bias: Floats | None
-    write: Callable[[str, Floats | None], str]
+    write: Callable[[str, Floats | None, str | None], str]
 
 
 def integers(node: ForeignNode, name: str) -> tuple[int, ...]:
@@ -174,7 +177,7 @@ def decide(layer: Layer, x: Pending, write: Writer, norm: tuple[Floats, Floats] 
         )
     if x.levels is None:
         if layer.counts_agreements:
-            raise CheckpointError("agreements are counted of signs, and the input is numbers")
+            raise ConversionError("agreements are counted of signs, and the input is numbers")
         return _of_numbers(layer, x, write, shape)
     split = binary.split_weight(layer.weight)
     sign = _pad_sign(layer, x.levels)
@@ -183,10 +186,12 @@ def decide(layer: Layer, x: Pending, write: Writer, norm: tuple[Floats, Floats] 
     refusal = split if isinstance(split, Refusal) else sign
     assert isinstance(refusal, Refusal)
     if layer.counts_agreements:
-        raise CheckpointError(f"agreements of what is not binary: {refusal.reason}")
+        raise ConversionError(f"agreements of what is not binary: {refusal.reason}")
     decision = _of_numbers(layer, write.numbers(x), write, shape)
     reason = f"input is binary, but {refusal.reason}"
-    outcome = dataclasses.replace(decision.outcome, reason=reason, mend=refusal.mend)
+    outcome = dataclasses.replace(
+        decision.outcome, reason=reason, mend=refusal.mend, half_binary=True
+    )
     return dataclasses.replace(decision, outcome=outcome)
 
 
@@ -226,14 +231,15 @@ def _of_signs(
     scale, bias = affine.before(split.alpha, layer.bias)
     alpha = None if np.all(scale == 1) else scale
 
-    def written(name: str, bias: Floats | None) -> str:
+    def written(name: str, bias: Floats | None, beta: str | None) -> str:
         if not layer.is_conv:
-            return write.b.bdense(x.name, split.signs, alpha=alpha, bias=bias, name=name)
+            return write.b.bdense(x.name, split.signs, alpha=alpha, bias=bias, beta=beta, name=name)
         return write.b.bconv2d(
             x.name,
             split.signs,
             alpha=alpha,
             bias=bias,
+            beta=beta,
             stride=layer.stride,
             padding=layer.padding,
             dilation=layer.dilation,
@@ -268,23 +274,29 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         x = write.bordered(border)
         layer = dataclasses.replace(layer, padding=NO_PADDING)
     split = binary.split_weight(layer.weight)
-    if isinstance(split, Split) and layer.length >= LONG:
-        alpha = None if np.all(split.alpha == 1) else split.alpha
-        weight: Floats | bits.BitTensor = bits.pack(split.signs)
+    alpha: Floats | None = None
+    weight: Floats | bits.BitTensor = layer.weight
+    if isinstance(split, Split) and (layer.length >= LONG or x.step is not None):
+        scale = split.alpha * np.float32(1 if x.step is None else x.step)
+        alpha = None if np.all(scale == 1) else scale
+        weight = bits.pack(split.signs)
         outcome = _outcome(
             layer,
             "binary weights",
-            "weights are ±alpha, and input is real",
+            f"weights are ±alpha, and input {'is real' if x.step is None else 'has 8 bits'}",
             "a sign before it",
             _of_zeros(x, split, None),
         )
     else:
-        alpha, weight = None, layer.weight
+        x = write.numbers(x)
         why = split.reason if isinstance(split, Refusal) else f"filters have {layer.length} weights"
         mend = "a sign before it, and weights of one size per filter"
         outcome = _outcome(layer, "float", f"input is real, and {why}", mend)
+        outcome = dataclasses.replace(outcome, half_binary=isinstance(split, Split))
 
-    def written(name: str, bias: Floats | None) -> str:
+    def written(name: str, bias: Floats | None, beta: str | None) -> str:
+        if beta is not None:
+            raise ConversionError("a beta map is there only behind a binary layer")
         if not layer.is_conv:
             return write.b.dense(x.name, weight, bias, alpha=alpha, name=name)
         return write.b.conv2d(

@@ -49,6 +49,29 @@ class Options:
             interpolation=default.interpolation,
         )
 
+    def preprocessing_for(self, shape: tuple[int, ...]) -> Preprocessing | None:
+        """Return what the caller says of a network whose file says nothing; None if nothing.
+
+        Shapes:  shape (H, W, C) of the input; pictures are resized to (H, W) unless a crop or
+                 another size is given.
+        Meaning: what is left open is mean 0, std 1 and scale 1/255.
+        Raises:  ShapeError if the input is no picture, or the numbers do not fit its channels.
+        """
+        given = (self.mean, self.std, self.scale, self.resize, self.crop)
+        if all(value is None for value in given):
+            return None
+        if len(shape) != 3 or shape[2] not in (1, 3):
+            raise ShapeError(f"preprocessing for an input of shape {shape}, which is no picture")
+        channels = shape[2]
+        return self.replace_in(
+            Preprocessing(
+                color="grey" if channels == 1 else "rgb",
+                mean=(0.0,) * channels,
+                std=(1.0,) * channels,
+                resize=None if self.crop is not None else (shape[0], shape[1]),
+            )
+        )
+
     def labels_for(self, classes: int, default: Sequence[str]) -> tuple[str, ...]:
         """Return the caller's labels, else the default's if their number fits.
 

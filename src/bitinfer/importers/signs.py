@@ -17,8 +17,8 @@ import numpy as np
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError
 from bitinfer.importers.binary import Levels
-from bitinfer.importers.evaluate import CAN_EVALUATE, Array, evaluate, is_elementwise
-from bitinfer.importers.foreign import Foreign, ForeignNode
+from bitinfer.importers.evaluate import CAN_EVALUATE, Array, evaluate
+from bitinfer.importers.foreign import Foreign, ForeignNode, is_elementwise
 
 Constants = Mapping[str, Array]
 
