@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": _DATA | {"vision"},
     "zoo": _DATA,
     "importers": _DATA | {"zoo"},
+    "from_torch": _FILES | {"importers"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional", "documents"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
     | {"report", "integer_ends", "train", "serve"},
     "__main__": {"cli"},
-    "__init__": {"_version", "errors", "bits", "functional", "session"},
+    "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip
 """The parts of the package, each with the parts that it may import."""
 
@@ -54,7 +55,7 @@ LIGHT = {"cli", "errors", "files", "names", "_version"}
 """What every command may import before it knows that it has anything to do."""
 
 ONLY_IN = {
-    "torch": {"train"},
+    "torch": {"train", "from_torch.py"},
     "numba": {"backends/numba"},
     "llvmlite": {"backends/numba"},
     "onnx": {"importers"},

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import platform
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def convert(
     try:
         found = detect.require_reader(data)
         content = import_module(f"bitinfer.importers.readers.{found.reader}").from_bytes(data)
-        origin = _Origin(name, found, hashlib.sha256(data).hexdigest())
+        digest = hashlib.sha256(data).hexdigest()
+        origin = Origin(name, found.title, found.reader, digest)
         del data
         if isinstance(content, Foreign):
             if arch is not None:
@@ -68,31 +70,43 @@ def convert(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Origin:
-    """The file that a network comes from: its name, its format and its SHA-256."""
+class Origin:
+    """What a network comes from.
+
+    Attributes:
+        name: of the file, or of the network in memory.
+        title: what that is, in words.
+        importer: what reads it.
+        digest: SHA-256 of the file.
+        versions: of what else had a part in it.
+    """
 
     name: str
-    format: detect.Format
-    digest: str
+    title: str
+    importer: str
+    digest: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def provenance(self, importer: str, notes: tuple[str, ...] = ()) -> Provenance:
+    def provenance(self, notes: tuple[str, ...] = ()) -> Provenance:
+        """Return it as a model bears it."""
         return Provenance(
-            importer=importer,
+            importer=self.importer,
             source=self.name,
             source_sha256=self.digest,
             versions={
                 "bitinfer": __version__,
                 "numpy": np.__version__,
                 "python": platform.python_version(),
+                **self.versions,
             },
             notes=notes,
         )
 
 
-def from_foreign(source: Foreign, options: Options, origin: _Origin) -> tuple[Model, Conversion]:
+def from_foreign(source: Foreign, options: Options, origin: Origin) -> tuple[Model, Conversion]:
     """Return a network that a reader has read as a model, and what became of its layers."""
     if options.swap_hw:
-        raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.format.title}")
+        raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.title}")
     found = recognise(source)
     shape = found.graph.input.shape
     preprocessing = options.preprocessing_for(shape)
@@ -100,11 +114,11 @@ def from_foreign(source: Foreign, options: Options, origin: _Origin) -> tuple[Mo
         graph=found.graph,
         tensors=found.tensors,
         preprocessing=preprocessing,
-        provenance=origin.provenance(origin.format.reader),
+        provenance=origin.provenance(),
     )
     classes = math.prod(model.checked.values[found.graph.outputs[0]].shape)
     model = dataclasses.replace(model, labels=options.labels_for(classes, ()))
-    report = conversion(origin.name, origin.format.title, found.layers)
+    report = conversion(origin.name, origin.title, found.layers)
     if preprocessing is None and len(shape) == 3 and shape[2] in (1, 3):
         text = (
             "input, of which the file does not say how pictures become it: --mean, --std, "
@@ -116,7 +130,7 @@ def from_foreign(source: Foreign, options: Options, origin: _Origin) -> tuple[Mo
 
 
 def _from_state_dict(
-    checkpoint: dict[str, Any], arch: str | None, options: Options, origin: _Origin
+    checkpoint: dict[str, Any], arch: str | None, options: Options, origin: Origin
 ) -> tuple[Model, Conversion]:
     state = states.find_state_dict(checkpoint)
     if arch is None:
@@ -135,6 +149,6 @@ def _from_state_dict(
         tensors=tensors,
         labels=options.labels_for(source.classes, LABELS[family.DATA_SETS[arch]]),
         preprocessing=preprocessing,
-        provenance=origin.provenance(family.IMPORTER, notes),
+        provenance=dataclasses.replace(origin, importer=family.IMPORTER).provenance(notes),
     )
-    return model, conversion(origin.name, f"{origin.format.title} of {arch}", source.outcomes)
+    return model, conversion(origin.name, f"{origin.title} of {arch}", source.outcomes)

@@ -7,6 +7,8 @@ External data is refused: nothing but the file itself is opened.
 
 from __future__ import annotations
 
+from typing import Any
+
 from bitinfer.errors import CheckpointError, MissingExtraError
 from bitinfer.importers import sandbox
 from bitinfer.importers.foreign import Foreign
@@ -34,10 +36,15 @@ def parse(data: bytes) -> Foreign:
         import onnx
     except ImportError as error:
         raise MissingExtraError("reading ONNX needs the package onnx", "onnx") from error
-    from bitinfer.importers.readers import _onnx_graph
-
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf raises errors of its own
         raise CheckpointError(f"this is no ONNX model, or a damaged one: {error}") from error
+    return from_model(model)
+
+
+def from_model(model: Any) -> Foreign:
+    """Return the network of an ``onnx.ModelProto`` that was made in this process."""
+    from bitinfer.importers.readers import _onnx_graph
+
     return _onnx_graph.read(model)
