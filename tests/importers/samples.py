@@ -9,6 +9,7 @@ import struct
 import tarfile
 import zipfile
 
+import keras_files
 import numpy as np
 import onnx_files
 import safetensors.numpy
@@ -17,9 +18,14 @@ from torch_files import archive, state_dict, stream_file, zip_file
 from bitinfer import modelfile, zoo
 from bitinfer.model import Model
 
+KERAS = keras_files.network()
 STATE = {"state_dict": state_dict("xnor-lenet5")}
 
 READABLE: dict[str, dict[str, bytes]] = {
+    "keras": {
+        "hdf5": keras_files.hdf5(*KERAS[:2]),
+        "zip": keras_files.archive(KERAS[0], keras_files.by_class(*KERAS[1:])),
+    },
     "onnx": {"network": onnx_files.network().SerializeToString()},
     "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
 }
@@ -67,15 +73,9 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
         "torch.save(model.state_dict(), FILE)",
     ),
     "pt2": (archive({"net/archive_format": b"pt2"}), "a torch.export archive", "state_dict"),
-    "keras": (
-        archive({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b""}),
-        "a Keras model",
-        "no reader",
-    ),
     "npz": (_npz(), "a zip archive", "unpack it"),
     "deflated": (archive({"a.txt": b"a" * 99}, zipfile.ZIP_DEFLATED), "a zip archive", "unpack it"),
     "pickle": (_PICKLE, "a pickle of Python", "could run anything"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file", "no reader"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model", "no reader"),
     "safetensors": (
         safetensors.numpy.save({"w": np.ones(3)}),

@@ -25,8 +25,8 @@ def add_parser(subparsers: Any) -> None:
         "convert",
         help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
-        "its content: ONNX and QONNX models, and PyTorch's checkpoints of XNOR-Net-PyTorch "
-        "(.pth.tar). Nothing in the file is executed. Labels and preprocessing become part of "
+        "its content: ONNX and QONNX, Keras and Larq, and PyTorch's checkpoints of "
+        "XNOR-Net-PyTorch (.pth.tar). Nothing in the file is executed. Labels and preprocessing become part of "
         "the model; architectures of checkpoints have their own, which the options replace.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
@@ -34,6 +34,12 @@ def add_parser(subparsers: Any) -> None:
         "--arch",
         choices=ARCHITECTURES,
         help="the network that the weights belong to, where their names do not tell",
+    )
+    parser.add_argument(
+        "--network",
+        type=Path,
+        metavar="FILE",
+        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files, modelfile
     from bitinfer.errors import OutputError, ShapeError, UsageError
     from bitinfer.importers.convert import convert
-    from bitinfer.importers.options import Options, read_labels
+    from bitinfer.importers.options import Options, read_labels, read_network
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
@@ -92,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
     options = Options(
         swap_hw=args.swap_hw,
+        network=None if args.network is None else read_network(args.network),
         labels=None if args.labels is None else read_labels(args.labels),
         mean=args.mean,
         std=args.std,

@@ -56,7 +56,11 @@ def convert(
     name = Path(path).name.encode("utf-8", "replace").decode()
     try:
         found = detect.require_reader(data)
-        content = import_module(f"bitinfer.importers.readers.{found.reader}").from_bytes(data)
+        reader = import_module(f"bitinfer.importers.readers.{found.reader}")
+        parts = (data,) if options.network is None else (data, options.network)
+        if len(parts) > 1 and not found.has_network_apart:
+            raise UsageError(f"--network: {found.title} holds its network, or needs none")
+        content = reader.from_bytes(*parts)
         digest = hashlib.sha256(data).hexdigest()
         origin = Origin(name, found.title, found.reader, digest)
         del data

@@ -30,12 +30,14 @@ class Format:
         fits: whether some bytes are such a file.
         reader: module in readers/ that reads it; empty where nothing does.
         advice: what to do with a file that no reader reads.
+        has_network_apart: whether a second file may describe the network.
     """
 
     title: str
     fits: Callable[[bytes], bool]
     reader: str = ""
     advice: str = ""
+    has_network_apart: bool = False
 
 
 def _starts(*starts: bytes) -> Callable[[bytes], bool]:
@@ -159,14 +161,19 @@ FORMATS: tuple[Format, ...] = (
     Format("a torch.export archive", _zip_with("archive_format"), advice=_SAVE_STATE),
     Format("a PyTorch checkpoint", _zip_with("data.pkl"), "torch_checkpoint"),
     Format("a PyTorch checkpoint", _is_torch_stream, "torch_checkpoint"),
-    Format("a Keras model (.keras)", _zip_with("metadata.json", "config.json"), advice=_NOT_YET),
+    Format("a Keras model (.keras)", _zip_with("metadata.json", "config.json"), "keras"),
     Format(
         "a zip archive",
         _starts(b"PK\x03\x04", b"PK\x05\x06"),
         advice=_UNPACK + ", and pass the checkpoint in it",
     ),
     Format("a pickle of Python", _is_pickle, advice="it could run anything; " + _SAVE_STATE),
-    Format("an HDF5 file, as Keras writes", _starts(b"\x89HDF\r\n\x1a\n"), advice=_NOT_YET),
+    Format(
+        "an HDF5 file, as Keras writes",
+        _starts(b"\x89HDF\r\n\x1a\n"),
+        "keras",
+        has_network_apart=True,
+    ),
     Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", advice=_NOT_YET),
     Format(
         "a safetensors file",

@@ -6,11 +6,12 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from bitinfer.errors import InputError, ShapeError
+from bitinfer.errors import CheckpointError, InputError, ShapeError
 from bitinfer.files import read_regular
 from bitinfer.model import Preprocessing
 
 MAX_LABEL_BYTES = 1 << 24
+MAX_NETWORK_BYTES = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,14 @@ class Options:
     Attributes:
         swap_hw: exchange height and width in every kernel and every flattened map, for a network
             that was trained on transposed pictures.
+        network: the file that describes the network, where the weights are in one of their own.
         labels: names of the classes.
         mean, std, scale: ``x = (pixel * scale - mean) / std``; one mean or std serves all channels.
         resize, crop: as of Preprocessing.
     """
 
     swap_hw: bool = False
+    network: bytes | None = None
     labels: Sequence[str] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -113,3 +116,12 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         return tuple(line.strip() for line in data.decode("utf-8-sig").rstrip().splitlines())
     except UnicodeDecodeError as error:
         raise InputError(f"{os.fspath(path)}: not UTF-8 text") from error
+
+
+def read_network(path: str | os.PathLike[str]) -> bytes:
+    """Read a file that describes a network.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    return read_regular(path, MAX_NETWORK_BYTES, error=CheckpointError, what="descriptions")

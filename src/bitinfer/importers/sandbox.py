@@ -81,8 +81,8 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     extra: str = ""
 
 
-def read(reader: str, data: bytes) -> Foreign:
-    """Return what ``parse(data)`` of the module ``reader`` returns, run in a process of its own.
+def read(reader: str, *parts: bytes) -> Foreign:
+    """Return what ``parse(*parts)`` of the module ``reader`` returns, run in a process of its own.
 
     Raises:
         CheckpointError: the parser failed, crashed, or took more than the limits allow.
@@ -90,14 +90,15 @@ def read(reader: str, data: bytes) -> Foreign:
     """
     if not sys.executable:
         raise CheckpointError("there is no Python interpreter that a parser could run in")
-    command = [sys.executable, "-I", "-c", _CODE, json.dumps(sys.path), reader, str(len(data))]
+    sizes = [str(len(part)) for part in parts]
+    command = [sys.executable, "-I", "-c", _CODE, json.dumps(sys.path), reader, *sizes]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    seconds = _seconds(len(data))
+    seconds = _seconds(sum(map(len, parts)))
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter, and no shell
             command,
             check=False,
-            input=data,
+            input=b"".join(parts),
             capture_output=True,
             timeout=3 * seconds,
             env=environment,
@@ -162,13 +163,14 @@ def _array(name: str, array: _Array) -> NDArray[Any]:
 # --- In the child --------------------------------------------------------------------------------
 
 
-def serve(reader: str, size: str) -> None:
+def serve(reader: str, *sizes: str) -> None:
     """Read bytes from stdin, and write the answer to what was stdout; nothing else comes there."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit(int(size))
+    lengths = [int(size) for size in sizes]
+    _limit(sum(lengths))
     with answers:
-        answers.write(msgspec.msgpack.encode(_answer(reader, int(size))))
+        answers.write(msgspec.msgpack.encode(_answer(reader, lengths)))
 
 
 def _limit(size: int) -> None:
@@ -184,11 +186,12 @@ def _limit(size: int) -> None:
     lower(resource.RLIMIT_AS, BYTES + BYTES_PER_BYTE * size)
 
 
-def _answer(reader: str, size: int) -> _Answer:
+def _answer(reader: str, lengths: list[int]) -> _Answer:
+    size = sum(lengths)
     try:
-        data = sys.stdin.buffer.read()
+        parts = [sys.stdin.buffer.read(length) for length in lengths]
         parse = importlib.import_module(reader).parse
-        graph = _plain(parse(data))
+        graph = _plain(parse(*parts))
         total = sum(len(array.data) for array in graph.constants.values())
         if total > ANSWER_BYTES + ANSWER_BYTES_PER_BYTE * size:
             raise CheckpointError(f"its constants have {total} bytes, the file has {size}")

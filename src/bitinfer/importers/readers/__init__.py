@@ -7,5 +7,6 @@ bitinfer.  Where a parser in native code is needed, ``from_bytes`` runs the modu
 in a process of its own (sandbox.py).  ``detect.FORMATS`` says which reader reads what.
 
 torch_checkpoint    what ``torch.save`` writes
+keras               Keras 2 and Larq: HDF5 and zip
 onnx                ONNX and QONNX, of PyTorch, tf2onnx, Brevitas and FINN
 """
