@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-ORDER = {
-    name: i
-    for i, name in enumerate(
-        ["kernel", "depthwise_kernel", "pointwise_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha"]
-    )
-}
+NAMES = (
+    *("kernel", "depthwise_kernel", "pointwise_kernel", "bias"),
+    *("gamma", "beta", "moving_mean", "moving_variance", "alpha"),
+)
+"""Of weights, in the order in which a layer has them."""
 
 
 def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def by_class(
     file = io.BytesIO()
     with h5py.File(file, "w") as target:
         for name, parts in weights.items():
-            ordered = sorted(parts, key=ORDER.__getitem__)
+            ordered = sorted(parts, key=NAMES.index)
             for i, part in enumerate(ordered):
                 target[f"{container}/{keys[name]}/vars/{i}"] = parts[part]
     return file.getvalue()

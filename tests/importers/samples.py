@@ -13,6 +13,7 @@ import keras_files
 import numpy as np
 import onnx_files
 import safetensors.numpy
+import tflite_files
 from torch_files import archive, state_dict, stream_file, zip_file
 
 from bitinfer import modelfile, zoo
@@ -27,6 +28,7 @@ READABLE: dict[str, dict[str, bytes]] = {
         "zip": keras_files.archive(KERAS[0], keras_files.by_class(*KERAS[1:])),
     },
     "onnx": {"network": onnx_files.network().SerializeToString()},
+    "tflite": {"lce": tflite_files.network()},
     "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
 }
 """By reader, files that it reads."""
@@ -76,7 +78,6 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "npz": (_npz(), "a zip archive", "unpack it"),
     "deflated": (archive({"a.txt": b"a" * 99}, zipfile.ZIP_DEFLATED), "a zip archive", "unpack it"),
     "pickle": (_PICKLE, "a pickle of Python", "could run anything"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model", "no reader"),
     "safetensors": (
         safetensors.numpy.save({"w": np.ones(3)}),
         "a safetensors file",

@@ -25,9 +25,10 @@ def add_parser(subparsers: Any) -> None:
         "convert",
         help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
-        "its content: ONNX and QONNX, Keras and Larq, and PyTorch's checkpoints of "
-        "XNOR-Net-PyTorch (.pth.tar). Nothing in the file is executed. Labels and preprocessing become part of "
-        "the model; architectures of checkpoints have their own, which the options replace.",
+        "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), and "
+        "PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). Nothing in the file is executed. "
+        "Labels and preprocessing become part of the model; architectures of checkpoints have "
+        "their own, which the options replace.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(

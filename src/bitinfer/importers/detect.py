@@ -174,7 +174,7 @@ FORMATS: tuple[Format, ...] = (
         "keras",
         has_network_apart=True,
     ),
-    Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", advice=_NOT_YET),
+    Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", "tflite"),
     Format(
         "a safetensors file",
         _is_safetensors,

@@ -9,4 +9,5 @@ in a process of its own (sandbox.py).  ``detect.FORMATS`` says which reader read
 torch_checkpoint    what ``torch.save`` writes
 keras               Keras 2 and Larq: HDF5 and zip
 onnx                ONNX and QONNX, of PyTorch, tf2onnx, Brevitas and FINN
+tflite              TensorFlow Lite with the operators of Larq Compute Engine
 """
