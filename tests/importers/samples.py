@@ -8,11 +8,13 @@ import json
 import struct
 import tarfile
 import zipfile
+from typing import Any
 
 import keras_files
 import numpy as np
 import onnx_files
 import safetensors.numpy
+import small_files
 import tflite_files
 from torch_files import archive, state_dict, stream_file, zip_file
 
@@ -23,15 +25,24 @@ KERAS = keras_files.network()
 STATE = {"state_dict": state_dict("xnor-lenet5")}
 
 READABLE: dict[str, dict[str, bytes]] = {
+    "bnn_pynq": {"npz": small_files.bnn_pynq()},
+    "darknet": {"weights": small_files.darknet()[0]},
     "keras": {
         "hdf5": keras_files.hdf5(*KERAS[:2]),
         "zip": keras_files.archive(KERAS[0], keras_files.by_class(*KERAS[1:])),
     },
+    "mxnet": {"params": small_files.mxnet()[0]},
     "onnx": {"network": onnx_files.network().SerializeToString()},
     "tflite": {"lce": tflite_files.network()},
     "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
 }
 """By reader, files that it reads."""
+
+FURTHER: dict[str, dict[str, Any]] = {
+    "darknet": {"network": small_files.darknet()[1]},
+    "mxnet": {"network": small_files.mxnet()[1], "shape": (3, 6, 6)},
+}
+"""By reader, what it wants besides."""
 
 
 def _model_file() -> bytes:
@@ -89,9 +100,7 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "bmp": (_BMP, "a picture", "bitinfer run"),
     "tar": (_tar(), "a tar archive", "unpack it"),
     "gzip": (gzip.compress(b"x"), "a compressed file", "unpack it"),
-    "darknet.cfg": (b"[net]\nbatch=1\n", "darknet's .cfg", "no reader"),
-    "darknet.weights": (struct.pack("<5i", 0, 2, 5, 0, 0) + bytes(64), "darknet's .weights", "no"),
-    "mxnet": (struct.pack("<3Q", 0x112, 0, 1) + bytes(64), "MXNet's .params", "no reader"),
+    "darknet.cfg": (b"[net]\nbatch=1\n", "darknet's .cfg", "as --network"),
     "npy": (_npy(), "a NumPy array", "no network"),
     "json": (json.dumps({"nodes": []}).encode(), "a JSON document", "holds no weights"),
     "noise": (b"\x01\x02\x03\x04 whatever", "no format that is known here", "01 02 03 04"),

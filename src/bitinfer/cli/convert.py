@@ -25,10 +25,10 @@ def add_parser(subparsers: Any) -> None:
         "convert",
         help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
-        "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), and "
-        "PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). Nothing in the file is executed. "
-        "Labels and preprocessing become part of the model; architectures of checkpoints have "
-        "their own, which the options replace.",
+        "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), darknet, "
+        "MXNet and BMXNet, BNN-PYNQ, and PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
+        "Nothing in the file is executed. Labels and preprocessing become part of the model; "
+        "architectures of checkpoints have their own, which the options replace.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(
@@ -40,7 +40,20 @@ def add_parser(subparsers: Any) -> None:
         "--network",
         type=Path,
         metavar="FILE",
-        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON",
+        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON, "
+        "darknet's .cfg, MXNet's symbol.json",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="HxWxC|C",
+        help="size of the input, where the files do not say it: MXNet's",
+    )
+    parser.add_argument(
+        "--bit-path",
+        action="store_true",
+        help="read binary layers as darknet's path of bits computes them, which pads with -1 "
+        "where its float path pads with 0",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
@@ -100,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     options = Options(
         swap_hw=args.swap_hw,
         network=None if args.network is None else read_network(args.network),
+        input_shape=args.input_shape,
+        bit_path=args.bit_path,
         labels=None if args.labels is None else read_labels(args.labels),
         mean=args.mean,
         std=args.std,
@@ -229,6 +244,13 @@ def _divisors(text: str) -> tuple[float, ...]:
 
 def _size(text: str) -> tuple[int, int] | int:
     return _pair(text) if "x" in text else positive(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if len(parts) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not HEIGHTxWIDTHxCHANNELS, or C")
+    return tuple(positive(part) for part in parts)
 
 
 def _pair(text: str) -> tuple[int, int]:

@@ -57,10 +57,7 @@ def convert(
     try:
         found = detect.require_reader(data)
         reader = import_module(f"bitinfer.importers.readers.{found.reader}")
-        parts = (data,) if options.network is None else (data, options.network)
-        if len(parts) > 1 and not found.has_network_apart:
-            raise UsageError(f"--network: {found.title} holds its network, or needs none")
-        content = reader.from_bytes(*parts)
+        content = reader.from_bytes(data, **_further(found, options))
         digest = hashlib.sha256(data).hexdigest()
         origin = Origin(name, found.title, found.reader, digest)
         del data
@@ -71,6 +68,25 @@ def convert(
         return _from_state_dict(content, arch, options, origin)
     except (CheckpointError, ConversionError) as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
+
+
+def _further(found: detect.Format, options: Options) -> dict[str, Any]:
+    """Return what a reader wants besides the file."""
+    result: dict[str, Any] = {}
+    if options.network is not None:
+        if not found.has_network_apart:
+            raise UsageError(f"--network: {found.title} holds its network, or needs none")
+        result["network"] = options.network
+    if options.input_shape is not None:
+        if not found.has_shape_apart:
+            raise UsageError(f"--input-shape: {found.title} says itself how large its input is")
+        *size, channels = options.input_shape
+        result["shape"] = (channels, *size)
+    if options.bit_path:
+        if not found.has_two_paths:
+            raise UsageError(f"--bit-path is for darknet, this is {found.title}")
+        result["bit_path"] = True
+    return result
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,8 @@ class Format:
         reader: module in readers/ that reads it; empty where nothing does.
         advice: what to do with a file that no reader reads.
         has_network_apart: whether a second file may describe the network.
+        has_shape_apart: whether neither says how large the input is.
+        has_two_paths: whether the framework computes bits otherwise than floats.
     """
 
     title: str
@@ -38,6 +40,8 @@ class Format:
     reader: str = ""
     advice: str = ""
     has_network_apart: bool = False
+    has_shape_apart: bool = False
+    has_two_paths: bool = False
 
 
 def _starts(*starts: bytes) -> Callable[[bytes], bool]:
@@ -132,7 +136,6 @@ def _is_picture(data: bytes) -> bool:
 
 
 _SAVE_STATE = "save the weights instead: torch.save(model.state_dict(), FILE)"
-_NOT_YET = "no reader for it is here"
 _UNPACK = "unpack it first"
 
 FORMATS: tuple[Format, ...] = (
@@ -162,6 +165,7 @@ FORMATS: tuple[Format, ...] = (
     Format("a PyTorch checkpoint", _zip_with("data.pkl"), "torch_checkpoint"),
     Format("a PyTorch checkpoint", _is_torch_stream, "torch_checkpoint"),
     Format("a Keras model (.keras)", _zip_with("metadata.json", "config.json"), "keras"),
+    Format("an archive of BNN-PYNQ's bits (.npz)", _zip_with("w0_bits.npy", "t0.npy"), "bnn_pynq"),
     Format(
         "a zip archive",
         _starts(b"PK\x03\x04", b"PK\x05\x06"),
@@ -192,12 +196,24 @@ FORMATS: tuple[Format, ...] = (
         _starts(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd"),
         advice=_UNPACK,
     ),
-    Format("darknet's .cfg", _text_starts("[net]", "[network]"), advice=_NOT_YET),
-    Format("darknet's .weights", _is_darknet_weights, advice=_NOT_YET),
+    Format(
+        "darknet's .cfg",
+        _text_starts("[net]", "[network]"),
+        advice="pass its .weights, and this file as --network",
+    ),
+    Format(
+        "darknet's .weights",
+        _is_darknet_weights,
+        "darknet",
+        has_network_apart=True,
+        has_two_paths=True,
+    ),
     Format(
         "MXNet's .params",
         _starts((0x112).to_bytes(8, "little") + bytes(8)),
-        advice=_NOT_YET,
+        "mxnet",
+        has_network_apart=True,
+        has_shape_apart=True,
     ),
     Format(
         "a NumPy array",
@@ -205,7 +221,9 @@ FORMATS: tuple[Format, ...] = (
         advice="one array is no network",
     ),
     Format(
-        "a JSON document", _text_starts("{", "["), advice="it holds no weights; pass their file"
+        "a JSON document",
+        _text_starts("{", "["),
+        advice="it holds no weights; pass their file, and this one as --network",
     ),
 )
 """What files are told apart as, the first that fits."""

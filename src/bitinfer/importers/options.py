@@ -22,6 +22,8 @@ class Options:
         swap_hw: exchange height and width in every kernel and every flattened map, for a network
             that was trained on transposed pictures.
         network: the file that describes the network, where the weights are in one of their own.
+        input_shape: (H, W, C) or (C,), where the files do not say it.
+        bit_path: read binary layers as darknet's path of bits computes them, which pads with -1.
         labels: names of the classes.
         mean, std, scale: ``x = (pixel * scale - mean) / std``; one mean or std serves all channels.
         resize, crop: as of Preprocessing.
@@ -29,6 +31,8 @@ class Options:
 
     swap_hw: bool = False
     network: bytes | None = None
+    input_shape: tuple[int, ...] | None = None
+    bit_path: bool = False
     labels: Sequence[str] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None

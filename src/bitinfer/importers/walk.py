@@ -86,6 +86,8 @@ class Walk:
         array = self.source.constants[name]
         if array.dtype.kind not in "fiub":
             raise CheckpointError(f"{what} is {array.dtype}, wanted numbers")
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{what} holds NaN or infinity")
         return array
 
     def required(self, node: ForeignNode, index: int, what: str) -> NDArray[Any]:

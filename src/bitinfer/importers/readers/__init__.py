@@ -7,7 +7,10 @@ bitinfer.  Where a parser in native code is needed, ``from_bytes`` runs the modu
 in a process of its own (sandbox.py).  ``detect.FORMATS`` says which reader reads what.
 
 torch_checkpoint    what ``torch.save`` writes
+bnn_pynq            dense networks of BNN-PYNQ
+darknet             darknet, with xnor=1
 keras               Keras 2 and Larq: HDF5 and zip
+mxnet               MXNet, with BMXNet's layers
 onnx                ONNX and QONNX, of PyTorch, tf2onnx, Brevitas and FINN
 tflite              TensorFlow Lite with the operators of Larq Compute Engine
 """
