@@ -39,13 +39,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": _DATA | {"vision"},
     "zoo": _DATA,
     "importers": _DATA | {"zoo"},
+    "verify": _RUNNING | {"importers", "report"},
     "from_torch": _FILES | {"importers"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional", "documents"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "train", "serve"},
+    | {"report", "integer_ends", "train", "serve", "verify"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from bitinfer.cli._common import add_quiet, file_sha256, main_output, positive
 from bitinfer.cli._terminal import note, printable, table
 
 if TYPE_CHECKING:
+    from bitinfer.importers.options import Options
     from bitinfer.importers.outcome import Conversion
     from bitinfer.model import Model
 
@@ -36,25 +38,7 @@ def add_parser(subparsers: Any) -> None:
         choices=ARCHITECTURES,
         help="the network that the weights belong to, where their names do not tell",
     )
-    parser.add_argument(
-        "--network",
-        type=Path,
-        metavar="FILE",
-        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON, "
-        "darknet's .cfg, MXNet's symbol.json",
-    )
-    parser.add_argument(
-        "--input-shape",
-        type=_shape,
-        metavar="HxWxC|C",
-        help="size of the input, where the files do not say it: MXNet's",
-    )
-    parser.add_argument(
-        "--bit-path",
-        action="store_true",
-        help="read binary layers as darknet's path of bits computes them, which pads with -1 "
-        "where its float path pads with 0",
-    )
+    add_source_options(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
     )
@@ -94,8 +78,48 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="write nothing if a layer stays float although its input or its weights are binary",
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with the source on random inputs, as 'bitinfer verify' does, and write "
+        "nothing if they differ",
+    )
     add_quiet(parser)
     parser.set_defaults(run=run)
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a file of another framework may need besides itself."""
+    parser.add_argument(
+        "--network",
+        type=Path,
+        metavar="FILE",
+        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON, "
+        "darknet's .cfg, MXNet's symbol.json",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="HxWxC|C",
+        help="size of the input, where the files do not say it: MXNet's",
+    )
+    parser.add_argument(
+        "--bit-path",
+        action="store_true",
+        help="read binary layers as darknet's path of bits computes them, which pads with -1 "
+        "where its float path pads with 0",
+    )
+
+
+def source_options(args: argparse.Namespace) -> Options:
+    """Return what :func:`add_source_options` has read."""
+    from bitinfer.importers.options import Options, read_network
+
+    return Options(
+        network=None if args.network is None else read_network(args.network),
+        input_shape=args.input_shape,
+        bit_path=args.bit_path,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,18 +127,16 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files, modelfile
     from bitinfer.errors import OutputError, ShapeError, UsageError
     from bitinfer.importers.convert import convert
-    from bitinfer.importers.options import Options, read_labels, read_network
+    from bitinfer.importers.options import read_labels
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
     files.check_writable(args.output)
     if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
         raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
-    options = Options(
+    options = dataclasses.replace(
+        source_options(args),
         swap_hw=args.swap_hw,
-        network=None if args.network is None else read_network(args.network),
-        input_shape=args.input_shape,
-        bit_path=args.bit_path,
         labels=None if args.labels is None else read_labels(args.labels),
         mean=args.mean,
         std=args.std,
@@ -127,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
         if args.strict:
             _refuse_half_binary(report)
         remarks: list[str] = []
+        if args.verify:
+            remarks += _verified(model, args.source, options)
         if args.integer_ends:
             model, remarks = _with_integer_ends(model, args.pictures)
         modelfile.save(model, args.output)
@@ -155,6 +179,20 @@ def _refuse_half_binary(report: Conversion) -> None:
             f"--strict: {printable(found[0].name)} stays float: {found[0].reason}{more}; "
             "without --strict the report says of each what would make it binary"
         )
+
+
+def _verified(model: Model, path: Path, options: Options) -> list[str]:
+    """Return the comparison in words, or raise ConversionError if model and source differ."""
+    from bitinfer.errors import ConversionError
+    from bitinfer.importers.convert import read_network
+    from bitinfer.verify import random_inputs, verify
+    from bitinfer.verify.page import lines
+
+    result = verify(model, read_network(path, options), random_inputs(model, 8))
+    found = lines(result, "the model", path.name)
+    if not result.is_equal:
+        raise ConversionError(f"--verify: {'; '.join(line.strip() for line in found)}")
+    return found
 
 
 def _with_integer_ends(model: Model, pictures: str | None) -> tuple[Model, list[str]]:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from bitinfer.importers.options import DEFAULTS, Options
 from bitinfer.importers.outcome import Conversion, Finding, conversion
 from bitinfer.importers.readers.torch_checkpoint import read_file
 from bitinfer.importers.recognise import recognise
-from bitinfer.model import Model, Provenance
+from bitinfer.importers.states import adabin
+from bitinfer.model import Model, Preprocessing, Provenance
 from bitinfer.zoo.data import LABELS
 
 
@@ -51,23 +52,50 @@ def convert(
     """
     if arch is not None:
         states.find_family(arch)
-    detect.refuse_directory(path)
-    data = read_file(path)
-    name = Path(path).name.encode("utf-8", "replace").decode()
     try:
-        found = detect.require_reader(data)
-        reader = import_module(f"bitinfer.importers.readers.{found.reader}")
-        content = reader.from_bytes(data, **_further(found, options))
-        digest = hashlib.sha256(data).hexdigest()
-        origin = Origin(name, found.title, found.reader, digest)
-        del data
+        content, origin = _read(path, options)
         if isinstance(content, Foreign):
             if arch is not None:
-                raise UsageError(f"{name} is {found.title} and holds its network: leave out --arch")
+                raise UsageError(
+                    f"{origin.name} is {origin.title} and holds its network: leave out --arch"
+                )
             return from_foreign(content, options, origin)
         return _from_state_dict(content, arch, options, origin)
     except (CheckpointError, ConversionError) as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
+
+
+def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> Foreign:
+    """Return the network that the file at ``path`` holds, as its framework has it.
+
+    Raises:
+        CheckpointError: as of :func:`convert`.
+        ConversionError: the file holds weights alone.
+    """
+    try:
+        content, origin = _read(path, options)
+    except (CheckpointError, ConversionError) as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
+    if not isinstance(content, Foreign):
+        state = states.find_state_dict(content)
+        if state.has_signature(adabin.SIGNATURE):
+            return adabin.network(state)
+        raise ConversionError(
+            f"{os.fspath(path)}: this is {origin.title}, which holds weights without their network"
+        )
+    return content
+
+
+def _read(path: str | os.PathLike[str], options: Options) -> tuple[Any, Origin]:
+    """Return what a reader makes of a file, and what the file is."""
+    detect.refuse_directory(path)
+    data = read_file(path)
+    name = Path(path).name.encode("utf-8", "replace").decode()
+    found = detect.require_reader(data)
+    reader = import_module(f"bitinfer.importers.readers.{found.reader}")
+    content = reader.from_bytes(data, **_further(found, options))
+    digest = hashlib.sha256(data).hexdigest()
+    return content, Origin(name, found.title, found.reader, digest)
 
 
 def _further(found: detect.Format, options: Options) -> dict[str, Any]:
@@ -123,13 +151,26 @@ class Origin:
         )
 
 
-def from_foreign(source: Foreign, options: Options, origin: Origin) -> tuple[Model, Conversion]:
-    """Return a network that a reader has read as a model, and what became of its layers."""
+def from_foreign(
+    source: Foreign,
+    options: Options,
+    origin: Origin,
+    trained_with: Preprocessing | None = None,
+    labels: Sequence[str] = (),
+) -> tuple[Model, Conversion]:
+    """Return a network that a reader has read as a model, and what became of its layers.
+
+    ``trained_with`` and ``labels`` are what is known of it, unless options say otherwise.
+    """
     if options.swap_hw:
         raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.title}")
     found = recognise(source)
     shape = found.graph.input.shape
-    preprocessing = options.preprocessing_for(shape)
+    preprocessing = (
+        options.preprocessing_for(shape)
+        if trained_with is None
+        else options.replace_in(trained_with)
+    )
     model = Model(
         graph=found.graph,
         tensors=found.tensors,
@@ -137,7 +178,7 @@ def from_foreign(source: Foreign, options: Options, origin: Origin) -> tuple[Mod
         provenance=origin.provenance(),
     )
     classes = math.prod(model.checked.values[found.graph.outputs[0]].shape)
-    model = dataclasses.replace(model, labels=options.labels_for(classes, ()))
+    model = dataclasses.replace(model, labels=options.labels_for(classes, labels))
     report = conversion(origin.name, origin.title, found.layers)
     if preprocessing is None and len(shape) == 3 and shape[2] in (1, 3):
         text = (
@@ -153,6 +194,17 @@ def _from_state_dict(
     checkpoint: dict[str, Any], arch: str | None, options: Options, origin: Origin
 ) -> tuple[Model, Conversion]:
     state = states.find_state_dict(checkpoint)
+    if arch is None and state.has_signature(adabin.SIGNATURE):
+        origin = dataclasses.replace(
+            origin, importer=adabin.IMPORTER, title=f"{origin.title} of {adabin.NAME}"
+        )
+        return from_foreign(
+            adabin.network(state),
+            options,
+            origin,
+            adabin.TRAINED_WITH,
+            LABELS[adabin.DATA_SET],
+        )
     if arch is None:
         arch = states.find_architecture(state)
     family = states.find_family(arch)

@@ -77,6 +77,11 @@ CAN_EVALUATE = frozenset(_SIMPLE) | frozenset(_WITH_ATTRIBUTES)
 """The words that :func:`evaluate` knows: all that is done element by element, and reshaping."""
 
 
+def function_of(operation: str) -> Callable[..., Array] | None:
+    """Return what a word computes of its inputs, then its attributes by name; None if unknown."""
+    return _SIMPLE.get(operation) or _WITH_ATTRIBUTES.get(operation)
+
+
 def evaluate(operation: str, attributes: Mapping[str, Attribute], inputs: list[Array]) -> Array:
     """Return what ``operation`` makes of whole arrays; float64 becomes float32 first.
 

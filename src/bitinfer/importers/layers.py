@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -17,53 +15,14 @@ from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
 from bitinfer.importers import binary
 from bitinfer.importers.binary import Levels, Refusal, Split
 from bitinfer.importers.foreign import ForeignNode
-from bitinfer.importers.outcome import Became, Finding, LayerOutcome
+from bitinfer.importers.layer import Decision, Layer, outcome_of
+from bitinfer.importers.levels import of_two_levels, two_levels
+from bitinfer.importers.outcome import Finding
 from bitinfer.importers.pending import Pending, Writer
 
 LONG = 16
 """Weights per filter from which bits are worth it where the input is numbers: below, a word of 64
 bits is hardly filled, and one weight always has "one size"."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A convolution, or a dense layer as one of a 1x1 map.
-
-    ``weight`` is (Cout, kh, kw, Cin / groups), or (Cout, Cin) of a dense layer.
-    """
-
-    name: str
-    weight: Floats
-    bias: Floats | None
-    stride: Pair = (1, 1)
-    padding: Padding = NO_PADDING
-    pad_value: float = 0.0
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    counts_agreements: bool = False
-
-    @property
-    def is_conv(self) -> bool:
-        """Whether it slides over a map."""
-        return self.weight.ndim == 4
-
-    @property
-    def length(self) -> int:
-        """Weights per filter."""
-        return math.prod(self.weight.shape[1:])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Decision:
-    """What a layer becomes: the outcome without parameters, and a function that writes it.
-
-    The function takes a name, a bias and the name of a beta map.
-    """
-
-    outcome: LayerOutcome
-    shape: tuple[int, ...]
-    bias: Floats | None
-    write: Callable[[str, Floats | None, str | None], str]
 
 
 def integers(node: ForeignNode, name: str) -> tuple[int, ...]:
@@ -183,6 +142,9 @@ def decide(layer: Layer, x: Pending, write: Writer, norm: tuple[Floats, Floats] 
     sign = _pad_sign(layer, x.levels)
     if isinstance(split, Split) and not isinstance(sign, Refusal):
         return _of_signs(layer, x, write, split, sign, shape, norm)
+    levels = two_levels(layer, split)
+    if levels is not None:
+        return of_two_levels(layer, x, write, levels, shape)
     refusal = split if isinstance(split, Refusal) else sign
     assert isinstance(refusal, Refusal)
     if layer.counts_agreements:
@@ -249,7 +211,7 @@ def _of_signs(
         )
 
     reason = "input is binary, and weights are ±alpha"
-    outcome = _outcome(layer, "binary", reason, findings=_of_zeros(x, split, norm))
+    outcome = outcome_of(layer, "binary", reason, findings=_of_zeros(x, split, norm))
     return Decision(outcome, shape, bias, written)
 
 
@@ -280,7 +242,7 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         scale = split.alpha * np.float32(1 if x.step is None else x.step)
         alpha = None if np.all(scale == 1) else scale
         weight = bits.pack(split.signs)
-        outcome = _outcome(
+        outcome = outcome_of(
             layer,
             "binary weights",
             f"weights are ±alpha, and input {'is real' if x.step is None else 'has 8 bits'}",
@@ -291,7 +253,7 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         x = write.numbers(x)
         why = split.reason if isinstance(split, Refusal) else f"filters have {layer.length} weights"
         mend = "a sign before it, and weights of one size per filter"
-        outcome = _outcome(layer, "float", f"input is real, and {why}", mend)
+        outcome = outcome_of(layer, "float", f"input is real, and {why}", mend)
         outcome = dataclasses.replace(outcome, half_binary=isinstance(split, Split))
 
     def written(name: str, bias: Floats | None, beta: str | None) -> str:
@@ -312,16 +274,3 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         )
 
     return Decision(outcome, shape, layer.bias, written)
-
-
-def _outcome(
-    layer: Layer,
-    became: Became,
-    reason: str,
-    mend: str = "",
-    findings: tuple[Finding, ...] = (),
-) -> LayerOutcome:
-    operation = ("b" if became == "binary" else "") + ("conv2d" if layer.is_conv else "dense")
-    shape = layer.weight.shape
-    count = layer.weight.size + (0 if layer.bias is None else layer.bias.size)
-    return LayerOutcome(layer.name, operation, shape, count, became, reason, mend, findings)

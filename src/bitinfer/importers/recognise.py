@@ -22,7 +22,7 @@ from bitinfer.files import one_line
 from bitinfer.graph import Graph
 from bitinfer.importers import elementwise, evaluate, foreign, layers, signs
 from bitinfer.importers.binary import Levels, SignRule
-from bitinfer.importers.foreign import Foreign, ForeignNode
+from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
 from bitinfer.importers.outcome import Finding, LayerOutcome
 from bitinfer.importers.pending import Pending, SignOrigin
 from bitinfer.importers.walk import TO_FIRST, TO_LAST, Walk, own_shape
@@ -30,11 +30,18 @@ from bitinfer.importers.walk import TO_FIRST, TO_LAST, Walk, own_shape
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recognised:
-    """What a foreign graph became."""
+    """What a foreign graph became.
+
+    Attributes:
+        graph, tensors: the network; its values bear the names of the source's.
+        layers: what became of each.
+        layouts: of the source's values that are maps.
+    """
 
     graph: Graph
     tensors: dict[str, NDArray[Any]]
     layers: tuple[LayerOutcome, ...]
+    layouts: Mapping[str, Layout]
 
 
 def recognise(source: Foreign) -> Recognised:
@@ -53,7 +60,8 @@ def recognise(source: Foreign) -> Recognised:
         graph, tensors = walk.b.build(*(walk.output(name) for name in source.outputs))
     except (GraphError, ShapeError) as error:
         raise CheckpointError(f"{source.name}: {error}") from error
-    return Recognised(graph, tensors, tuple(walk.outcomes))
+    layouts = {name: value.layout for name, value in walk.values.items() if value.is_map}
+    return Recognised(graph, tensors, tuple(walk.outcomes), layouts)
 
 
 def _visit(walk: Walk, node: ForeignNode) -> Pending:

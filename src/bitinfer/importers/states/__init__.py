@@ -3,6 +3,8 @@
 Each module of :data:`FAMILIES` knows the checkpoints of one project.
 
 xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
+
+``adabin`` reads AdaBin's ResNets, whose layers the zoo has no builder for, as a foreign graph.
 """
 
 from __future__ import annotations
