@@ -23,6 +23,7 @@ from bitinfer.importers.convert import convert
 from bitinfer.importers.readers import _onnx_graph
 from bitinfer.importers.readers import onnx as reader
 from bitinfer.importers.recognise import Recognised, recognise
+from bitinfer.importers.simulate import simulate
 from bitinfer.model import Model
 
 Array = NDArray[Any]
@@ -197,6 +198,25 @@ def test_nothing_but_shapes_is_left_out() -> None:
     x = b.add("Unsqueeze", x, b.constant("axes2", np.array([2, 3])))
     x = b.add("Reshape", x, b.constant("shape", np.array([0, -1])))
     check(b, x, binary=1, sizes=(1,))
+
+
+def test_reshapes_in_a_row_are_one() -> None:
+    b = Builder(["n", 3, 1, 1])
+    x = b.add("Squeeze", by_where(b, "x"), b.constant("a3", np.array([3])))
+    x = b.add("Squeeze", x, b.constant("a2", np.array([2])))
+    check(b, b.add("MatMul", x, b.constant("w", bipolar(3, 4))), binary=1, sizes=(1,))
+
+
+def test_channel_shuffle_is_found() -> None:
+    b = Builder([1, 6, 4, 5])
+    x = b.add("Reshape", "x", b.constant("split", np.array([1, 3, 2, 4, 5])))
+    x = b.add("Transpose", x, perm=[0, 2, 1, 3, 4])
+    x = b.add("Reshape", x, b.constant("join", np.array([1, 6, 4, 5])))
+    x = b.add("Conv", by_where(b, x), b.constant("w", bipolar(6, 2, 3, 3)), group=3)
+    found = check(b, x, binary=1, sizes=(1,))
+    assert found.graph.nodes[0].__struct_config__.tag == "shuffle_channels"
+    again = simulate(_onnx_graph.read(b.model(x)), random(2, 6, 4, 5))[x]
+    np.testing.assert_allclose(again[:1], evaluate(b.model(x), random(2, 6, 4, 5)[:1]), atol=1e-5)
 
 
 def test_maps_with_channels_last_are_turned_round() -> None:
@@ -396,6 +416,7 @@ def refused(b: Builder, output: str) -> str:
             lambda b: b.add("MultiThreshold", "x", b.constant("t", random(5, 3)), domain=QONNX),
             "more than one bit",
         ),
+        (lambda b: b.add("LogSoftmax", "x"), "export the network without it"),
         (lambda b: b.add("Conv", "x", "x"), "wanted a constant"),
         (lambda b: b.add("Relu", "nothing"), "reads 'nothing', which nothing before it makes"),
         (lambda b: b.add("Transpose", "x", perm=[1, 0, 2, 3]), "of the batch"),

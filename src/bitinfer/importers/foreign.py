@@ -78,6 +78,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "global_avg_pool": Operation(("x",)),
     "concat": Operation(("x", "[others]"), {"axis": int}),
     "slice": Operation(("x",), {"axis": int, "begin": int, "end": int}),
+    # Channel g * (C / groups) + i becomes channel i * groups + g (ShuffleNet).
+    "shuffle": Operation(("x",), {"groups": int}),
     "flatten": Operation(("x",)),
     # ``shape`` and ``axes`` of values are without the batch; -1 in a shape stands for the rest.
     "reshape": Operation(("x",), {"shape": tuple}),

@@ -248,6 +248,13 @@ def _mean(walk: Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(value, is_map=bool(node.attributes["keeps_axes"]))
 
 
+def _shuffle(walk: Walk, node: ForeignNode) -> Pending:
+    x, groups = walk.write.floats(walk.map_of(node)), node.attributes["groups"]
+    assert isinstance(groups, int)
+    name = walk.b.shuffle_channels(x.name, groups, name=walk.write.name(node.name))
+    return dataclasses.replace(x, name=name)
+
+
 def _flatten(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.value(node.inputs[0])
     if len(x.shape) == 1:
@@ -343,6 +350,7 @@ _HANDLERS: Mapping[str, Callable[[Walk, ForeignNode], Pending]] = {
     "mean": _mean,
     "concat": _concat,
     "slice": _slice,
+    "shuffle": _shuffle,
     "flatten": _flatten,
     "reshape": _reshape,
     "transpose": _transpose,

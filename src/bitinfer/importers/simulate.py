@@ -191,6 +191,13 @@ def _slice(source: Foreign, a: Attributes, inputs: list[Array]) -> Array:
     return np.take(inputs[0], range(a["begin"], a["end"]), axis=axis)
 
 
+def _shuffle(source: Foreign, a: Attributes, inputs: list[Array]) -> Array:
+    axis = 1 if _is_first(source) else inputs[0].ndim - 1
+    x = np.moveaxis(inputs[0], axis, -1)
+    x = x.reshape(*x.shape[:-1], a["groups"], -1).swapaxes(-1, -2).reshape(x.shape)
+    return np.moveaxis(x, -1, axis)
+
+
 def _flatten(source: Foreign, a: Attributes, inputs: list[Array]) -> Array:
     return inputs[0].reshape(len(inputs[0]), -1)
 
@@ -225,6 +232,7 @@ _HANDLERS: Mapping[str, Callable[[Foreign, Attributes, list[Array]], Array]] = {
     "mean": _mean,
     "concat": _concat,
     "slice": _slice,
+    "shuffle": _shuffle,
     "flatten": _flatten,
     "reshape": _reshape,
     "transpose": _transpose,

@@ -65,6 +65,7 @@ class OnnxGraph:
     Attributes:
         shapes: of values, with the batch.
         constants: arrays by name.
+        made: nodes that are written, by name.
         batch: length of the first axis of every value.
         opset: version of ONNX's operators.
     """
@@ -74,6 +75,7 @@ class OnnxGraph:
         self.imports = {o.domain: o.version for o in model.opset_import}
         self.opset = max((self.imports.get(domain, 0) for domain in STANDARD), default=0)
         self.nodes: list[ForeignNode] = []
+        self.made: dict[str, ForeignNode] = {}
         self.constants: dict[str, Array] = {}
         self.shapes: dict[str, Shape] = {}
         self.alias: dict[str, str] = {}
@@ -146,7 +148,8 @@ class OnnxGraph:
             raise ConversionError(f"a value of shape {shape}, whose batch is not {self.batch}")
         if math.prod(shape) > MAX_ELEMENTS:
             raise ConversionError(f"a value of shape {shape} is too large")
-        self.nodes.append(ForeignNode(name, operation, inputs, attributes))
+        self.made[name] = ForeignNode(name, operation, inputs, attributes)
+        self.nodes.append(self.made[name])
         self.shapes[name] = shape
         return name
 

@@ -202,10 +202,34 @@ def _reshaped(graph: OnnxGraph, node: OnnxNode, shape: Shape) -> None:
     source = graph.shape(node.inputs[0])
     if math.prod(shape) != math.prod(source):
         raise CheckpointError(f"{source} cannot become {shape}")
-    if shape == source:
-        _same(graph, node)
+    groups = _shuffled_groups(graph, node.inputs[0], shape)
+    if groups:
+        x = graph.made[graph.made[node.inputs[0]].inputs[0]].inputs[0]
+        graph.add(node.name, "shuffle", (x,), shape, groups=groups)
         return
-    graph.add(node.name, "reshape", node.inputs[:1], shape, shape=shape[1:])
+    # Of several in a row only the last one's shape counts.
+    x = node.inputs[0]
+    while x in graph.made and graph.made[x].operation == "reshape":
+        x = graph.made[x].inputs[0]
+    if shape == graph.shape(x):
+        graph.alias[node.name] = x
+    else:
+        graph.add(node.name, "reshape", (x,), shape, shape=shape[1:])
+
+
+def _shuffled_groups(graph: OnnxGraph, name: str, shape: Shape) -> int:
+    """Return the groups of a channel shuffle, (C, H, W) -> (g, C / g, H, W) and back; or 0.
+
+    ``name`` is (C / g, g, H, W) if they are, made by a transposition from such a reshape.
+    """
+    turned = graph.made.get(name)
+    if turned is None or turned.operation != "transpose" or len(shape) != 4:
+        return 0
+    split = graph.made.get(turned.inputs[0])
+    if split is None or split.operation != "reshape" or turned.attributes["axes"] != (1, 0, 2, 3):
+        return 0
+    is_back = shape == graph.shape(split.inputs[0]) and graph.shape(name)[3:] == shape[2:]
+    return graph.shape(name)[2] if is_back else 0
 
 
 def _reshape(graph: OnnxGraph, node: OnnxNode) -> None:
@@ -404,6 +428,12 @@ def _cast(graph: OnnxGraph, node: OnnxNode) -> None:
         raise ConversionError("a cast to whole numbers")
 
 
+def _log_softmax(graph: OnnxGraph, node: OnnxNode) -> None:
+    raise ConversionError(
+        "logarithms are not there: export the network without it; its answers are the same"
+    )
+
+
 def _softmax(graph: OnnxGraph, node: OnnxNode) -> None:
     shape = graph.shape(node.inputs[0])
     default = -1 if graph.opset >= 13 else 1
@@ -443,6 +473,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "HardSigmoid": _hard_sigmoid,
     "Tanh": elementwise("tanh"),
     "Softmax": _softmax,
+    "LogSoftmax": _log_softmax,
     "Abs": elementwise("abs"),
     "Neg": elementwise("negate"),
     "Sqrt": elementwise("sqrt"),
