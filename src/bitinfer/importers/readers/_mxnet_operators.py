@@ -18,7 +18,8 @@ Handler = Callable[[MxnetGraph, MxnetNode], None]
 def write(graph: MxnetGraph, node: MxnetNode) -> None:
     """Write an operator, or compute one of the few that act on weights."""
     if node.inputs and all(n in graph.constants for n in node.inputs):
-        _fold(graph, node)
+        with np.errstate(all="ignore"):  # what is not finite is refused where it is used
+            _fold(graph, node)
         return
     handler = _HANDLERS.get(node.operation)
     if handler is None:
