@@ -41,14 +41,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": _DATA | {"vision", "npy"},
     "zoo": _DATA,
     "importers": _DATA | {"zoo"},
+    "verify": _RUNNING | {"importers", "report"},
+    "from_torch": _FILES | {"importers"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"session", "functional", "documents"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "labels", "train", "serve"},
+    | {"report", "integer_ends", "labels", "train", "serve", "verify"},
     "__main__": {"cli"},
-    "__init__": {"_version", "errors", "bits", "functional", "session"},
+    "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip
 """The parts of the package, each with the parts that it may import."""
 
@@ -56,7 +58,7 @@ LIGHT = {"cli", "errors", "files", "names", "_version"}
 """What every command may import before it knows that it has anything to do."""
 
 ONLY_IN = {
-    "torch": {"train"},
+    "torch": {"train", "from_torch.py"},
     "numba": {"backends/numba"},
     "llvmlite": {"backends/numba"},
     "onnx": {"importers"},

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx_files
 import pytest
 from torch_files import state_dict, zip_file
 
@@ -263,3 +264,78 @@ def test_checkpoint_is_not_overwritten(
     assert convert(checkpoint, "-o", str(checkpoint)) == 2
     assert "is an input, which it would replace" in capsys.readouterr().err
     assert checkpoint.read_bytes() == before
+
+
+def write_onnx(path: Path, *, is_half_binary: bool = False) -> Path:
+    model = onnx_files.network()
+    if is_half_binary:
+        (node,) = (n for n in model.graph.node if n.output[0] == "second")
+        node.input[1] = "w1"  # the weights that the signs are taken of
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_onnx_model_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\nc\nd\n")
+    source, output = write_onnx(tmp_path / "net.onnx"), tmp_path / "net.bin"
+    options = ["--labels", str(labels), "--mean", "0.5", "--std", "0.25", "--strict"]
+    assert main(["convert", str(source), "-o", str(output), *options]) == 0
+    text = capsys.readouterr().err
+    assert "input is binary, and weights are ±alpha" in text
+    assert "to make it binary" in text
+    model = modelfile.load(output)
+    assert model.labels == ("a", "b", "c", "d")
+    assert model.preprocessing == Preprocessing(
+        color="rgb", mean=(0.5,) * 3, std=(0.25,) * 3, resize=(8, 8)
+    )
+    assert model.provenance is not None
+    assert (model.provenance.importer, model.provenance.source) == ("onnx", "net.onnx")
+
+
+def test_missing_preprocessing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_onnx(tmp_path / "net.onnx")
+    assert main(["convert", str(source), "-o", str(tmp_path / "net.bin")]) == 0
+    assert "of which the file does not say how pictures become it" in capsys.readouterr().err
+    assert modelfile.load(tmp_path / "net.bin").preprocessing is None
+
+
+def test_strict_writes_nothing_where_a_layer_is_half_binary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_onnx(tmp_path / "net.onnx", is_half_binary=True)
+    output = tmp_path / "net.bin"
+    assert main(["convert", str(source), "-o", str(output), "--strict"]) == 3
+    assert "--strict: second stays float: input is binary, but" in capsys.readouterr().err
+    assert not output.exists()
+    assert main(["convert", str(source), "-o", str(output)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--arch", "xnor-nin"], 2, "leave out --arch"),
+        (["--swap-hw"], 2, "--swap-hw is for state dicts"),
+    ],
+)
+def test_options_for_state_dicts_are_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
+    source = write_onnx(tmp_path / "net.onnx")
+    assert main(["convert", str(source), "-o", str(tmp_path / "net.bin"), *options]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_labels_of_another_number_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\n")
+    source = write_onnx(tmp_path / "net.onnx")
+    options = ["-o", str(tmp_path / "net.bin"), "--labels", str(labels)]
+    assert main(["convert", str(source), *options]) == 4
+    assert "2 labels, the network has 4 classes" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from bitinfer.cli._terminal import report
 COMMANDS = (
     "run",
     "convert",
+    "verify",
     "inspect",
     "eval",
     "train",
@@ -29,7 +30,7 @@ EPILOG = """exit codes:
   0    done
   1    internal error, or the output cannot be written
   2    wrong usage, or a backend or an extra that is not available here
-  3    the model or checkpoint is rejected, or cannot become what is asked for
+  3    the model or checkpoint is rejected, cannot become what is asked for, or is not its source
   4    the input cannot be read (of several inputs: none of them)
   5    some of several inputs cannot be read; the others are done
   130  interrupted

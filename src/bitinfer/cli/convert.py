@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import re
 import sys
@@ -22,6 +23,7 @@ from bitinfer.cli.inspect import preprocessing
 
 if TYPE_CHECKING:
     from bitinfer.errors import ImageError
+    from bitinfer.importers.options import Options
     from bitinfer.importers.outcome import Conversion
     from bitinfer.model import Model
 
@@ -33,11 +35,12 @@ def add_parser(subparsers: Any) -> None:
     """Register the command and its arguments."""
     parser = subparsers.add_parser(
         "convert",
-        help="make a model file from a checkpoint",
+        help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
-        "its content: so far, PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
-        "Nothing in the file is executed. Labels and preprocessing become part of the "
-        "model; each architecture has its own, which the options replace.",
+        "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), darknet, "
+        "MXNet and BMXNet, BNN-PYNQ, and PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
+        "Nothing in the file is executed. Labels and preprocessing become part of the model; "
+        "architectures of checkpoints have their own, which the options replace.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(
@@ -45,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
         choices=ARCHITECTURES,
         help="the network that the weights belong to, where their names do not tell",
     )
+    add_source_options(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
     )
@@ -105,8 +109,53 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="use only the first N of --pictures"
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="write nothing if a layer stays float although its input or its weights are binary",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with the source on random inputs, as 'bitinfer verify' does, and write "
+        "nothing if they differ",
+    )
     add_quiet(parser)
     parser.set_defaults(run=run)
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a file of another framework may need besides itself."""
+    parser.add_argument(
+        "--network",
+        type=Path,
+        metavar="FILE",
+        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON, "
+        "darknet's .cfg, MXNet's symbol.json",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="HxWxC|C",
+        help="size of the input, where the files do not say it: MXNet's",
+    )
+    parser.add_argument(
+        "--bit-path",
+        action="store_true",
+        help="read binary layers as darknet's path of bits computes them, which pads with -1 "
+        "where its float path pads with 0",
+    )
+
+
+def source_options(args: argparse.Namespace) -> Options:
+    """Return what :func:`add_source_options` has read."""
+    from bitinfer.importers.options import Options, read_network
+
+    return Options(
+        network=None if args.network is None else read_network(args.network),
+        input_shape=args.input_shape,
+        bit_path=args.bit_path,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,7 +163,6 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files, labels, modelfile
     from bitinfer.errors import ShapeError, UsageError
     from bitinfer.importers.convert import convert
-    from bitinfer.importers.options import Options
     from bitinfer.integer_ends import integer_ends
 
     if args.pictures is not None and not args.integer_ends:
@@ -123,12 +171,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--limit wants --pictures, of which it takes the first")
     if args.mean is not None and args.mean_image is not None:
         raise UsageError("--mean and --mean-image do not go together")
-    inputs = (args.source, args.labels, args.mean_image, args.pictures)
+    inputs = (args.source, args.labels, args.mean_image, args.pictures, args.network)
     files.check_outputs({"--output": args.output}, inputs)
     named = None if args.labels is None else labels.read(args.labels)
     if named is not None and named.remark and not args.quiet:
         note(named.remark)
-    options = Options(
+    options = dataclasses.replace(
+        source_options(args),
         swap_hw=args.swap_hw,
         weights=args.weights,
         labels=None if named is None else named.names,
@@ -148,11 +197,15 @@ def run(args: argparse.Namespace) -> int:
             model, became = convert(args.source, args.arch, options)
         if args.mean_image is not None:
             model = _with_mean_image(model, args.mean_image)
+        if args.strict:
+            _refuse_half_binary(became)
         remarks: list[str] = []
         failed = 0
+        if args.verify:
+            remarks += _verified(model, args.source, options)
         if args.integer_ends:
             ends = integer_ends(model)
-            remarks = [f"integer ends: {text}" for text in ends.notes]
+            remarks += [f"integer ends: {text}" for text in ends.notes]
             if args.pictures is not None:
                 compared, failed = _compare(model, ends.model, args)
                 remarks.append(f"integer ends: {compared}")
@@ -173,15 +226,46 @@ def run(args: argparse.Namespace) -> int:
     return 5 if failed else 0
 
 
+def _refuse_half_binary(became: Conversion) -> None:
+    """Raise ConversionError if a layer stays float that is binary on one side."""
+    from bitinfer.errors import ConversionError
+
+    found = [layer for layer in became.layers if layer.half_binary]
+    if found:
+        more = f", and {len(found) - 1} more layers" if len(found) > 1 else ""
+        raise ConversionError(
+            f"--strict: {printable(found[0].name)} stays float: {found[0].reason}{more}; "
+            "without --strict the report says of each what would make it binary"
+        )
+
+
+def _verified(model: Model, path: Path, options: Options) -> list[str]:
+    """Return the comparison in words, or raise ConversionError if model and source differ."""
+    from bitinfer.errors import ConversionError
+    from bitinfer.importers.convert import read_network
+    from bitinfer.verify import random_inputs, verify
+    from bitinfer.verify.page import lines
+
+    result = verify(model, read_network(path, options), random_inputs(model, 8))
+    found = lines(result, "the model", path.name)
+    if not result.is_equal:
+        raise ConversionError(f"--verify: {'; '.join(line.strip() for line in found)}")
+    return found
+
+
 def _with_mean_image(model: Model, path: Path) -> Model:
-    import dataclasses
 
     import msgspec
 
+    from bitinfer.errors import UsageError
     from bitinfer.vision import read_mean_image
 
     p = model.preprocessing
-    assert p is not None  # every architecture has one
+    if p is None:
+        raise UsageError(
+            f"--mean-image {path}: nothing says how pictures become this network's input; "
+            "add --std, --scale or --resize"
+        )
     image = read_mean_image(path, p, model.graph.input.shape)
     name = "mean_image"
     while name in model.tensors:
@@ -285,6 +369,13 @@ def _divisors(text: str) -> tuple[float, ...]:
 
 def _size(text: str) -> tuple[int, int] | int:
     return int(text) if text.isascii() and text.isdigit() and int(text) else _pair(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if len(parts) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not HEIGHTxWIDTHxCHANNELS, or C")
+    return tuple(positive(part) for part in parts)
 
 
 def _pair(text: str) -> tuple[int, int]:

@@ -22,6 +22,7 @@ FindingKind = Literal[
     "constant signs",
     "nothing binary",
     "other weights",
+    "no preprocessing",
 ]
 
 
@@ -56,6 +57,7 @@ class LayerOutcome:
         reason: why.
         mend: what would make it binary; empty where nothing would, or nothing has to.
         findings: what was changed, or could not be kept.
+        half_binary: whether it stayed float although its input or its weights are binary.
     """
 
     name: str
@@ -66,6 +68,7 @@ class LayerOutcome:
     reason: str
     mend: str = ""
     findings: tuple[Finding, ...] = ()
+    half_binary: bool = False
 
     @property
     def is_binary(self) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from bitinfer.report import analysis, charts
 from bitinfer.report.analysis import Speedup, significant
 from bitinfer.report.records import Row, Run
 from bitinfer.report.samples import MIN_CLEAN
-from bitinfer.report.svg import Drawing
 
 TITLE = "Speed of binary layers"
 
@@ -26,6 +25,14 @@ _ABOUT = (
     "bitinfer takes and returns float32 maps and packs signs itself; bitinfer-bits takes and "
     "returns packed signs. The others take and return float32 maps, some forms of int8 bytes.",
 )
+
+
+class Drawable(Protocol):
+    """What an HTML page shows as SVG."""
+
+    def render(self) -> str:
+        """Return the SVG element."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Table:
 class Chart:
     """A drawing, for those who can show one."""
 
-    drawing: Drawing
+    drawing: Drawable
 
 
 Block: TypeAlias = Heading | Paragraph | Table | Chart

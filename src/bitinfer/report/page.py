@@ -30,7 +30,7 @@ svg { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
 """
 
 
-def render(blocks: Iterable[Block]) -> str:
+def render(blocks: Iterable[Block], title: str = TITLE) -> str:
     """Return the page; foreign words in it cannot become markup."""
     parts = [
         "<!doctype html>",
@@ -39,7 +39,7 @@ def render(blocks: Iterable[Block]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{escape(TITLE)}</title>",
+        f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}{svg.STYLE}</style>",
     ]
     for block in blocks:

@@ -3,6 +3,8 @@
 Each module of :data:`FAMILIES` knows the checkpoints of one project.
 
 xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
+
+``adabin`` reads AdaBin's ResNets, whose layers the zoo has no builder for, as a foreign graph.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, Protocol
 from bitinfer import zoo
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.options import Options
-from bitinfer.importers.states import locate, xnor_net
+from bitinfer.importers.states import adabin, locate, xnor_net
 from bitinfer.importers.states.state_dict import Signature, StateDict, StateSource
 from bitinfer.model import Preprocessing
 from bitinfer.zoo.data import DataSet
@@ -70,6 +72,8 @@ def find_state_dict(
     """Return the weights in ``checkpoint`` (locate.find_state_dict), those of ``arch`` if given."""
     names = ARCHITECTURES if arch is None else (arch,)
     signatures = [ARCHITECTURES[name].SIGNATURES[name] for name in names]
+    if arch is None:
+        signatures.append(adabin.SIGNATURE)
     return locate.find_state_dict(checkpoint, signatures, wanted)
 
 
