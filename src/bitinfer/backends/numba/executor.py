@@ -40,7 +40,7 @@ _call_at = m.struct_at(_CALL)
 
 @compiled
 def execute(call_at: int, first: int, samples: int, times_at: int) -> None:
-    """Run samples from ``first`` on; add each step's nanoseconds to ``times_at``, unless it is 0."""
+    """Run samples from ``first`` on; add each step's nanoseconds at ``times_at``, if not 0."""
     call, times = _call_at(call_at), m.indices(times_at)
     bases, strides = m.indices(call.bases), m.indices(call.strides)
     externals, kernels = m.indices(call.externals), m.indices(call.kernels)
