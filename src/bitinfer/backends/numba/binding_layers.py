@@ -110,7 +110,9 @@ def bind_numbers(step: steps.Conv2d | steps.Dense, plan: Plan) -> Bound:
     is_wide = is_exact and _largest_sum(weight, source.kind) > EXACT_FLOAT
     kind = np.float64 if is_wide else np.float32
     bound = new_bound(layers.conv2d_wide if is_wide else layers.conv2d, step, plan)
-    is_own = groups > 1 and outputs < LANES  # as of bind_binary
+    # As of bind_binary; but where groups have several channels, laying these out costs more than
+    # lanes that are not used.
+    is_own = groups > 1 and outputs < LANES and channels == 1
     lanes = -(-out_shape[-1] // LANES) * LANES
     channel_of = np.arange(shape[-1])
     if is_own:

@@ -155,6 +155,12 @@ def _convolve(
                     i, done = 0, 1
                     if s.flags & OWN:
                         shift = b * LANES
+                        while i + SUM_PIXELS <= count:
+                            dots.sum_pixels_own(
+                                plane, positions, first + i, shift, offsets, begin, end,
+                                weight, at, block_step, less, o, sums, i,
+                            )  # fmt: skip
+                            i += SUM_PIXELS
                         while i < count:
                             dots.sum_pixel_own(
                                 plane, positions, first + i, shift, offsets, begin, end,
