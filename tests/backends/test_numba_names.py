@@ -19,6 +19,14 @@ pytest.importorskip("numba", reason="numba is not installed")
 from bitinfer.backends.numba import NumbaBackend
 from bitinfer.backends.numba.binding import bind_step
 from bitinfer.backends.numba.jit import Kernel
+from bitinfer.backends.numba.kernels import elementwise, layers, moves, pools
+
+KERNELS = [
+    kernel
+    for module in (elementwise, layers, moves, pools)
+    for kernel in vars(module).values()
+    if isinstance(kernel, Kernel)
+]
 
 
 @pytest.fixture
@@ -43,7 +51,11 @@ def plans_of(name: str) -> list[Plan]:
 @pytest.mark.usefixtures("no_numpy")
 def test_every_step_of_every_network_is_compiled(name: str) -> None:
     for plan in plans_of(name):
-        assert all(isinstance(bind_step(step, plan).kernel, Kernel) for step in plan.steps)
+        assert all(bind_step(step, plan).kernel in KERNELS for step in plan.steps)
+
+
+def test_what_can_be_compiled_is_as_much_as_the_documentation_says() -> None:
+    assert len(KERNELS) == len({kernel.name for kernel in KERNELS}) == 17
 
 
 @pytest.mark.usefixtures("no_numpy")
