@@ -19,17 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitinfer.importers.states.xnor_net import MIN_GAMMA
-from bitinfer.train.xnor import BinaryConv2d, BinaryLinear, project_weights
+from bitinfer.train.layers import BinaryLinear, XnorBlock, constrain
 from bitinfer.zoo.xnor_net import EPSILON
-
-
-class BinConv2d(nn.Module):
-    """BatchNorm, sign, binary convolution, ReLU."""
-
-    def __init__(self, cin: int, cout: int, kernel: int) -> None:
-        super().__init__()
-        self.bn = nn.BatchNorm2d(cin, eps=EPSILON)
-        self.conv = BinaryConv2d(cin, cout, kernel)
 
 
 class BinLinear(nn.Module):
@@ -48,7 +39,7 @@ class LeNet5(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 20, 5)
         self.bn_conv1 = nn.BatchNorm2d(20, eps=EPSILON, affine=False)
-        self.bin_conv2 = BinConv2d(20, 50, 5)
+        self.bin_conv2 = XnorBlock(20, 50, 5, epsilon=EPSILON)
         self.bin_ip1 = BinLinear(50, 800, 500)
         self.ip2 = nn.Linear(500, 10)
 
@@ -67,6 +58,6 @@ class LeNet5(nn.Module):
 
         A channel whose gamma stays above 0 keeps its direction while training.
         """
-        project_weights(self)
+        constrain(self)
         for norm in (self.bin_conv2.bn, self.bin_ip1.bn):
             norm.weight.clamp_(min=MIN_GAMMA)

@@ -3,6 +3,7 @@
 Each module of :data:`FAMILIES` knows the checkpoints of one project.
 
 xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
+own         signs of real weights without a scale: bitinfer's own networks, BinaryNet's VGG-small
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 from bitinfer import zoo
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.options import Options
-from bitinfer.importers.states import xnor_net
+from bitinfer.importers.states import own, xnor_net
 from bitinfer.importers.states.state_dict import (
     Signature,
     StateDict,
@@ -61,7 +62,7 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: tuple[Family, ...] = (xnor_net,)
+FAMILIES: tuple[Family, ...] = (xnor_net, own)
 
 ARCHITECTURES: Mapping[str, Family] = {
     name: family for family in FAMILIES for name in family.SIGNATURES
