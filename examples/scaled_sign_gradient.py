@@ -9,17 +9,16 @@ docs/training-gradients.md derives what this measures.  Needs PyTorch.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 from pathlib import Path
 
 import torch
 
-from bitinfer.train.digits import Digits, read_digits
+from bitinfer.train.digits import read_digits
 from bitinfer.train.gradients import layer_errors
 from bitinfer.train.layers import BinaryConv2d, BinaryLinear
-from bitinfer.train.loop import Recipe, count_correct, train
-from bitinfer.train.recipes import lenet5_mnist
+from bitinfer.train.loop import Recipe, Run
+from bitinfer.train.recipes.networks import SPECS, build, task
 
 KINDS = ("full", "diagonal")
 
@@ -46,18 +45,19 @@ def compare_with_differences() -> None:
 def compare_accuracy(directory: Path, seeds: int, images: int, epochs: int) -> None:
     """Train LeNet-5 with each gradient and print how many validation digits it gets right."""
     training, validation, _ = read_digits(directory)
-    training = Digits(training.images[:images], training.labels[:images])
-    still = Recipe(epochs=epochs, rotation=0, stretch=0, shear=0, shift=0, warp=0)
+    training = training.part(0, images)
+    spec = SPECS["lenet5-mnist"]
     print(f"LeNet-5, {images} digits, {epochs} epochs: % right of {len(validation)}, by seed")
     for kind in KINDS:
         found = []
         for seed in range(seeds):
-            recipe = dataclasses.replace(still, seed=seed)
-            network = lenet5_mnist.build(recipe)
+            recipe = Recipe(epochs=epochs, learning_rate=3e-3, seed=seed)
+            network = build(spec, seed)
             network.bin_conv2.conv.gradient = kind
             network.bin_ip1.linear.gradient = kind
-            train(network, training, validation, recipe)
-            found.append(100 * count_correct(network, validation) / len(validation))
+            run = Run(task(spec, network, training, validation), recipe)
+            run.train()
+            found.append(100 * run.curve[-1].validation_accuracy)
         mean, spread = statistics.mean(found), statistics.stdev(found)
         each = " ".join(f"{v:.2f}" for v in found)
         print(f"{kind:10} mean {mean:.2f}, deviation {spread:.2f}: {each}", flush=True)

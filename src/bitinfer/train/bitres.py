@@ -6,17 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitinfer.train.layers import RPReLU, RSign
+from bitinfer.train.layers import BinaryConv2d, RPReLU, RSign, constrain
 from bitinfer.train.signs import sign
 from bitinfer.zoo.bitres_net import EPSILON, STAGES, STEM_KERNEL
 
 
-class SignConv2d(nn.Conv2d):
+class SignConv2d(BinaryConv2d):
     """Signs x (n, in, h, w) convolved with sign(w), in bfloat16 while training.
 
-    The product sums +-1 in float32 and rounds the sum to 8 bits, so training sees sums beyond 256
+    Signs are summed in float32 and the sum is rounded to 8 bits, so training sees sums beyond 256
     with an error below 0.4 %; in evaluation they are exact.
     """
+
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        # The input is signs already: that of RSign, with its own gradient.
+        super().__init__(cin, cout, 3, stride=stride, padding=1, bias=False, mode="binaryconnect")
+        nn.init.normal_(self.weight, std=0.05)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - as in the class above
         weight = sign(self.weight)
@@ -32,8 +37,7 @@ class Block(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.sign = RSign(cin)
-        self.conv = SignConv2d(cin, cout, 3, stride=2 if cout != cin else 1, padding=1, bias=False)
-        nn.init.normal_(self.conv.weight, std=0.05)
+        self.conv = SignConv2d(cin, cout, stride=2 if cout != cin else 1)
         self.norm = nn.BatchNorm2d(cout, eps=EPSILON)
         self.activation = RPReLU(cout)
 
@@ -68,9 +72,6 @@ class Bitres(nn.Module):
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
         return logits
 
-    @torch.no_grad()
     def constrain(self) -> None:
         """Bring real weights back to [-1, 1], beyond which they get no gradient."""
-        for module in self.modules():
-            if isinstance(module, SignConv2d):
-                module.weight.clamp_(-1.0, 1.0)
+        constrain(self)

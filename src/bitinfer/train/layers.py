@@ -18,7 +18,7 @@ to the mean of its tap that float32 and float64 round it to different sides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -172,26 +172,42 @@ class RPReLU(nn.Module):
 
 
 class XnorBlock(nn.Module):
-    """BatchNorm, sign, binary convolution, ReLU, in XNOR-Net's order (section 3.2, figure 3).
+    """BatchNorm, sign, dropout, binary convolution, ReLU, in XNOR-Net's order (section 3.2).
 
     Behind it a maximum may be taken: over sums, not over signs, most of which would be +1.
     """
 
     def __init__(
-        self, cin: int, cout: int, kernel: int, *, epsilon: float, padding: int = 0
+        self,
+        cin: int,
+        cout: int,
+        kernel: int,
+        *,
+        epsilon: float,
+        padding: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(cin, eps=epsilon)
-        self.conv = BinaryConv2d(cin, cout, kernel, padding=padding)
+        self.dropout = dropout
+        self.conv = BinaryConv2d(cin, cout, kernel, padding=padding, sign=self._sign)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102 - described by the class
         return functional.relu(self.conv(self.bn(x)))
+
+    def _sign(self, x: Tensor) -> Tensor:
+        return functional.dropout(sign(x), self.dropout, self.training) if self.dropout else sign(x)
+
+
+def is_binary(module: nn.Module) -> TypeGuard[_Binary]:
+    """Tell whether a layer has binary weights."""
+    return isinstance(module, _Binary)
 
 
 def constrain(network: nn.Module) -> None:
     """Bring the real weights of every binary layer back to where they may be, in place."""
     for module in network.modules():
-        if isinstance(module, _Binary):
+        if is_binary(module):
             module.constrain()
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bitinfer import zoo
+from bitinfer.bits import Floats
 from bitinfer.importers import binary
 from bitinfer.importers.options import DEFAULTS, Options
+from bitinfer.importers.outcome import LayerOutcome
 from bitinfer.importers.states.state_dict import Signature, StateDict
 from bitinfer.importers.states.xnor_net import CheckpointSource
 from bitinfer.zoo.data import PREPROCESSING as PREPROCESSING_OF
@@ -45,3 +47,12 @@ class SignSource(CheckpointSource):
 
     _family = "a network of signs"
     _split = staticmethod(binary.PLAIN.split)
+
+    def vector(self, name: str, channels: int, role: zoo.Role) -> Floats:
+        """Return the vector as it is."""
+        self._outcomes.append(
+            LayerOutcome(
+                name, role, (channels,), channels, "float", f"learned {role}: real, one per channel"
+            )
+        )
+        return super().vector(name, channels, role)
