@@ -31,6 +31,7 @@ def answers(model: Path, pictures: Path) -> dict[str, tuple[object, ...]]:
         "bench": (REFERENCE, "--rounds=2", "--warm-up=1", model),
         "profile": (REFERENCE, "--rounds=2", model),
         "info": (),
+        "zoo": ("list",),
     }
 
 

@@ -18,6 +18,7 @@ COMMANDS = (
     "inspect",
     "eval",
     "train",
+    "zoo",
     "bench",
     "profile",
     "info",

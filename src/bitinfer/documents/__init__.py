@@ -51,6 +51,7 @@ _HOMES = {
     "bench": "runs.Bench",
     "profile": "runs.Profile",
     "info": "runs.Info",
+    "zoo": "models.Zoo",
 }
 
 COMMANDS = tuple(_HOMES)

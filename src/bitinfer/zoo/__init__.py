@@ -18,6 +18,7 @@ same graph.
     dense_net     BinaryDenseNet-28 and MeliusNet-22
     real_to_binary_net  "Real-to-Bin"
     bitres_net    bitinfer's own, for small pictures
+    shipped       the trained models that come along
 """
 
 from __future__ import annotations
