@@ -33,6 +33,7 @@ def answers(model: Path, pictures: Path) -> dict[str, tuple[object, ...]]:
         "profile": (REFERENCE, "--rounds=2", model),
         "info": (),
         "verify": (REFERENCE, *converted(pictures.parent)),
+        "zoo": ("list",),
     }
 
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "inspect",
     "eval",
     "train",
+    "zoo",
     "bench",
     "profile",
     "info",

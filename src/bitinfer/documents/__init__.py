@@ -52,6 +52,7 @@ _HOMES = {
     "profile": "runs.Profile",
     "info": "runs.Info",
     "verify": "verification.Verify",
+    "zoo": "models.Zoo",
 }
 
 COMMANDS = tuple(_HOMES)

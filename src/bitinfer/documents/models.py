@@ -93,3 +93,28 @@ class Inspect(Answer, frozen=True):
     labels: tuple[str, ...]
     provenance: Provenance | None
     optimised: Optimised | UnsetType = UNSET
+
+
+class ZooModel(Part, frozen=True):
+    """A trained model that is installed with bitinfer.
+
+    Attributes:
+        path, sha256, bytes: of its file.
+        architecture: of the zoo.
+        data_set: ``correct`` of ``total`` of its test pictures are right.
+    """
+
+    name: str
+    path: str
+    sha256: Sha256
+    bytes: Bytes
+    architecture: str
+    data_set: str
+    correct: Count
+    total: Count
+
+
+class Zoo(Answer, frozen=True):
+    """What ``bitinfer zoo --json`` prints: all models, or the one that was asked for."""
+
+    models: tuple[ZooModel, ...]

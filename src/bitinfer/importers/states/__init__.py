@@ -3,6 +3,7 @@
 Each module of :data:`FAMILIES` knows the checkpoints of one project.
 
 xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
+own         signs of real weights without a scale: bitinfer's own networks, BinaryNet's VGG-small
 
 ``adabin`` reads AdaBin's ResNets, whose layers the zoo has no builder for, as a foreign graph.
 """
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from bitinfer import zoo
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.options import Options
-from bitinfer.importers.states import adabin, locate, xnor_net
+from bitinfer.importers.states import adabin, locate, own, xnor_net
 from bitinfer.importers.states.state_dict import Signature, StateDict, StateSource
 from bitinfer.model import Preprocessing
 from bitinfer.zoo.data import DataSet
@@ -58,7 +59,7 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: tuple[Family, ...] = (xnor_net,)
+FAMILIES: tuple[Family, ...] = (xnor_net, own)
 
 ARCHITECTURES: Mapping[str, Family] = {
     name: family for family in FAMILIES for name in family.SIGNATURES
