@@ -61,6 +61,8 @@ ONLY_IN = {
     "h5py": {"importers"},
     "cffi": {"backends/native"},
     "rich": {"cli"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
     "safetensors": {"modelfile.py"},
 }
 """Packages that appear in one place alone."""

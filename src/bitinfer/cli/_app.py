@@ -22,6 +22,7 @@ COMMANDS = (
     "profile",
     "info",
     "report",
+    "serve",
 )
 
 EPILOG = """exit codes:
