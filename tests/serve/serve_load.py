@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import multiprocessing
 import time
 from collections import Counter
@@ -52,6 +53,20 @@ def post(path: str, body: bytes, *headers: str) -> bytes:
     """Return a request as bytes."""
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def infer_request(model: str, x: np.ndarray, *, as_bytes: bool = False) -> bytes:
+    """Return a request to run a model on float32 ``x``, as JSON or with binary tensors."""
+    tensor = {"name": "input", "shape": list(x.shape), "datatype": "FP32"}
+    path = f"/v2/models/{model}/infer"
+    if not as_bytes:
+        data = [round(value, 4) for value in x.ravel().tolist()]
+        return post(path, json.dumps({"inputs": [{**tensor, "data": data}]}).encode())
+    raw = np.ascontiguousarray(x, "<f4").tobytes()
+    tensor["parameters"] = {"binary_data_size": len(raw)}
+    document = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    text = json.dumps(document).encode()
+    return post(path, text + raw, f"Inference-Header-Content-Length: {len(text)}")
 
 
 class _Client(asyncio.Protocol):
