@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "importers": _DATA | {"zoo"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
-    "serve": _RUNNING | {"session", "functional", "documents"},
+    "serve": _RUNNING | {"profiling", "session", "documents"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
     | {"report", "integer_ends", "train", "serve"},

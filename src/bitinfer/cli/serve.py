@@ -1,4 +1,4 @@
-"""``bitinfer serve``: answers requests over HTTP."""
+"""``bitinfer serve``: answers requests over HTTP, and shows a page."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def add_parser(subparsers: Any) -> None:
     """Register the command and its arguments."""
     parser = subparsers.add_parser(
         "serve",
-        help="answer requests over HTTP",
-        description="Serve models with the Open Inference Protocol V2. Needs the extra 'serve'.",
+        help="answer requests over HTTP, and show a page",
+        description="Serve models with the Open Inference Protocol V2, and a page at /. Needs the "
+        "extra 'serve'.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -106,6 +107,10 @@ def add_parser(subparsers: Any) -> None:
         metavar="SECONDS",
         help="after that, how long requests under way may take (default: 30)",
     )
+    parser.add_argument("--no-page", action="store_true", help="serve no page at /")
+    parser.add_argument(
+        "--open", action="store_true", help="open the page in a browser; for one person"
+    )
     _common.add_backend(parser)
     _common.add_quiet(parser)
 
@@ -116,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.serve import Service, load_models
     from bitinfer.serve.service import require
 
+    if args.open and args.no_page:
+        raise UsageError("--open shows the page, which --no-page leaves out")
     for package in ("starlette", "uvicorn", "httptools"):
         require(package)
     from bitinfer.serve import server
@@ -157,6 +164,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         linger_s=args.linger,
         drain_s=args.drain,
         access_log=not args.quiet,
+        page=not args.no_page,
     )
 
 
@@ -176,6 +184,10 @@ def _announce(
         )
         if host not in ("127.0.0.1", "::1"):
             note("there is no password: whoever reaches this address can use the models")
+    if args.open:
+        import webbrowser
+
+        webbrowser.open(url)
 
 
 def _port(text: str) -> int:

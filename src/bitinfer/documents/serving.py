@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from bitinfer.documents import Answer, Count, Part
+from bitinfer.documents import Answer, Count, Part, Share
 from bitinfer.documents.runs import StageTimes
 from bitinfer.session import Prediction
 
@@ -110,3 +110,58 @@ class Classification(Answer, frozen=True):
     backend: str
     predictions: tuple[Prediction, ...]
     ms: StageTimes
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+class Picture(Part, frozen=True):
+    """Bytes of an image: ``pixels`` are base64, row after row, ``channels`` bytes for each."""
+
+    width: Count
+    height: Count
+    channels: Literal[1, 3]
+    pixels: str
+
+
+class LayerView(Part, frozen=True):
+    """A step of the network as it is run.
+
+    Attributes:
+        us: median microseconds of one sample.
+        share: of the sum of all medians.
+    """
+
+    name: str
+    operation: str
+    kernel: str
+    us: float
+    share: Share
+
+
+class Explanation(Classification, frozen=True):
+    """What the page shows of a picture: ``input`` is what the network sees."""
+
+    input: Picture
+    layers: tuple[LayerView, ...]
+
+
+class LayerMaps(Answer, frozen=True):
+    """Maps of one layer: of its output for a picture, and its weights.
+
+    Attributes:
+        kind: ``signs`` are 0 for -1 and 255 for +1; ``numbers`` are stretched, the least to 0.
+        channels: how many the layer has; ``maps`` are the first of them, each in grey.
+        low, high: the values that 0 and 255 stand for.
+        weights: one filter each, its first input channels side by side; empty without weights.
+    """
+
+    layer: str
+    kind: Literal["signs", "numbers"]
+    shape: TensorShape
+    channels: Count
+    low: float
+    high: float
+    maps: tuple[Picture, ...]
+    weights_kind: Literal["signs", "numbers", "none"]
+    weights: tuple[Picture, ...]

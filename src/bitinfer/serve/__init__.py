@@ -1,4 +1,4 @@
-"""An inference server: the Open Inference Protocol V2 over HTTP.
+"""An inference server: the Open Inference Protocol V2 over HTTP, and a page to look at.
 
     from bitinfer.serve import Service, Settings, load_models
 
@@ -14,6 +14,7 @@ metrics     counters in memory that all workers share, as Prometheus reads them
 openapi     the description of the interface
 server      uvicorn with limits on connections, and its orderly end
 workers     several processes that share a port
+page        what a browser shows
 
 Needs the extra ``serve``; this module and models, metrics, engine and protocol do not.
 """

@@ -47,6 +47,10 @@ class Application:
             _route(service, path, method, endpoint, handler)
             for path, method, endpoint, handler in _ROUTES
         ]
+        if service.settings.page:
+            from bitinfer.serve import page
+
+            routes += [_route(service, *route) for route in page.ROUTES]
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

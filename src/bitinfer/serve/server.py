@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -32,6 +32,17 @@ _MAX_PIPELINED = 16
 _TICKS_BETWEEN_LOOKS = 5
 _SO_ATTACH_FILTER = 26
 """Linux's number, which the module socket does not have."""
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load byte 13 of the TCP header: its flags
+    (0x45, 0, 1, 0x02),  # unless SYN is among them, skip one
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # take
+)
+"""A classic BPF program (Linux, Documentation/networking/filter.rst)."""
+_HANDSHAKE_S = 0.1
+"""For connections that are half open when no more are let in."""
+_FIRST_REQUEST_S = 1.0
+"""For the first request of a connection that was made before."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -189,8 +200,8 @@ class Server(uvicorn.Server):
         """Look after the connections, and tell whether it is time to end."""
         now = asyncio.get_running_loop().time()
         if counter % _TICKS_BETWEEN_LOOKS == 0:
-            for connection in list(self.server_state.connections):
-                connection.end_if_overdue(now, self._service.settings)  # type: ignore[union-attr]
+            for connection in self._connections():
+                connection.end_if_overdue(now, self._service.settings)
             self._service.metrics.set_gauge("connections", len(self.server_state.connections))
         if time.monotonic() >= self._closes_at:
             self.should_exit = True
@@ -202,16 +213,23 @@ class Server(uvicorn.Server):
         if self._ends_port:
             for sock in sockets or []:
                 _let_nobody_in(sock)
+            await asyncio.sleep(_HANDSHAKE_S)
+            for sock in sockets or []:
                 accepted += _accept_all(sock)
         for server in self.servers:
             server.close()
         loop = asyncio.get_running_loop()
         for sock in accepted:
             await loop.connect_accepted_socket(self._new_connection, sock)
-        if accepted:
-            await asyncio.sleep(0.1)  # for what they have sent, before idle ones are closed
+        # uvicorn closes connections without a request at once.
+        until = loop.time() + _FIRST_REQUEST_S
+        while loop.time() < until and any(c.cycle is None for c in self._connections()):
+            await asyncio.sleep(0.01)
         await super().shutdown(sockets)
         self._service.engine.close()
+
+    def _connections(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.server_state.connections))
 
     def _new_connection(self) -> Connection:
         return Connection(
@@ -242,15 +260,16 @@ class Server(uvicorn.Server):
 
 
 def _let_nobody_in(sock: socket.socket) -> None:
-    """Let the kernel drop whatever comes for a listening socket, but keep what has come.
+    """Let the kernel drop what would open another connection, but finish those being opened.
 
     Between the last ``accept`` and ``close``, another connection could be made, and would be lost.
     """
     if sys.platform != "linux":
         return
-    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0
-    program = struct.pack("HP", 1, ctypes.addressof(drop_all))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    instructions = b"".join(struct.pack("HBBI", *fields) for fields in _DROP_SYN)
+    program = ctypes.create_string_buffer(instructions)
+    argument = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 
 def _accept_all(sock: socket.socket) -> list[socket.socket]:

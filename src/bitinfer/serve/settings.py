@@ -30,6 +30,7 @@ class Settings:
             closes its connection.
         drain_s: after that, for the requests that are under way.
         access_log: whether each request leaves a line on stderr.
+        page: whether the page is served at ``/``.
     """
 
     threads: int = 0
@@ -47,6 +48,7 @@ class Settings:
     linger_s: float = 0.5
     drain_s: float = 30.0
     access_log: bool = True
+    page: bool = True
 
     def __post_init__(self) -> None:
         least = {"threads": 0, "queue": 0, "linger_s": 0}
