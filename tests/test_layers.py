@@ -42,9 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
     "serve": _RUNNING | {"profiling", "session", "documents"},
+    "batch": _RUNNING | {"session"},
+    "ray": _RUNNING | {"session", "serve", "batch"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "train", "serve"},
+    | {"report", "integer_ends", "train", "serve", "batch", "ray"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session"},
 }  # fmt: skip
@@ -61,8 +63,10 @@ ONLY_IN = {
     "h5py": {"importers"},
     "cffi": {"backends/native"},
     "rich": {"cli"},
-    "starlette": {"serve"},
+    "starlette": {"serve", "ray.py"},
     "uvicorn": {"serve"},
+    "pyarrow": {"batch.py"},
+    "ray": {"ray.py"},
     "safetensors": {"modelfile.py"},
 }
 """Packages that appear in one place alone."""

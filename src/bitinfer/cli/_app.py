@@ -23,6 +23,7 @@ COMMANDS = (
     "info",
     "report",
     "serve",
+    "batch",
 )
 
 EPILOG = """exit codes:
