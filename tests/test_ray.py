@@ -47,7 +47,7 @@ def ask(path, body=None):
 picture = open(sys.argv[2], "rb").read()
 tensor = {"name": "input", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [255, 0, 0] * 64}
 body = json.dumps({"inputs": [tensor]}).encode()
-print(json.dumps({
+print("RESULT", json.dumps({
     "ready": ask("/v2/health/ready"),
     "classify": [ask("/v2/models/colours/classify?top_k=1", picture) for _ in range(6)],
     "infer": ask("/v2/models/colours/infer", body),
@@ -70,7 +70,7 @@ dataset = ray.data.from_items([{"bytes": data, "key": i} for i, data in enumerat
 done = dataset.map_batches(bitinfer.ray.Classifier, fn_constructor_args=(sys.argv[1], "reference"),
                            concurrency=2, batch_size=2)
 rows = sorted(done.take_all(), key=lambda row: row["key"])
-print(json.dumps([[row["label"], int(row["index"]), row["error"]] for row in rows]))
+print("RESULT", json.dumps([[row["label"], int(row["index"]), row["error"]] for row in rows]))
 ray.shutdown()
 """
 
@@ -90,7 +90,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 def run(script: str, *arguments: object) -> str:
-    """Run a script in a process of its own; return the last line that it prints."""
+    """Run a script in a process of its own; return the result that it prints."""
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     done = subprocess.run(
         [sys.executable, "-c", HEAD + script, *map(str, arguments)],
@@ -101,7 +101,8 @@ def run(script: str, *arguments: object) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip().splitlines()[-1]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return line.removeprefix("RESULT ")
 
 
 def test_a_deployment_of_two_replicas_answers_the_protocol(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -207,3 +209,44 @@ def test_raw_nonsense_is_answered_or_cut_off(
     assert server.metric('bitinfer_requests_total{endpoint="infer",status="500"}') == 0
     assert server.end() == 0
     assert not any("Traceback" in line for line in server.lines), "".join(server.lines)
+
+
+# --- models that come and go ---------------------------------------------------------------------
+
+_CYCLES = """
+import gc, re, sys
+import numpy as np
+import bitinfer
+
+def resident():
+    with open("/proc/self/status") as file:
+        return int(re.findall(r"^VmRSS:\\s+(\\d+)", file.read(), re.MULTILINE)[0]) * 1024
+
+def cycle(count):
+    for _ in range(count):
+        session = bitinfer.load(sys.argv[1])
+        session.run(np.zeros((8, 8, 1), np.uint8))
+        del session
+
+cycle(int(sys.argv[2]) // 4)
+gc.collect()
+before = resident()
+cycle(int(sys.argv[2]))
+gc.collect()
+print((resident() - before) / int(sys.argv[2]))
+"""
+
+
+def test_sessions_that_come_and_go_leave_nothing(
+    model: str, request: pytest.FixtureRequest
+) -> None:
+    count = times(request, 300, 10_000)
+    done = subprocess.run(
+        [sys.executable, "-c", _CYCLES, model.removeprefix("m="), str(count)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=1200,
+    )
+    print(f"{float(done.stdout):.1f} bytes of resident memory for each of {count} cycles")
+    assert float(done.stdout) < (100 if request.config.getoption("--long") else 4096)
