@@ -202,7 +202,7 @@ def test_raw_nonsense_is_answered_or_cut_off(
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attack, range(8)))
     print(statuses, f"slowest {slowest[0]:.2f} s")
-    assert b"500" not in statuses
+    assert b"500" not in statuses, "".join(server.lines)[-5000:]
     assert {b"200", b"400", b"404"} <= set(statuses)
     assert slowest[0] < 10
     assert server.post("/v2/models/m/infer", REQUEST.partition(b"\r\n\r\n")[2])[0] == 200

@@ -90,6 +90,15 @@ def test_bytes_are_the_array(samples: int, pixels: bool, random: Any, alone: boo
         (b'{"inputs": []}', "length 1"),
         (b'{"inputs": 3}', "array"),
         (b"\xff\xfe", "not JSON"),
+        (json.dumps(request(name="?")).encode().replace(b"?", b"\xff"), "not JSON"),
+        (
+            json.dumps(request(["?"]))
+            .replace('"data": ["?"]', '"parameters": {"?": 1}')
+            .encode()
+            .replace(b"?", b"\xff"),
+            "parameters",
+        ),
+        (json.dumps(request(["?"] * 6)).encode().replace(b"?", b"\xff"), "data"),
         (b"[" * 100_000, "not"),
         (b'{"inputs": ' + b"[" * 100_000, "not"),
         (json.dumps(request()).encode() + b"1234", "need inference-header-content-length"),

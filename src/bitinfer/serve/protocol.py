@@ -76,6 +76,8 @@ class InferRequest(msgspec.Struct):
     outputs: msgspec.Raw = _NONE
 
 
+_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: a string that is no UTF-8 is an error of its own."""
 _requests = msgspec.json.Decoder(InferRequest)
 _encoder = msgspec.json.Encoder()
 _floats = msgspec.json.Decoder(list[float])
@@ -91,7 +93,7 @@ def _decoded(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw, what: str) ->
         raise _bad(f"{what} has {len(text)} bytes, at most {_MAX_PART_BYTES} are allowed")
     try:
         return decoder.decode(text)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _NOT_DECODED as error:
         raise _bad(f"{what}: {one_line(error)}") from None
 
 
@@ -114,7 +116,7 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryv
         request = _requests.decode(view[:split])
     except msgspec.ValidationError as error:
         raise _bad(f"not a request of the protocol: {one_line(error)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _NOT_DECODED as error:
         hint = "" if header_length is not None else f"; bytes behind it need {HEADER_LENGTH}"
         raise _bad(f"the body is not JSON: {one_line(error)}{hint}") from None
     if request.id is not None and len(request.id) > _MAX_ID:
@@ -191,7 +193,7 @@ def _from_json(
             values = _nested(raw, shape, dtype)
         else:
             values = (_integers if dtype == np.uint8 else _floats).decode(raw)
-    except msgspec.MsgspecError as error:
+    except _NOT_DECODED as error:
         raise _bad(f"{tensor.name}: data: {one_line(error)}") from None
     if len(values) != elements:
         raise _bad(f"{tensor.name}: data are not {elements} numbers")
