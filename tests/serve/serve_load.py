@@ -61,7 +61,8 @@ def infer_request(model: str, x: np.ndarray, *, as_bytes: bool = False) -> bytes
     path = f"/v2/models/{model}/infer"
     if not as_bytes:
         data = [round(value, 4) for value in x.ravel().tolist()]
-        return post(path, json.dumps({"inputs": [{**tensor, "data": data}]}).encode())
+        text = json.dumps({"inputs": [{**tensor, "data": data}]}).encode()
+        return post(path, text, "Content-Type: application/json")
     raw = np.ascontiguousarray(x, "<f4").tobytes()
     tensor["parameters"] = {"binary_data_size": len(raw)}
     document = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
