@@ -84,7 +84,8 @@ def lend(root: Path) -> dict[str, str]:
     for name in PIP_FILES:
         source, target = Path(name), root / name.lstrip("/")
         if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
         elif source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)

@@ -44,8 +44,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
-    """Run a server until the block ends."""
+def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[int]:
+    """Run a server until the block ends, which gets its process."""
     popen = subprocess.Popen(
         command,
         env={**os.environ, **environment},
@@ -61,10 +61,18 @@ def running(command: list[str], port: int, environment: dict[str, str]) -> Itera
                 if popen.poll() is not None:
                     raise SystemExit(f"{command} ended with {popen.returncode}") from None
                 time.sleep(0.1)
-        yield
+        yield popen.pid
     finally:
         popen.terminate()
         popen.wait(30)
+
+
+def cpu_s(process: int) -> float:
+    """Return the seconds of CPU that a process and its children have used."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_s(int(child)) for child in children)
 
 
 def mlserver_folder(folder: Path, port: int) -> Path:
@@ -97,7 +105,7 @@ def main() -> None:
     parser.add_argument("--mlserver", metavar="PYTHON")
     args = parser.parse_args()
     request = infer_request("lenet5", np.zeros((1, 28, 28, 1), np.float32))
-    ports: dict[str, int] = {}
+    servers: dict[str, tuple[int, int]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         twin = folder / "lenet5.onnx"
@@ -105,8 +113,8 @@ def main() -> None:
         environment = {"TWIN": str(twin)}
 
         def start(name: str, command: list[str], port: int) -> None:
-            stack.enter_context(running(command, port, environment))
-            ports[name] = port
+            process = stack.enter_context(running(command, port, environment))
+            servers[name] = (port, process)
 
         for workers in (1, 2):
             port = free_port()
@@ -122,21 +130,26 @@ def main() -> None:
             command = [str(Path(args.mlserver).with_name("mlserver")), "start"]
             start("MLServer", [*command, str(mlserver_folder(folder, port))], port)
         print(f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f} at the start")
-        rates: dict[tuple[str, int], list[float]] = {}
+        figures: dict[tuple[str, int], list[tuple[float, float]]] = {}
         for _ in range(args.rounds):
-            for name, port in ports.items():
+            for name, (port, process) in servers.items():
                 for clients in (1, 16):
                     keep_busy(port, request, clients=clients, seconds=0.5)
+                    before = cpu_s(process)
                     outcome = keep_busy(port, request, clients=clients, seconds=args.seconds)
+                    used = (cpu_s(process) - before) / len(outcome.seconds)
                     if set(outcome.statuses) != {200}:
                         raise SystemExit(f"{name}: {outcome.describe()}")
-                    rates.setdefault((name, clients), []).append(
-                        len(outcome.seconds) / outcome.took_s
-                    )
+                    rate = len(outcome.seconds) / outcome.took_s
+                    figures.setdefault((name, clients), []).append((rate, used))
                     print(f"{name}; {clients} clients: {outcome.describe()}", flush=True)
         print(f"load average {os.getloadavg()[0]:.1f} at the end; medians of {args.rounds} rounds:")
-        for (name, clients), values in rates.items():
-            print(f"{name}; {clients} clients: {statistics.median(values):.0f} requests/s")
+        for (name, clients), values in figures.items():
+            rate, used = map(statistics.median, zip(*values, strict=True))
+            print(
+                f"{name}; {clients} clients: {rate:.0f} requests/s, "
+                f"{used * 1e6:.0f} us of CPU for each"
+            )
 
 
 if __name__ == "__main__":
