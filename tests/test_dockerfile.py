@@ -1,6 +1,7 @@
 """The steps of the Dockerfile, run in bare roots where there is no container runtime.
 
-Each stage is a Debian of its own, made by debootstrap, with Debian's Python in the place of the
+Each stage is a Debian of its own, made by debootstrap, with Debian's Python (and its headers, which
+the image has) in the place of the
 image's; RUN, COPY and ENV are taken from the file.  Needs root, debootstrap and a Debian mirror.
 """
 
@@ -47,7 +48,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         pytest.skip("needs root and debootstrap")
     root = tmp_path_factory.mktemp("debian") / "root"
-    packages = "--include=python3,python3-venv,ca-certificates"
+    packages = "--include=python3,python3-dev,python3-venv,ca-certificates"
     done = subprocess.run(
         ["debootstrap", "--variant=minbase", packages, "bookworm", str(root)],
         capture_output=True,

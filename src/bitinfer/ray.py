@@ -28,6 +28,8 @@ from bitinfer.errors import BitInferError, MissingExtraError
 from bitinfer.files import one_line
 from bitinfer.serve.settings import Settings
 
+__all__ = ["Classifier", "deployment"]
+
 
 def require() -> Any:
     """Return the package ray.
