@@ -1,8 +1,8 @@
 """The steps of the Dockerfile, run in bare roots where there is no container runtime.
 
-Each stage is a Debian of its own, made by debootstrap, with Debian's Python (and its headers, which
-the image has) in the place of the
-image's; RUN, COPY and ENV are taken from the file.  Needs root, debootstrap and a Debian mirror.
+Each stage is a Debian of its own, made by debootstrap, with Debian's Python and its headers in the
+place of the image's; RUN, COPY and ENV are taken from the file.  Needs root, debootstrap and a
+Debian mirror.
 """
 
 from __future__ import annotations
