@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the virtual environment .venv beside this file and installs bitinfer into it.
 #
-#     sh bootstrap.sh [EXTRA[,EXTRA]...]        extras: test, numba, train, bench, dev
+#     sh bootstrap.sh [EXTRA[,EXTRA]...]        extras: serve, batch, ray, test, numba, train, bench, dev
 #
 # It may be run any number of times.  PYTHON names the interpreter (default: the first of python3,
 # python3.11, python3.12, ... that is new enough).  Debian and Ubuntu ship Python without what venv

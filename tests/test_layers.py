@@ -45,10 +45,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "from_torch": _FILES | {"importers"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
-    "serve": _RUNNING | {"session", "functional", "documents"},
+    "serve": _RUNNING | {"profiling", "session", "documents"},
+    "batch": _RUNNING | {"session"},
+    "ray": _RUNNING | {"session", "serve", "batch"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "labels", "train", "serve", "verify"},
+    | {"report", "integer_ends", "labels", "train", "serve", "verify", "batch", "ray"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip
@@ -65,6 +67,10 @@ ONLY_IN = {
     "h5py": {"importers"},
     "cffi": {"backends/native"},
     "rich": {"cli"},
+    "starlette": {"serve", "ray.py"},
+    "uvicorn": {"serve"},
+    "pyarrow": {"batch.py"},
+    "ray": {"ray.py"},
     "safetensors": {"modelfile.py"},
 }
 """Packages that appear in one place alone."""

@@ -25,6 +25,8 @@ COMMANDS = (
     "profile",
     "info",
     "report",
+    "serve",
+    "batch",
 )
 
 EPILOG = """exit codes:
