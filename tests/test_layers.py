@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integer_ends": _DATA,
     "profiling": _RUNNING,
     "session": _RUNNING | {"profiling"},
-    "documents": _RUNNING | {"profiling", "session"},
+    "export": _RUNNING,
+    "doctor": _RUNNING,
+    "documents": _RUNNING | {"profiling", "session", "doctor"},
     "functional": _RUNNING,
     "datasets": _DATA | {"vision"},
     "zoo": _DATA,
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": _RUNNING | {"session", "functional", "documents"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "train", "serve"},
+    | {"report", "integer_ends", "train", "serve", "export", "doctor"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session"},
 }  # fmt: skip

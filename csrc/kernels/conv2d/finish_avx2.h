@@ -226,7 +226,7 @@ BI_INLINE_AVX2 void bi_write_signs(const bi_plane_sums *p, uint64_t *signs, int 
 {
     const bi_step *s = p->step;
     bi_register_pair threshold =
-        bi_parameters(p, integer ? (const void *)s->threshold : s->sign_threshold);
+        bi_parameters(p, integer ? (const void *)s->threshold : (const void *)s->sign_threshold);
     unsigned flip = 0, there = (1u << p->outputs) - 1;
     for (int32_t o = 0; o < p->outputs; o++)
         flip |= (unsigned)(s->flip[p->output + o] != 0) << o;

@@ -22,11 +22,13 @@ COMMANDS = (
     "profile",
     "info",
     "report",
+    "export-c",
+    "doctor",
 )
 
 EPILOG = """exit codes:
   0    done
-  1    internal error, or the output cannot be written
+  1    internal error, the output cannot be written, or 'doctor' has found a fault
   2    wrong usage, or a backend or an extra that is not available here
   3    the model or checkpoint is rejected, or cannot become what is asked for
   4    the input cannot be read (of several inputs: none of them)
@@ -125,7 +127,7 @@ def _parse_and_run(argv: list[str]) -> int:
 
 
 def _module(name: str) -> Any:
-    return import_module(f"bitinfer.cli.{name}")
+    return import_module(f"bitinfer.cli.{name.replace('-', '_')}")
 
 
 def _describe(error: Exception) -> str:

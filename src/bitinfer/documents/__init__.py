@@ -51,6 +51,8 @@ _HOMES = {
     "bench": "runs.Bench",
     "profile": "runs.Profile",
     "info": "runs.Info",
+    "export-c": "models.ExportC",
+    "doctor": "runs.Doctor",
 }
 
 COMMANDS = tuple(_HOMES)
