@@ -143,7 +143,7 @@ def resnet20() -> Model:
 
     def norm(x: str, channels: int) -> str:
         scale, shift = rng.uniform(0.5, 1.5, channels), rng.standard_normal(channels) / 4
-        return b.batch_norm(x, scale, shift)
+        return b.batch_norm(x, shift, scale)
 
     x = norm(b.conv2d(b.input, rng.standard_normal((16, 3, 3, 3)) / 3, padding=1), 16)
     channels = 16

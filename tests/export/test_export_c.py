@@ -37,6 +37,7 @@ from bitinfer.model import Model
 from graph_examples import every_node, only_integers, only_windows
 
 GCC = COMPILERS["fast"]
+WASM = EXAMPLES / "embed" / "classify.mjs"
 LENET5 = modelfile.load(EXAMPLES / "lenet5.bin")
 
 
@@ -256,6 +257,29 @@ def test_an_example_says_what_python_does(language: str, tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr
     x = pixels(LENET5, 5)
     done = subprocess.run([tmp_path / "classify"], input=x.tobytes(), capture_output=True)
+    wanted = np.frombuffer(expected(LENET5, x, "native:portable"), np.float32).reshape(5, 10)
+    right = [(int(row.argmax()), row.max()) for row in wanted]
+    assert classified(done.stdout.decode()) == right
+
+
+def test_a_web_assembly_module_says_in_node_what_python_does(tmp_path: Path) -> None:
+    for tool in ("clang", "wasm-ld", "node"):
+        if shutil.which(tool) is None and shutil.which(f"{tool}-14") is None:
+            pytest.skip(f"there is no {tool}")
+    write(export_c(LENET5, "lenet5", ["portable"]), tmp_path)
+    command = re.search(r"(clang --target=wasm32.*)", WASM.read_text())
+    assert command is not None
+    done = subprocess.run(
+        command[1].split(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if "stdint.h" in done.stderr or "crt1" in done.stderr:
+        pytest.skip("there is no C library for WebAssembly (Debian: wasi-libc)")
+    assert done.returncode == 0, done.stderr
+    x = pixels(LENET5, 5)
+    done = subprocess.run(
+        ["node", WASM, tmp_path / "lenet5.wasm"], input=x.tobytes(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
     wanted = np.frombuffer(expected(LENET5, x, "native:portable"), np.float32).reshape(5, 10)
     right = [(int(row.argmax()), row.max()) for row in wanted]
     assert classified(done.stdout.decode()) == right

@@ -10,7 +10,7 @@ import numpy as np
 from bitinfer._version import __version__
 from bitinfer.backends.native.records import Array, Record
 from bitinfer.backends.native.structs import FIELDS
-from bitinfer.backends.native.targets import listed
+from bitinfer.backends.native.targets import listed, targets
 from bitinfer.export.network import PREPARED_BYTES, Kernel, Network, Target
 from bitinfer.files import one_line
 
@@ -213,7 +213,7 @@ def _list(network: Network) -> str:
     operations = _operations(network)
     lines = ["static const bi_listed bi_list[] = {"]
     for operation, method, isa in _in_order(network.kernels):
-        condition = _condition_of(network, isa)
+        condition = _condition_of(isa)
         if condition:
             lines.append(f"#if {condition}")
         lines.append(
@@ -234,11 +234,11 @@ def _operations(network: Network) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _condition_of(network: Network, isa: str) -> str:
+def _condition_of(isa: str) -> str:
     """Return the condition of the one target that has an instruction set, or nothing."""
     if isa == "portable":
         return ""
-    return next(_CONDITIONS[t.name] for t in network.targets if isa in t.isas)
+    return next(_CONDITIONS[name] for name, isas in targets().items() if isa in isas)
 
 
 def _steps(network: Network, arrays: _Arrays) -> Iterator[str]:
@@ -248,10 +248,11 @@ def _steps(network: Network, arrays: _Arrays) -> Iterator[str]:
         yield "static const bi_step bi_steps[BI_EXPORTED_STEPS] = {"
         for index, record in enumerate(network.records):
             stored = target.stored[index]
-            weight = None if stored is None else arrays.name(stored.data, f"weight_{index}", target)
             fields = dict(_fields(record, arrays, index, target))
-            if weight is not None:
-                fields["weight"] = weight
+            if stored is not None:
+                is_relaid = stored.data.dtype == np.uint8
+                data = _as_words(stored.data) if is_relaid else stored.data
+                fields["weight"] = arrays.name(data, f"weight_{index}", target)
             ordered = (f".{name} = {fields[name]}" for name in FIELDS if name in fields)
             yield f"    {{{_wrapped(ordered)}}},    /* {_safe(record.name)}: {record.operation} */"
         yield "};"
@@ -265,7 +266,8 @@ def _steps(network: Network, arrays: _Arrays) -> Iterator[str]:
 
 def _kernel_numbers(network: Network, target: Target) -> dict[Kernel, int]:
     """Return the place of every kernel in the list, as one target sees it."""
-    there = [k for k in _in_order(network.kernels) if k[2] == "portable" or k[2] in target.isas]
+    here = targets()[target.name]
+    there = [kernel for kernel in _in_order(network.kernels) if kernel[2] in here]
     return {kernel: number for number, kernel in enumerate(there)}
 
 
@@ -332,11 +334,10 @@ class _Arrays:
         array = self._arrays[name]
         if not with_values:
             return f"extern const {_C_TYPES[array.dtype.name]} {name}[{len(array)}];"
-        padded = _as_words(array) if array.dtype == np.uint8 and array.size > 64 else array
-        kind = _C_TYPES[padded.dtype.name]
-        lines = _rows(_number(value) for value in padded)
+        kind = _C_TYPES[array.dtype.name]
+        lines = _rows(_number(value) for value in array)
         text = (
-            f"static const {kind} {name}[{len(padded)}] __attribute__((aligned(64))) = {{\n"
+            f"static const {kind} {name}[{len(array)}] __attribute__((aligned(64))) = {{\n"
             f"{lines}\n}};"
         )
         condition = " || ".join(f"({_CONDITIONS[t]})" for t in self._targets[name])
