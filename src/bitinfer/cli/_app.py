@@ -24,6 +24,7 @@ COMMANDS = (
     "report",
     "export-c",
     "doctor",
+    "completion",
 )
 
 EPILOG = """exit codes:
@@ -64,8 +65,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
         where = f"{command}: " if command else ""
-        report(f"{where}{message}; see '{self.prog} --help'")
+        meant = self._meant(message)
+        report(f"{where}{message}; {meant}see '{self.prog} --help'")
         self.exit(2)
+
+    def _meant(self, message: str) -> str:
+        """Return the question after the option that was probably meant, if one is unknown."""
+        known = [name for action in self._actions for name in action.option_strings]
+        _, _, rest = message.partition("unrecognized arguments: ")
+        wrong = next((word for word in rest.split() if word.startswith("--")), "")
+        close = names.suggest(wrong.partition("=")[0], known) if wrong else ""
+        return f"{close} " if close.startswith("did you mean") else ""
 
 
 def run_command(argv: list[str]) -> int:
@@ -124,6 +134,16 @@ def _parse_and_run(argv: list[str]) -> int:
     args = own.parse_args(after) if "--" in after else own.parse_intermixed_args(after)
     code: int = module.run(args)
     return code
+
+
+def every_parser() -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return what every command is for, and its parser."""
+    commands = _Parser(prog="bitinfer").add_subparsers(parser_class=_Parser)
+    for name in COMMANDS:
+        _module(name).add_parser(commands)
+        _add_traceback(commands.choices[name])
+    purposes = {choice.dest: choice.help or "" for choice in commands._choices_actions}
+    return {name: (purposes[name], commands.choices[name]) for name in COMMANDS}
 
 
 def _module(name: str) -> Any:
