@@ -156,6 +156,15 @@ int32_t bi_kernel_runs_here(int32_t kernel);
 int32_t bi_kernel_find(const char *operation, const char *method, const char *isa,
                        const bi_step *step);
 
+/* The kernel that bi_kernel_find() gives on a CPU with the instruction sets up to number `isa`, which
+ * this CPU need not be; -1 if there is none. */
+int32_t bi_kernel_on(const char *operation, int32_t isa, const bi_step *step);
+
+/* Whether a kernel for neon takes a step, on whatever CPU this is: 1, then its weight and scratch need
+ * that many bytes (0: none of its own); 0; or -1 if there is no such kernel. */
+int32_t bi_neon_needs(const char *operation, const char *method, const bi_step *step,
+                      int64_t *weight_bytes, int64_t *scratch_bytes);
+
 /* Those that bi_kernel_find() asks, one after the other: the first (`after` -1), or the next after
  * kernel `after`; -1 past the end.  Left out are those that get no step, because one before them takes
  * every step or (bi_kernel.takes is the same function) the same ones. */

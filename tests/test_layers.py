@@ -36,7 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integer_ends": _DATA,
     "profiling": _RUNNING,
     "session": _RUNNING | {"profiling"},
-    "documents": _RUNNING | {"profiling", "session"},
+    "export": _RUNNING,
+    "doctor": _RUNNING,
+    "documents": _RUNNING | {"profiling", "session", "doctor"},
     "functional": _RUNNING,
     "datasets": _DATA | {"vision", "npy"},
     "zoo": _DATA,
@@ -50,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ray": _RUNNING | {"session", "serve", "batch"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "labels", "train", "serve", "verify", "batch", "ray"},
+    | {"report", "integer_ends", "labels", "train", "serve", "verify", "batch", "ray"}
+    | {"export", "doctor"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip

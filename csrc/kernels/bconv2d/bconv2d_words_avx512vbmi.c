@@ -156,7 +156,7 @@ write_outputs(const block *b, const bi_bconv2d_taps *t, size_t pixel, const __m5
         return;
     int32_t left = s->out_c - b->first;
     uint32_t inside = left >= WIDE_BLOCK ? ~0u : (1u << left) - 1;
-    uint64_t *words = b->is_signs ? b->at->target : b->at->signs;
+    uint64_t *words = b->is_signs ? (uint64_t *)b->at->target : b->at->signs;
     uint32_t *target = (uint32_t *)(words + pixel * bi_words(s->out_c));
     int32_t unit = b->first / WIDE_BLOCK;
     target[unit] = (signs ^ (uint32_t)b->flips) & inside;

@@ -27,11 +27,14 @@ COMMANDS = (
     "report",
     "serve",
     "batch",
+    "export-c",
+    "doctor",
+    "completion",
 )
 
 EPILOG = """exit codes:
   0    done
-  1    internal error, or the output cannot be written
+  1    internal error, the output cannot be written, or 'doctor' has found a fault
   2    wrong usage, or a backend or an extra that is not available here
   3    the model or checkpoint is rejected, cannot become what is asked for, or is not its source
   4    the input cannot be read (of several inputs: none of them)
@@ -69,8 +72,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
         where = f"{command}: " if command else ""
-        report(f"{where}{message}; see '{self.prog} --help'")
+        meant = self._meant(message)
+        report(f"{where}{message}; {meant}see '{self.prog} --help'")
         self.exit(2)
+
+    def _meant(self, message: str) -> str:
+        """Return the question after the option that was probably meant, if one is unknown."""
+        known = [name for action in self._actions for name in action.option_strings]
+        _, _, rest = message.partition("unrecognized arguments: ")
+        wrong = next((word for word in rest.split() if word.startswith("--")), "")
+        close = names.suggest(wrong.partition("=")[0], known) if wrong else ""
+        return f"{close} " if close.startswith("did you mean") else ""
 
 
 def run_command(argv: list[str]) -> int:
@@ -133,8 +145,18 @@ def _parse_and_run(argv: list[str]) -> int:
     return code
 
 
+def every_parser() -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return what every command is for, and its parser."""
+    commands = _Parser(prog="bitinfer").add_subparsers(parser_class=_Parser)
+    for name in COMMANDS:
+        _module(name).add_parser(commands)
+        _add_traceback(commands.choices[name])
+    purposes = {choice.dest: choice.help or "" for choice in commands._choices_actions}
+    return {name: (purposes[name], commands.choices[name]) for name in COMMANDS}
+
+
 def _module(name: str) -> Any:
-    return import_module(f"bitinfer.cli.{name}")
+    return import_module(f"bitinfer.cli.{name.replace('-', '_')}")
 
 
 def _describe(error: Exception) -> str:

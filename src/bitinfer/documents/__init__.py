@@ -53,6 +53,8 @@ _HOMES = {
     "info": "runs.Info",
     "verify": "verification.Verify",
     "zoo": "models.Zoo",
+    "export-c": "models.ExportC",
+    "doctor": "runs.Doctor",
 }
 
 COMMANDS = tuple(_HOMES)

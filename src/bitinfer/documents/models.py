@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from bitinfer.documents import Answer, Bytes, Count, Part, Sha256, Shape
+from bitinfer.documents import Answer, Bytes, Count, ModelFile, Part, Sha256, Shape
 from bitinfer.model import Preprocessing, Provenance
 
 
@@ -118,3 +118,47 @@ class Zoo(Answer, frozen=True):
     """What ``bitinfer zoo --json`` prints: all models, or the one that was asked for."""
 
     models: tuple[ZooModel, ...]
+
+
+class ExportTarget(Part, frozen=True):
+    """An exported network on one kind of CPU.
+
+    Attributes:
+        name: ``x86_64``, ``aarch64``, or ``other`` for every other one.
+        instruction_sets: those with kernels, poorest first; the CPU decides as the program runs.
+        constant_bytes: ROM of weights and other constants.
+        network_bytes, arena_bytes: RAM, once for a network and once for every call under way.
+    """
+
+    name: str
+    instruction_sets: tuple[str, ...]
+    constant_bytes: Bytes
+    network_bytes: Bytes
+    arena_bytes: Bytes
+
+
+class ExportedCode(Part, frozen=True):
+    """ROM of the code, as it was measured: what compiled it, and for which kind of CPU."""
+
+    bytes: Bytes
+    compiler: str
+    target: str
+
+
+class ExportC(Answer, frozen=True):
+    """What ``bitinfer export-c --json`` prints.
+
+    Attributes:
+        name: of the functions, behind ``bitinfer_``.
+        header, source: the files that were written.
+        kernels: operation, method and instruction set of every kernel in them.
+        code: null if there is no C compiler.
+    """
+
+    model: ModelFile
+    name: str
+    header: str
+    source: str
+    targets: tuple[ExportTarget, ...]
+    kernels: tuple[str, ...]
+    code: ExportedCode | None

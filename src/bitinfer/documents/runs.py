@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from bitinfer.backends import Status
+from bitinfer.doctor import Finding
 from bitinfer.documents import (
     Answer,
     Count,
@@ -196,3 +197,24 @@ class Info(Answer, frozen=True):
     backends: tuple[Status, ...]
     backend: str
     kernels: dict[str, tuple[str, ...]]
+
+
+# --- doctor --------------------------------------------------------------------------------------
+
+
+class Doctor(Answer, frozen=True):
+    """What ``bitinfer doctor --json`` prints.
+
+    Attributes:
+        findings: faults, which make bitinfer slow or wrong now, and notes, which do no harm yet.
+        clock_hz, cpu_share: as measured: cycles a second, and the share of a core that this
+            process got; null without the native backend.
+        usable_cpus: what ``threads=0`` means here.
+        info: what ``bitinfer info --json`` prints.
+    """
+
+    findings: tuple[Finding, ...]
+    clock_hz: float | None
+    cpu_share: Share | None
+    usable_cpus: Count
+    info: Info

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from bitinfer.backends.base import FreeList, aligned_bytes
 from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
+from bitinfer.backends.native.structs import pointer_to, write
 from bitinfer.plan.cost import work
 from bitinfer.plan.steps import Plan
 
@@ -23,9 +23,6 @@ _ffi, _lib = _native.ffi, _native.lib
 
 FindKernel = Callable[[str, str, Any], int]
 """Returns the kernel of an operation for the step of a name, described by a ``bi_step *``."""
-
-_POINTERS = {name: field.type.cname for name, field in _ffi.typeof("bi_step").fields}
-"""The C type of every field."""
 
 LONGEST_CALL_S = 0.05
 """A batch is split so that one C call takes about this long: Ctrl-C waits for its end."""
@@ -209,36 +206,23 @@ class NativeExecutor:
 
     def _write(self, struct: Any, record: Record) -> None:
         """Write down a record; the kernel is known before its weight is re-laid."""
-        for name, number in record.numbers.items():
-            setattr(struct, name, number)
-        for name, constants in record.constants.items():
-            setattr(struct, name, functools.reduce(operator.or_, map(_constant, constants)))
-        for name, array in record.arrays.items():
-            setattr(struct, name, self._keep(_POINTERS[name], array))
+        self._kept.append(write(struct, record))
         here = _ffi.addressof(struct)
         struct.kernel = self._find_kernel(record.operation, record.name, here)
         if record.weight is not None:
             struct.weight = self._weight(struct, record.weight)
 
     def _weight(self, struct: Any, weight: Array) -> Any:
-        canonical = self._pointer("void *", np.ascontiguousarray(weight))
+        weight = np.ascontiguousarray(weight)
+        canonical = pointer_to("void *", weight)
         size = _lib.bi_weight_bytes(_ffi.addressof(struct))
         if size == 0:
-            return self._keep("void *", weight)
+            self._kept.append(weight)
+            return canonical
         packed = aligned_bytes(size)
-        pointer = self._keep("void *", packed)
-        _lib.bi_pack_weight(_ffi.addressof(struct), canonical, pointer)
-        return pointer
-
-    def _keep(self, ctype: str, array: Array) -> Any:
-        array = np.ascontiguousarray(array)
-        pointer = self._pointer(ctype, array)
-        self._kept.append((array, pointer))
-        return pointer
-
-    @staticmethod
-    def _pointer(ctype: str, array: Array) -> Any:
-        return _ffi.cast(ctype, _ffi.from_buffer(array.reshape(-1)))
+        self._kept.append(packed)
+        _lib.bi_pack_weight(_ffi.addressof(struct), canonical, pointer_to("void *", packed))
+        return pointer_to("void *", packed)
 
     def _place(self, bound: Sequence[Record], scratch_bytes: Sequence[int]) -> int:
         """Give every buffer and scratch a place; return the size of the arena."""
@@ -250,11 +234,6 @@ class NativeExecutor:
         for name in ("shared_bytes", "sample_bytes", "chunk", "batch_from"):
             setattr(self._struct, name, getattr(placement, name))
         return placement.arena_bytes
-
-
-def _constant(name: str) -> int:
-    value: int = getattr(_lib, name)
-    return value
 
 
 def _point(externals: Any, x: Array, outputs: Sequence[Array]) -> None:

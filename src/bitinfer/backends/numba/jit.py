@@ -140,6 +140,14 @@ class _Cache(FunctionCache):
         return (*super()._index_key(sig, codegen), _sources())
 
 
+def cache_folder() -> Path | None:
+    """Return where compiled loops are kept; None if there is no place to write to."""
+    try:
+        return Path(_Cache(compiled).cache_path)
+    except (RuntimeError, OSError, KeyError):
+        return None
+
+
 @functools.cache
 def _sources() -> str:
     """Return a digest of this package's source files."""
