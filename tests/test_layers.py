@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integer_ends": _DATA,
     "profiling": _RUNNING,
     "session": _RUNNING | {"profiling"},
-    "export": _RUNNING,
+    "export_c": _RUNNING,
     "doctor": _RUNNING,
     "documents": _RUNNING | {"profiling", "session", "doctor"},
     "functional": _RUNNING,
@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
     | {"report", "integer_ends", "labels", "train", "serve", "verify", "batch", "ray"}
-    | {"export", "doctor"},
+    | {"export_c", "doctor"},
     "__main__": {"cli"},
     "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip

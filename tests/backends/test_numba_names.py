@@ -55,7 +55,7 @@ def test_every_step_of_every_network_is_compiled(name: str) -> None:
 
 
 def test_what_can_be_compiled_is_as_much_as_the_documentation_says() -> None:
-    assert len(KERNELS) == len({kernel.name for kernel in KERNELS}) == 17
+    assert len(KERNELS) == len({kernel.name for kernel in KERNELS}) == 18
 
 
 @pytest.mark.usefixtures("no_numpy")

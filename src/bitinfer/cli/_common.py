@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bitinfer.documents import Answer, ModelFile, Part
+    from bitinfer.model import Model
     from bitinfer.session import Session
 
 BACKENDS = ("auto", "native", "numba", "reference")
@@ -111,23 +112,35 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def picture_model(path: str) -> Model:
+    """Load a model that takes pictures.
+
+    Raises:
+        ModelFileError: the model is rejected, or does not say how a picture becomes its input.
+    """
+    from bitinfer import modelfile, vision
+    from bitinfer.errors import ModelFileError
+
+    model = modelfile.load(path)
+    if model.preprocessing is None:
+        raise ModelFileError(f"{path}: {vision.describe_lack(model.graph.input.shape)}")
+    return model
+
+
 def load_session(args: argparse.Namespace) -> Session:
     """Load a model that takes pictures: the arguments are those of add_backend to add_ground.
 
     Raises:
-        ModelFileError: the model is rejected, or does not say how a picture becomes its input.
+        ModelFileError: as of :func:`picture_model`.
         BackendError: the backend is not available here, or not with so many threads.
     """
     import dataclasses
 
     import msgspec
 
-    from bitinfer import modelfile, session, vision
-    from bitinfer.errors import ModelFileError
+    from bitinfer import session
 
-    model = modelfile.load(args.model)
-    if model.preprocessing is None:
-        raise ModelFileError(f"{args.model}: {vision.describe_lack(model.graph.input.shape)}")
+    model = picture_model(args.model)
     asked = {"ground": args.ground, "invert": args.invert}
     changes = {name: value for name, value in asked.items() if value is not None}
     if changes:

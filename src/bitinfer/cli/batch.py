@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli import _common
+from bitinfer.cli import _common, _inputs
 from bitinfer.cli._terminal import note, printable, progress, report
 
 if TYPE_CHECKING:
@@ -78,11 +78,15 @@ def run(args: argparse.Namespace) -> int:
     """Classify all inputs, write the file and return the exit code."""
     from bitinfer import batch
     from bitinfer.errors import UsageError
+    from bitinfer.session import Session
 
     if args.ray and args.threads:
         raise UsageError("--threads and --ray do not go together; --replicas are the cluster's")
-    session = _common.load_session(args.model, args.backend)
-    inputs = _listed(args.inputs)
+    session = Session(_common.picture_model(args.model), args.backend)
+    passed_over: list[str] = []
+    inputs = _listed(args.inputs, passed_over)
+    if not args.quiet:
+        _common.note_passed_over(passed_over)
     with contextlib.ExitStack() as stack:
         compute = _compute(args, session, stack)
         show = stack.enter_context(progress(len(inputs), quiet=args.quiet))
@@ -122,15 +126,14 @@ def _compute(args: argparse.Namespace, session: Session, stack: contextlib.ExitS
     return ray.clustered(model, args.replicas, args.top_k, args.backend)
 
 
-def _listed(inputs: Sequence[str]) -> list[Input]:
+def _listed(inputs: Sequence[str], passed_over: list[str]) -> list[Input]:
     from bitinfer.batch import Input
-    from bitinfer.cli.run import _expand
     from bitinfer.errors import UsageError
 
     if "-" in inputs:
         raise UsageError("batch: pictures come from files; 'bitinfer run' takes one from stdin")
     found = (
         Input(os.path.abspath(name), "" if problem is None else str(problem))  # noqa: PTH100
-        for name, problem in _expand(inputs)
+        for name, problem in _inputs.expand(inputs, passed_over, globs=True)
     )
     return list(found)

@@ -23,7 +23,7 @@ def warm_up() -> None:
 
 
 def to_pixels(
-    session: Session, source: vision.Source, name: str = "picture"
+    session: Session, source: Any, name: str = "picture"
 ) -> tuple[NDArray[np.uint8], float, float]:
     """Return the input (H, W, C) that a picture becomes, and seconds of decoding and preparing.
 
@@ -32,7 +32,7 @@ def to_pixels(
         ModelFileError: the model file does not say how to prepare pictures.
     """
     started = time.perf_counter()
-    image = vision.decode(source, name=name)
+    image = vision.decode(source, session.model.preprocessing, name=name)
     decoded = time.perf_counter()
     shape = session.inputs[0].shape
     pixels = vision.prepare(image, session.model.preprocessing, shape, name=name)
@@ -40,7 +40,7 @@ def to_pixels(
 
 
 def classify(
-    session: Session, source: vision.Source, top_k: int, name: str = "picture"
+    session: Session, source: Any, top_k: int, name: str = "picture"
 ) -> tuple[tuple[Prediction, ...], runs.StageTimes]:
     """Return the ``top_k`` most probable classes of a picture, and what each stage took.
 

@@ -23,7 +23,11 @@ def bind_step(step: Step, plan: Plan) -> Bound:
             return bind_binary(step, plan)
         case steps.Conv2d() | steps.Dense():
             return bind_numbers(step, plan)
-        case steps.Affine() | steps.Activate() | steps.PackSigns():
+        case steps.Affine():
+            bound = new_bound(elementwise.affine, step, plan)
+            bound.arrays["table"] = np.stack(step.norm)
+            return bound
+        case steps.Activate() | steps.PackSigns():
             return _elementwise(step, plan)
         case steps.Normalize():
             bound = new_bound(elementwise.normalize, step, plan)
@@ -85,9 +89,8 @@ def _elementwise(step: Any, plan: Plan) -> Bound:
     """Bind what a layer's epilogue does on its own."""
     bound = new_bound(elementwise.elementwise, step, plan)
     source = plan.buffers[step.source]
-    scale, shift = (step.scale, step.shift) if isinstance(step, steps.Affine) else (None, None)
-    flags = {"alpha": r.ALPHA, "bias": r.BIAS}
-    bound.per_output({"alpha": scale, "bias": shift, "floor": None, "threshold": None}, flags)
+    nothing = dict.fromkeys(("alpha", "bias", "floor", "threshold"))
+    bound.per_output(nothing, {})
     bound.activation(step.activation if isinstance(step, steps.Activate) else None)
     if isinstance(step, steps.PackSigns):
         bound.signs(step.target, step.threshold, step.flip)

@@ -118,6 +118,10 @@ class NumbaExecutor:
             for sample in range(len(x)):
                 execute(workspace.address, sample, 1, 0)
 
+    def is_finite(self, x: Array) -> bool:
+        """See :meth:`bitinfer.backends.base.Executor.is_finite`."""
+        return bool(np.isfinite(x).all())
+
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`bitinfer.backends.base.Executor.bind_call`."""
         workspace = self._new_workspace()

@@ -37,6 +37,19 @@ def _elementwise(step: int, arena: int, externals: int) -> None:
             finish(s, arena, externals, sums, at, pitch, first, count, o, length)
 
 
+def _affine(step: int, arena: int, externals: int) -> None:
+    """Subtract a mean, scale and shift in float64; the table is (3, C): mean, scale, shift."""
+    s = m.step_at(step)
+    source = m.floats(m.locate(s.source, arena, externals))
+    target = m.floats(m.locate(s.target, arena, externals))
+    table, channels = m.doubles(s.table), s.out_c
+    for p in range(s.pixels):
+        for c in range(channels):
+            y = np.float64(source[p * channels + c]) - table[c]
+            y = y * table[channels + c]
+            target[p * channels + c] = np.float32(y + table[2 * channels + c])
+
+
 def _normalize(step: int, arena: int, externals: int) -> None:
     """Look pixels up in a table."""
     s = m.step_at(step)
@@ -83,5 +96,5 @@ def _softmax(step: int, arena: int, externals: int) -> None:
             target[at + c] = np.float32(e / total)
 
 
-elementwise, normalize = Kernel(_elementwise), Kernel(_normalize)
+elementwise, affine, normalize = Kernel(_elementwise), Kernel(_affine), Kernel(_normalize)
 quantize, softmax = Kernel(_quantize), Kernel(_softmax)

@@ -8,9 +8,9 @@ from collections.abc import Collection
 
 from bitinfer.backends.native import source_dir
 from bitinfer.errors import UsageError
-from bitinfer.export import text
-from bitinfer.export.amalgam import Sources
-from bitinfer.export.network import Network, describe
+from bitinfer.export_c import text
+from bitinfer.export_c.amalgam import Sources
+from bitinfer.export_c.network import Network, describe
 from bitinfer.model import Model
 
 __all__ = ["Exported", "export_c", "identifier"]

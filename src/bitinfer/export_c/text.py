@@ -11,7 +11,7 @@ from bitinfer._version import __version__
 from bitinfer.backends.native.records import Array, Record
 from bitinfer.backends.native.structs import FIELDS
 from bitinfer.backends.native.targets import listed, targets
-from bitinfer.export.network import PREPARED_BYTES, Kernel, Network, Target
+from bitinfer.export_c.network import PREPARED_BYTES, Kernel, Network, Target
 from bitinfer.files import one_line
 
 _CONDITIONS = {

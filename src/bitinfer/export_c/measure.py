@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bitinfer.export import Exported
+from bitinfer.export_c import Exported
 
 _SECONDS = 120.0
 _OPTIONS = ("-O2", "-c")
