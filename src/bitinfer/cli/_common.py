@@ -143,7 +143,7 @@ def load_session(args: argparse.Namespace) -> Session:
     model = picture_model(args.model)
     asked = {"ground": args.ground, "invert": args.invert}
     changes = {name: value for name, value in asked.items() if value is not None}
-    if changes:
+    if changes and model.preprocessing is not None:
         preprocessing = msgspec.structs.replace(model.preprocessing, **changes)
         model = dataclasses.replace(model, preprocessing=preprocessing)
     return session.Session(model, args.backend, args.threads)
