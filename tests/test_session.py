@@ -286,6 +286,17 @@ def test_what_is_no_picture_is_an_image_error(model: Model, source: object, mess
     assert "\n" not in str(caught.value)
 
 
+def test_a_closed_pillow_image_is_no_damaged_picture(model: Model, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "p.png"
+    path.write_bytes(picture(9, 8))
+    with Image.open(path) as closed:
+        pass
+    with pytest.raises(ImageError, match="picture: a Pillow image that is of no use"):
+        Session(one_output(model)).classify(closed)
+
+
 def test_pillow_images_whose_range_is_not_known_are_refused(model: Model) -> None:
     from PIL import Image
 

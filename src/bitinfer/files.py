@@ -78,18 +78,13 @@ def read_source(
 
     Raises:
         error: as :func:`read_regular`, and if ``source`` is none of these.
+        MemoryError: it does not fit into memory.
     """
     if isinstance(source, str | os.PathLike):
         return read_regular(source, limit, error=error, what=what, name=name)
     prefix = "" if name is None else f"{name}: "
     try:
-        if hasattr(source, "read"):
-            data = _read_stream(source, limit)
-        else:
-            view = memoryview(source)
-            data = bytes(view) if view.nbytes <= limit else b""
-            if view.nbytes > limit:
-                raise error(f"{prefix}{view.nbytes} bytes, {what} have at most {limit}")
+        data = _read_stream(source, limit) if hasattr(source, "read") else memoryview(source)
     except (OSError, ValueError) as problem:
         raise error(f"{prefix}cannot be read: {one_line(problem)}") from problem
     except TypeError as problem:
@@ -97,18 +92,18 @@ def read_source(
             f"{prefix}came as {type(source).__name__}, wanted a path, bytes or another buffer of "
             "bytes, or a file opened in binary mode"
         ) from problem
-    if len(data) > limit:
+    if data.nbytes > limit:
         raise error(f"{prefix}over {limit} bytes, more than {what} may have")
-    return data
+    return bytes(data)
 
 
-def _read_stream(file: Any, limit: int) -> bytes:
+def _read_stream(file: Any, limit: int) -> memoryview:
     parts = []
     size = 0
     while size <= limit and (part := file.read(_STREAM_CHUNK)):
         parts.append(memoryview(part))
         size += len(part)
-    return b"".join(parts)
+    return memoryview(b"".join(parts))
 
 
 def write_atomically(path: StrPath, data: bytes) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import importlib
+import itertools
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +35,30 @@ REFERENCE = "--backend=reference"
 def test_version_is_printed(call: Callable[..., Any]) -> None:
     result = call("--version")
     assert (result.code, result.out, result.err) == (0, f"bitinfer {__version__}\n", "")
+
+
+def test_the_table_of_common_options_says_which_command_takes_which() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    lines = iter(page[page.index("## Common options") :].splitlines())
+    head, _, *rows = itertools.takewhile(
+        lambda line: line.startswith("|"),
+        itertools.dropwhile(lambda line: not line.startswith("|"), lines),
+    )
+    commands = re.findall(r"`(\w+)`", head)
+    assert commands == list(_app.COMMANDS)
+    for row in rows:
+        options, *marks = (cell.strip() for cell in row.strip("|").split("|"))
+        for option in re.findall(r"(-{1,2}[a-z-]+)", options):
+            takes = [option in options_of(command) for command in commands]
+            assert takes == [mark == "x" for mark in marks], option
+
+
+def options_of(command: str) -> set[str]:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    importlib.import_module(f"bitinfer.cli.{command}").add_parser(subparsers)
+    own = subparsers.choices[command]
+    return {name for action in own._actions for name in action.option_strings} | {"--traceback"}
 
 
 @pytest.mark.parametrize("asked", [("help",), ("help", "run"), ("help", "run", "x")])
@@ -335,3 +365,26 @@ def test_main_takes_the_arguments_of_the_process(
     monkeypatch.setattr(sys, "argv", ["bitinfer", "--version"])
     assert main() == 0
     assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_sees_that_something_is_done(no_color: str) -> None:
+    leader, follower = pty.openpty()
+    code = (
+        "import time; from bitinfer.cli._terminal import busy\n"
+        "with busy('converting x'): time.sleep(0.3)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=follower,
+        env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
+        timeout=60,
+        check=True,
+    )
+    os.set_blocking(leader, False)
+    shown = b""
+    with contextlib.suppress(BlockingIOError):
+        shown = os.read(leader, 65536)
+    os.close(follower)
+    os.close(leader)
+    assert (b"converting x" in shown) == (not no_color)

@@ -67,7 +67,7 @@ def test_sizes_before_and_after_preparing_are_shown(
 def test_json_is_the_documented_schema(model: Path, pictures: Path, call: Call) -> None:
     code, document = classify(call, model, pictures / "red.png", pictures / "none.png", "-k2")
     assert code == 5
-    assert document.keys() == {"schema_version", "model", "backend", "results", "passed_over"}
+    assert document.keys() == {"schema_version", "model", "backend", "results"}
     assert document["schema_version"] == 1
     assert document["model"] == {
         "path": str(model),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import unicodedata
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from written import folders, mnist, read
 
-from bitinfer import datasets
+from bitinfer import datasets, modelfile
 from bitinfer.datasets.pickles import Call, unpickle
 from bitinfer.errors import DataError
 from bitinfer.graph import GraphBuilder
@@ -60,15 +62,15 @@ def test_the_rule_and_what_it_may_be_confused_with_are_said(tmp_path: Path) -> N
     folders(tmp_path / "a", {str(n): "red" for n in range(12)}, count=1)
     data = datasets.load(tmp_path / "a", network(12))
     assert data.classes == "numbers"
-    assert "--classes order" in data.note
+    assert "--classes order" in data.notes[0]
     data = datasets.load(tmp_path / "a", network(12), classes="order")
     assert data.classes == "order"
-    assert "10 before 2" in data.note
+    assert "10 before 2" in data.notes[0]
     folders(tmp_path / "b", {f"{n:02}": "red" for n in range(12)}, count=1)
-    assert datasets.load(tmp_path / "b", network(12)).note == ""
+    assert datasets.load(tmp_path / "b", network(12)).notes == ()
     folders(tmp_path / "c", {"red": "red", "blue": "blue"})
     data = datasets.load(tmp_path / "c", colour_model())
-    assert (data.classes, data.note) == ("labels", "")
+    assert (data.classes, data.notes) == ("labels", ())
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,13 @@ def test_labels_match_in_every_form_of_unicode(form: Any, tmp_path: Path) -> Non
 def test_brackets_in_names_are_no_wildcards(tmp_path: Path) -> None:
     root = folders(tmp_path / "set [v2]", {"red": "red", "blue": "blue"})
     assert datasets.load(root, colour_model()).total == 4
+
+
+def test_classes_without_a_picture_are_named(tmp_path: Path) -> None:
+    folders(tmp_path, {"red": "red", "blue": "blue"})
+    (tmp_path / "green").mkdir()
+    data = datasets.load(tmp_path, colour_model())
+    assert (data.total, data.notes) == (4, (f"{tmp_path}: no picture in green",))
 
 
 def test_other_files_are_passed_over_by_name(tmp_path: Path) -> None:
@@ -318,12 +327,24 @@ def test_a_binary_file_of_another_length_is_refused(tmp_path: Path) -> None:
 # What is no data set
 
 
+def zipped(name: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, b"x")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
         ("test_batch", b"x\n", "wanted an idx file"),
         ("a.npy", b"\x93NUMPY\x01\0", r"one array alone \(\.npy\); wanted an \.npz"),
         ("digits", b"", "starts with nothing, wanted an idx file"),
+        ("cifar-10-python.tar.gz", b"\x1f\x8b", "an archive of files; unpack it"),
+        ("x", bytes(257) + b"ustar", "an archive of files; unpack it"),
+        ("m.bin", modelfile.to_bytes(colour_model()), "a bitinfer model file, where data are"),
+        ("a.png", encode(solid("red")), "one picture; wanted a folder per class"),
+        ("pictures.zip", zipped("red/a.png"), "a zip of other files"),
     ],
 )
 def test_other_files_say_what_is_wanted(

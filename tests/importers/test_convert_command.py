@@ -17,6 +17,7 @@ from bitinfer.cli import main
 from bitinfer.errors import ConversionError
 from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_file
+from bitinfer.importers.options import Options
 from bitinfer.model import Preprocessing
 
 
@@ -67,6 +68,8 @@ def test_model_is_written_and_every_layer_reported(
     lines = captured.err.splitlines()
     for name in ("conv1", "bn_conv1", "bin_conv2.conv", "bin_ip1.linear", "ip2"):
         assert any(line.startswith(f"{name} ") for line in lines)
+    steps = "grey; resize to 28x28 (bilinear); (pixel * 0.00392157 - [0.1307]) / [0.3081]"
+    assert lines[-2] == f"pictures: {steps}"
     size = checkpoint.with_name("lenet.bin").stat().st_size
     assert f"wrote {checkpoint.with_name('lenet.bin')}: {size:,} bytes" in lines[-1]
     assert "sha256" in lines[-1]
@@ -131,6 +134,16 @@ def test_colours_that_the_network_does_not_take_are_refused(
 ) -> None:
     assert convert(checkpoint, "--color", "bgr") == 2
     assert "a bgr picture has 3 channels, the input is (28, 28, 1)" in capsys.readouterr().err
+
+
+def test_means_of_an_architecture_follow_the_order_of_the_colours() -> None:
+    own = Preprocessing("rgb", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert Options(color="bgr").replace_in(own) == Preprocessing(
+        "bgr", (3.0, 2.0, 1.0), (6.0, 5.0, 4.0)
+    )
+    assert Options(color="rgb").replace_in(own) == own
+    given = Options(color="bgr", mean=(7.0, 8.0, 9.0)).replace_in(own)
+    assert (given.mean, given.std) == ((7.0, 8.0, 9.0), (6.0, 5.0, 4.0))
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ STAGES = ("decode", "preprocess", "inference")
 
 _BAR = 20
 _LABEL = 40
-_END = '], "passed_over": []}'
-"""Of the JSON, whose last fields are the results and what was passed over."""
+_END = "]}"
+"""Of the JSON, whose last field are the results until something was passed over."""
 _COLUMNS = ("input", "rank", "index", "label", "probability", "score", "error")
 
 
@@ -106,7 +106,6 @@ class Json:
             model=_common.model_file(model),
             backend=backend,
             results=(),
-            passed_over=(),
         )
         self._separator = ""
         _write(f"{_common.to_json(head).removesuffix(_END)}\n")
@@ -120,7 +119,8 @@ class Json:
         """Print the end of the document."""
         import json
 
-        _write(f'], "passed_over": {json.dumps(list(passed_over))}}}\n')
+        others = f', "passed_over": {json.dumps(list(passed_over))}' if passed_over else ""
+        _write(f"]{others}}}\n")
 
 
 class JsonLines:

@@ -18,6 +18,7 @@ from bitinfer.cli._common import (
     positive,
 )
 from bitinfer.cli._terminal import busy, note, printable, progress, report, table
+from bitinfer.cli.inspect import preprocessing
 
 if TYPE_CHECKING:
     from bitinfer.errors import ImageError
@@ -162,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for line in [*_describe(became), *remarks]:
             print(printable(line), file=sys.stderr)
+        print(f"pictures: {preprocessing(model.preprocessing)}", file=sys.stderr)
         written = args.output.stat().st_size
         note(
             f"wrote {args.output}: {written:,} bytes, "

@@ -142,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if not args.quiet:
         _common.note_passed_over(data.passed_over)
-        if data.note:
-            note(data.note)
+        for text in data.notes:
+            note(text)
     session.bind(pixels=True)  # what is done once is not part of a picture's time
     score = _Score(classes, confusion=args.confusion is not None)
     with progress(data.total, quiet=args.quiet) as advance:
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
             path=data.path,
             kind=data.kind,
             classes=data.classes or UNSET,
-            passed_over=data.passed_over,
+            passed_over=data.passed_over if data.classes else UNSET,
         ),
         top1=score.top1 / score.total,
         top1_interval=wilson_interval(score.top1, score.total),

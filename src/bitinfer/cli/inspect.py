@@ -207,7 +207,7 @@ def _as_text(answer: Inspect) -> list[str]:
         f"arena          {answer.arena_bytes:,} bytes hold the values between the layers",
         f"binary         {100 * answer.binary_operations / total:.1f} % of the operations",
         f"takes          {_takes(answer)}",
-        f"preprocessing  {_preprocessing(answer.preprocessing)}",
+        f"preprocessing  {preprocessing(answer.preprocessing)}",
         f"labels         {_labels(answer.labels)}",
     ]
     lines += _provenance(answer.provenance)
@@ -283,7 +283,8 @@ def _input_range(model: Model) -> tuple[float, float] | None:
     return float(values.min()), float(values.max())
 
 
-def _preprocessing(p: Preprocessing | None) -> str:
+def preprocessing(p: Preprocessing | None) -> str:
+    """Say how a picture becomes the input."""
     if p is None:
         return "none: takes arrays, not pictures"
     steps: list[str] = [p.color]

@@ -85,7 +85,7 @@ def load(
 
 def _load_file(path: Path, target: Target) -> Dataset:
     with reading(path), open_regular(path) as file:
-        head = file.read(6)
+        head = file.read(512)
         size = os.fstat(file.fileno()).st_size
     if head.startswith(b"PK\3\4"):
         return load_npz(path, target)
@@ -94,6 +94,14 @@ def _load_file(path: Path, target: Target) -> Dataset:
             f"{path}: one array alone (.npy); wanted an .npz with images and labels, which "
             "numpy.savez writes"
         )
+    if head[8:].startswith(b'{"__metadata__":{"bitinfer"'):
+        raise DataError(f"{path}: a bitinfer model file, where data are wanted; it comes first")
+    if vision.is_picture(head):
+        raise DataError(
+            f"{path}: one picture; wanted a folder per class of them (bitinfer run takes pictures)"
+        )
+    if head[257:262] == b"ustar" or path.name.casefold().endswith((".tar.gz", ".tgz")):
+        raise DataError(f"{path}: an archive of files; unpack it and name the folder")
     if head.startswith(_PICKLE_PROTOCOLS) or cifar.is_binary(path, size):
         return cifar.load_cifar(path, target)
     return idx.load_idx(path, target)

@@ -45,7 +45,7 @@ class Dataset:
         path: what was read: the folder or file within what was asked for.
         total: how many pictures an iteration goes through.
         classes: how the folders' names became classes (``folder`` only).
-        note: what whoever wants to know about the classes should be told, or empty.
+        notes: what whoever wants an accuracy should be told about the classes.
         passed_over: files in the folders that are no pictures.
     """
 
@@ -54,7 +54,7 @@ class Dataset:
     total: int
     _read: Callable[[], Iterator[Batch]] = dataclasses.field(repr=False)
     classes: ClassRule | None = None
-    note: str = ""
+    notes: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Batch]:

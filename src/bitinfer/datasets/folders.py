@@ -21,6 +21,7 @@ from bitinfer.vision import Pixels
 Classes = Literal["auto", "labels", "numbers", "order"]
 """The rule that the caller wants: see :func:`class_indices`."""
 
+_NAMED = 10
 _DIGITS = 9
 """Longer names are no numbers of classes."""
 
@@ -74,8 +75,19 @@ def load_folders(
                 yield np.stack(images), np.array(labels, np.int64)
                 images, labels = [], []
 
-    note = _note(folders, indices, rule, path)
-    return Dataset("folder", str(path), len(samples), read, rule, note, tuple(passed_over))
+    notes = [_confusable(folders, indices, rule, path)]
+    if empty := [name for name, found in zip(folders, by_class, strict=True) if not found]:
+        more = ", ..." if len(empty) > _NAMED else ""
+        notes.append(f"{path}: no picture in {', '.join(map(one_line, empty[:_NAMED]))}{more}")
+    return Dataset(
+        kind="folder",
+        path=str(path),
+        total=len(samples),
+        _read=read,
+        classes=rule,
+        notes=tuple(filter(None, notes)),
+        passed_over=tuple(passed_over),
+    )
 
 
 def subfolders(path: Path) -> list[str]:
@@ -175,7 +187,7 @@ def _refusal(folders: list[str], target: Target, classes: Classes) -> str:
     )
 
 
-def _note(folders: list[str], indices: list[int], rule: ClassRule, path: Path) -> str:
+def _confusable(folders: list[str], indices: list[int], rule: ClassRule, path: Path) -> str:
     """Say so where the same folders are other classes to torchvision."""
     if rule == "order":
         if all(f.isascii() and f.isdecimal() for f in folders):

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from bitinfer import vision
+from bitinfer import npy, vision
 from bitinfer.datasets.base import MAX_IMAGES, Batch, Dataset, Target, read_exactly, reading
 from bitinfer.errors import DataError
 from bitinfer.files import open_regular
@@ -74,17 +74,13 @@ def _open_array(
     try:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
-        raise DataError(f"{path}: holds no array {name!r}, wanted images and labels") from None
+        arrays = any(member.endswith(".npy") for member in archive.namelist())
+        mend = "wanted images and labels" if arrays else "unpack it, it is a zip of other files"
+        raise DataError(f"{path}: holds no array {name!r}; {mend}") from None
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{path}: {name!r} is compressed in a way that NumPy does not use")
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, in_columns, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise DataError(f"{path}: {name!r} is .npy version {version}, wanted 1.0 or 2.0")
+        shape, in_columns, dtype = npy.read_header(stream)
         if in_columns and len(shape) > 1:
             raise DataError(f"{path}: {name!r} is in Fortran order; save it by rows")
         yield stream, shape, dtype

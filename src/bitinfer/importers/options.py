@@ -47,12 +47,15 @@ class Options:
         Raises:
             ShapeError: there are means or stds for another number of channels.
         """
+        own = default.mean, default.std
+        if {self.color, default.color} == {"rgb", "bgr"}:
+            own = default.mean[::-1], default.std[::-1]
         plain = ("color", "scale", "resize", "crop", "interpolation", "ground", "invert")
         changes = {name: getattr(self, name) for name in plain if getattr(self, name) is not None}
         return msgspec.structs.replace(
             default,
-            mean=_per_channel("mean", self.mean, default.mean),
-            std=_per_channel("std", self.std, default.std),
+            mean=_per_channel("mean", self.mean, own[0]),
+            std=_per_channel("std", self.std, own[1]),
             **changes,
         )
 

@@ -82,6 +82,7 @@ def decode(
     """
     ground = 255 if preprocessing is not None and preprocessing.ground == "white" else 0
     name = name or (os.fsdecode(source) if isinstance(source, str | os.PathLike) else "picture")
+    image = None
     try:
         image = _decoded_already(source)
         if image is None:
@@ -92,7 +93,8 @@ def decode(
                 what="pictures",
                 name=one_line(name, None),
             )
-            image = _load(data, preprocessing)
+            loaded = _load(data, preprocessing)
+            return _turn_upright(_flatten(loaded, ground), loaded)
         return _turn_upright(_flatten(image, ground), image)
     except _NamedError as error:
         raise ImageError(str(error)) from error.__cause__
@@ -101,8 +103,10 @@ def decode(
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to decode the picture") from error
     except Exception as error:  # Pillow raises whatever its decoders run into
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ImageError(f"{name}: truncated or damaged picture ({reason})") from error
+        reason = one_line(" ".join(str(error).split())) or type(error).__name__
+        from_bytes = image is None
+        what = "truncated or damaged picture" if from_bytes else "a Pillow image that is of no use"
+        raise ImageError(f"{name}: {what} ({reason})") from error
 
 
 def size_of(image: Image.Image) -> tuple[int, int]:
@@ -279,7 +283,7 @@ def _flatten(image: Image.Image, ground: int) -> Image.Image:
     if image.mode.startswith("I"):
         return _high_bytes(image, ground)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         opaque = Image.new("RGB", image.size, (ground,) * 3)
         alpha = image.getchannel("A")
         opaque.paste(image, mask=alpha)

@@ -58,11 +58,16 @@ def entries_in(folder: str | os.PathLike[str]) -> Iterator[Entry]:
     yield from problems
 
 
+def is_picture(head: bytes) -> bool:
+    """Tell whether a file that begins with ``head`` is a picture of a kind that is read."""
+    return kind_of(head) is not None
+
+
 def _entry(path: str) -> Entry:
     if Path(path).suffix.lower() in SUFFIXES:
         return Entry(path, is_picture=True)
     try:
         with open_regular(path) as file:
-            return Entry(path, is_picture=kind_of(file.read(HEAD_BYTES)) is not None)
+            return Entry(path, is_picture=is_picture(file.read(HEAD_BYTES)))
     except OSError:  # a pipe, or not for us to read: nothing says that it is a picture
         return Entry(path, is_picture=False)

@@ -8,6 +8,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer import npy
 from bitinfer.errors import InputError
 from bitinfer.files import read_regular
 from bitinfer.model import Preprocessing
@@ -32,7 +33,11 @@ def read_mean_image(
     where = os.fsdecode(path)
     data = read_regular(path, MAX_BYTES, error=InputError, what="mean images")
     try:
-        values = _from_npy(data) if data.startswith(b"\x93NUMPY") else _from_blob(data)
+        values = (
+            npy.read_numbers(io.BytesIO(data), MAX_BYTES)
+            if data.startswith(b"\x93NUMPY")
+            else _from_blob(data)
+        )
     except (ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
         raise InputError(
             f"{where}: no mean image that can be read ({error}); wanted an array of numbers as "
@@ -57,7 +62,7 @@ def read_mean_image(
             centre(have, want) for have, want in zip(image.shape[:2], input_shape[:2], strict=True)
         )
         image = image[top : top + input_shape[0], left : left + input_shape[1]]
-    if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 255):
+    if not (image.min() >= 0 and image.max() <= 255):  # nor is NaN
         raise InputError(f"{where}: the mean image is not within 0 to 255, as pixels are")
     return np.ascontiguousarray(image, np.float32)
 
@@ -73,13 +78,6 @@ def _as_map(values: NDArray[np.float64], channels: int) -> NDArray[np.float64] |
     if values.shape[2] == channels:
         return values
     return np.moveaxis(values, 0, -1) if values.shape[0] == channels else None
-
-
-def _from_npy(data: bytes) -> NDArray[np.float64]:
-    values = np.load(io.BytesIO(data), allow_pickle=False)
-    if values.dtype.kind not in "fiu":
-        raise ValueError(f"an array of {values.dtype}")
-    return np.asarray(values, np.float64)
 
 
 def _from_blob(data: bytes) -> NDArray[np.float64]:
@@ -108,10 +106,11 @@ def _from_blob(data: bytes) -> NDArray[np.float64]:
     joined = b"".join(parts)
     if len(joined) % 4 or not joined:
         raise ValueError("no Caffe blob")
-    values = np.frombuffer(joined, "<f4")
+    with np.errstate(invalid="ignore"):
+        values = np.frombuffer(joined, "<f4").astype(np.float64)
     if values.size != np.prod([float(size) for size in sizes]):
         raise ValueError(f"{values.size} numbers for a blob of {sizes}")
-    return values.reshape(sizes).astype(np.float64)
+    return values.reshape(sizes)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
