@@ -205,7 +205,8 @@ void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externa
 }
 
 int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const *externals,
-                        bi_pool *pool, int64_t *nanoseconds, bi_progress *progress, int64_t limit_ns)
+                        bi_pool *pool, int64_t *nanoseconds, bi_progress *progress,
+                        int64_t limit_ns)
 {
     call in = {plan, arenas, externals, 1, pool, nanoseconds};
     sample of = {arenas, 0, 0};

@@ -92,7 +92,8 @@ void check_affine(subject *k)
         size_t count = map_size(s.in_h, s.in_w, s.in_c);
         current_place = (place)(i % PLACES);
         size_t channels = (size_t)s.in_c;
-        buffer source = new_floats(count), terms = new_buffer(3 * channels * sizeof(double), sizeof(double));
+        buffer source = new_floats(count),
+               terms = new_buffer(3 * channels * sizeof(double), sizeof(double));
         double *mean = (double *)terms.data, *scale = mean + channels, *shift = scale + channels;
         for (size_t c = 0; c < 3 * channels; c++)
             mean[c] = (double)random_int(-99, 99) / 7;
