@@ -321,7 +321,28 @@ def test_signs_that_may_be_zero_in_the_source_are_found() -> None:
 
 def test_signs_that_never_change_are_found() -> None:
     (norm,) = (o for o in normed(gamma=[1, 0, 1, -1, 1]).layers if o.operation == "batch_norm")
-    assert [(f.kind, f.count) for f in norm.findings] == [("constant signs", 1)]
+    assert [(f.kind, f.count) for f in norm.findings] == [
+        ("constant signs", 1),
+        ("negative gammas", 1),
+    ]
+
+
+def test_channels_that_were_always_zero_are_found() -> None:
+    (norm,) = (
+        o
+        for o in normed(mean=[0, 0, 1, 1, 0], variance=[0, 0, 0, 1, 1]).layers
+        if o.operation == "batch_norm"
+    )
+    assert [(f.kind, f.count) for f in norm.findings] == [("dead channels", 2)]
+
+
+def test_inputs_of_zeros_and_ones_are_said() -> None:
+    w = Writer()
+    x = w.add("sign", "sign", "input", at_zero=-1, low=0.0, high=1.0)
+    name, axes = w.weight("w", bipolar((4, 3, 3, 5)))
+    w.add("conv", "conv", x, name, axes=axes, **CONV)
+    found = the_layer(recognise(w.finish((6, 6, 5), "conv")))
+    assert [(f.kind, f.count) for f in found.findings] == [("other levels", 5)]
 
 
 def test_single_zeros_among_weights_are_counted() -> None:

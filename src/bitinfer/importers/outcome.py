@@ -20,6 +20,9 @@ FindingKind = Literal[
     "sign of zero",
     "raised gammas",
     "constant signs",
+    "dead channels",
+    "negative gammas",
+    "other levels",
     "nothing binary",
     "no preprocessing",
 ]

@@ -136,11 +136,8 @@ def _batch_norm(walk: Walk, node: ForeignNode) -> Pending:
     with np.errstate(all="ignore"):
         walk.norms[name] = numerics.batch_norm_affine(mean, variance, gamma, beta, epsilon)
     count = sum(p.size for p in (mean, variance, gamma, beta) if p is not None)
-    findings: tuple[Finding, ...] = ()
-    constant = 0 if gamma is None else gamma.size - int(np.count_nonzero(gamma))
-    if constant and any(n.operation == "sign" for n in walk.readers.get(node.name, ())):
-        text = "channels with a gamma of 0: their sign is the same for every input"
-        findings = (Finding("constant signs", constant, text),)
+    is_signed = any(n.operation == "sign" for n in walk.readers.get(node.name, ()))
+    findings = _of_norm(mean, variance, gamma, is_signed=is_signed)
     walk.outcomes.append(
         LayerOutcome(
             node.name,
@@ -153,6 +150,27 @@ def _batch_norm(walk: Walk, node: ForeignNode) -> Pending:
         )
     )
     return dataclasses.replace(x, name=name)
+
+
+def _of_norm(
+    mean: Floats, variance: Floats, gamma: Floats | None, *, is_signed: bool
+) -> tuple[Finding, ...]:
+    """Return what there is to say of a BatchNorm, which signs are taken of if ``is_signed``."""
+    found: list[Finding] = []
+    dead = int(np.count_nonzero((mean == 0) & (variance == 0)))
+    if dead:
+        text = "channels that were 0 throughout training, and are the same for every input"
+        found.append(Finding("dead channels", dead, text))
+    if gamma is not None and is_signed:
+        constant = gamma.size - int(np.count_nonzero(gamma))
+        if constant:
+            text = "channels with a gamma of 0: their sign is the same for every input"
+            found.append(Finding("constant signs", constant, text))
+        negative = int(np.count_nonzero(gamma < 0))
+        if negative:
+            text = "channels with a negative gamma: their comparison is turned round"
+            found.append(Finding("negative gammas", negative, text))
+    return tuple(found)
 
 
 def _vector(array: NDArray[Any]) -> Floats:
