@@ -24,7 +24,7 @@ from bitinfer.importers import elementwise, evaluate, foreign, layers, signs
 from bitinfer.importers.binary import Levels, SignRule
 from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
 from bitinfer.importers.outcome import Finding, LayerOutcome
-from bitinfer.importers.pending import Pending, SignOrigin
+from bitinfer.importers.pending import Doubles, Pending, SignOrigin
 from bitinfer.importers.walk import TO_FIRST, TO_LAST, Walk, own_shape
 
 
@@ -183,6 +183,8 @@ def _sign(walk: Walk, node: ForeignNode) -> Pending:
     levels = Levels(float(low), float(high))  # type: ignore[arg-type]
     if not x.is_plain:
         x = walk.floats(node)
+    if x.scale is not None and np.all(x.scale) and not x.is_padded:
+        x = _compared(walk, x, x.scale)
     x = walk.write.laid(x)
     if x.scale is not None or x.is_padded:
         x = walk.write.bordered(x)
@@ -196,6 +198,22 @@ def _sign(walk: Walk, node: ForeignNode) -> Pending:
     return Pending(
         name, x.shape, x.is_map, x.layout, levels=levels, at_zero=rule.at_zero, origin=origin
     )
+
+
+def _compared(walk: Walk, x: Pending, scale: Doubles) -> Pending:
+    """Return a value of the same sign as ``scale * x + shift``, exact where that is 0.
+
+    A sum of products, each rounded, misses the 0 of ``(x - mean) * scale``; so what is compared is
+    the difference alone, which is rounded once.
+    """
+    limit = np.zeros(x.channels) if x.shift is None else -x.shift / scale
+    plain = dataclasses.replace(x, scale=None, shift=None)
+    if np.all(scale > 0):
+        return plain.scaled(None, -limit)
+    plain = walk.write.laid(plain)
+    ones, name = np.ones(x.channels), walk.write.name(f"{plain.name}.compared")
+    name = walk.b.batch_norm(plain.name, limit, ones, np.sign(scale), epsilon=0.0, name=name)
+    return dataclasses.replace(plain, name=name)
 
 
 # --- Maps ----------------------------------------------------------------------------------------
