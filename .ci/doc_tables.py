@@ -63,7 +63,7 @@ def wrong_commands() -> Iterator[str]:
     common = section(page, "Common options") or ""
     for command in COMMANDS:
         commands = argparse.ArgumentParser().add_subparsers()
-        import_module(f"bitinfer.cli.{command}").add_parser(commands)
+        import_module(f"bitinfer.cli.{command.replace('-', '_')}").add_parser(commands)
         part = section(page, command)
         if part is None:
             yield f"command-line.md: nothing on the command {command}; add a section"

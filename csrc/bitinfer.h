@@ -28,6 +28,7 @@ typedef struct bi_step {
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
     int32_t parts;                 /* into how many ranges a pool's threads share the rows out, at
                                     * most BI_PARTS_LIMIT; 0 or 1: one thread does them all */
+    int32_t rows_at_once;          /* bi_execute_part() looks at the clock after so many; 0: after all */
     bi_place source, beta, target, signs, scratch;
     bi_place residual;             /* add, multiply: the other operand */
     int32_t in_h, in_w, in_c;
@@ -43,9 +44,8 @@ typedef struct bi_step {
     const void *weight;            /* as the kernel's pack_weight() left it */
     const float *table;            /* conv2d: [256][in_c], the value of every pixel byte, or NULL */
     const float *offset;           /* conv2d of integers: (in_c), what is subtracted, or NULL */
-    const float *alpha;            /* (out_c), or NULL for 1; affine: the scale */
-    const float *bias;             /* (out_c), or NULL for none; affine: the shift; pack_signs: the
-                                    * thresholds */
+    const float *alpha;            /* (out_c), or NULL for 1 */
+    const float *bias;             /* (out_c), or NULL for none; pack_signs: the thresholds */
     int32_t has_beta, has_residual, has_signs;
     int32_t activation;            /* BI_ACTIVATION_* */
     const float *floor;            /* (out_c), or NULL: the sums are no less than this */
@@ -122,6 +122,22 @@ void bi_pool_free(bi_pool *pool);    /* while no call uses it */
 void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals, int64_t samples,
                 bi_pool *pool, int64_t *nanoseconds);
 
+/* How far one sample has come: steps done, and rows of the next one. */
+typedef struct bi_progress {
+    int32_t step, row;
+} bi_progress;
+
+/* Run the steps of one sample from `progress` on, and note there how far they have come.  Returns 1 at
+ * the end, or 0 as soon as `limit_ns` have gone by, but not before something is done: after a step or a step's rows_at_once: so a caller
+ * can look for an interrupt meanwhile.  Between the parts the arena is not to be touched; all other
+ * arguments are as of bi_execute(). */
+int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const *externals,
+                        bi_pool *pool, int64_t *nanoseconds, bi_progress *progress,
+                        int64_t limit_ns);
+
+/* Whether there is neither NaN nor infinity among `count` numbers. */
+int32_t bi_all_finite(const float *x, int64_t count);
+
 /* Cycles a second of the core that this runs on, by a measurement of under a millisecond. */
 double bi_clock_hz(void);
 
@@ -139,6 +155,15 @@ int32_t bi_kernel_runs_here(int32_t kernel);
  * there is none.  All of the step must be filled in but its kernel, weight and places. */
 int32_t bi_kernel_find(const char *operation, const char *method, const char *isa,
                        const bi_step *step);
+
+/* The kernel that bi_kernel_find() gives on a CPU with the instruction sets up to number `isa`, which
+ * this CPU need not be; -1 if there is none. */
+int32_t bi_kernel_on(const char *operation, int32_t isa, const bi_step *step);
+
+/* Whether a kernel for neon takes a step, on whatever CPU this is: 1, then its weight and scratch need
+ * that many bytes (0: none of its own); 0; or -1 if there is no such kernel. */
+int32_t bi_neon_needs(const char *operation, const char *method, const bi_step *step,
+                      int64_t *weight_bytes, int64_t *scratch_bytes);
 
 /* Those that bi_kernel_find() asks, one after the other: the first (`after` -1), or the next after
  * kernel `after`; -1 past the end.  Left out are those that get no step, because one before them takes

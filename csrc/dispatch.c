@@ -120,6 +120,18 @@ int32_t bi_kernel_find(const char *operation, const char *method, const char *is
     return i;
 }
 
+int32_t bi_kernel_on(const char *operation, int32_t isa, const bi_step *step)
+{
+    for (int32_t i = 0; i < ENTRY_COUNT; i++) {
+        const bi_kernel *kernel = entries[i].kernel;
+        int is_passed_over = kernel->not_with > 0 && kernel->not_with <= isa;
+        if (strcmp(entries[i].operation, operation) == 0 && entries[i].isa <= isa &&
+            !is_passed_over && (kernel->takes == NULL || kernel->takes(step)))
+            return i;
+    }
+    return -1;
+}
+
 size_t bi_weight_bytes(const bi_step *step)
 {
     const bi_kernel *kernel = bi_kernel_at(step->kernel);

@@ -30,6 +30,8 @@ def objects() -> list[str]:
     """Return the kernels that are defined in csrc/, as the files spell them out."""
     names = []
     for path in sorted(CSRC.rglob("*.c")):
+        if path.name == "neon_layouts.c":  # the layouts of kernels that are listed elsewhere
+            continue
         text, name = path.read_text(), None
         if own := re.search(r"#define BI_NAME\(operation\) bi_##operation##(\w+)", text):
             name = own[1]
@@ -66,6 +68,38 @@ def test_a_poorer_version_stands_behind_the_richer_ones_of_its_method() -> None:
 def test_no_kernel_names_another() -> None:
     defined = set(objects())
     for path in (*CSRC.rglob("*.c"), *CSRC.rglob("*.inc"), *CSRC.rglob("*.h")):
+        if path.name == "neon_layouts.c":  # which says what kernels need
+            continue
         for name in re.findall(r"\bbi_\w+", path.read_text()):
             own = f"const bi_kernel {name} ="
             assert name not in defined or own in path.read_text(), f"{path} speaks of {name}"
+
+
+def test_the_needs_of_every_neon_kernel_are_known_on_every_cpu() -> None:
+    lines = {*lines_of("aarch64")} - {*lines_of("other")}
+    known = re.findall(
+        r'{"(\w+)", "(\w+)", &\w+}', (CSRC / "neon_layouts.c").read_text(), re.MULTILINE
+    )
+    assert {(operation, method, "neon") for operation, method in known} == lines
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++", "aarch64-linux-gnu-gcc"])
+def test_all_kernels_compile_as_one_unit_of_static_names_in_c_and_in_cpp(
+    compiler: str, tmp_path: Path
+) -> None:
+    from bitinfer.export_c.amalgam import Sources
+
+    if shutil.which(compiler) is None:
+        pytest.skip(f"there is no {compiler}")
+    sources = Sources(CSRC)
+    lines = {*lines_of("x86_64"), *lines_of("aarch64")}
+    text = sources.unit(sorted("_".join(("bi", *line)) for line in lines))
+    is_cpp = compiler.endswith("++")
+    unit = tmp_path / f"unit.{'cpp' if is_cpp else 'c'}"
+    unit.write_text(sources.read("export/head.inc") + text)
+    flags = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", *([] if is_cpp else ["-std=c11"])]
+    done = subprocess.run([compiler, *flags, str(unit)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]
+    declared = set(sources.tables(text))
+    for name in re.findall(r"^(?:const )?\w+ \**(bi_\w+)[(\[]", text, re.MULTILINE):
+        assert name in declared, f"{name} is not static"

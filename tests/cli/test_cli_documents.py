@@ -33,6 +33,9 @@ def answers(model: Path, pictures: Path) -> dict[str, tuple[object, ...]]:
         "profile": (REFERENCE, "--rounds=2", model),
         "info": (),
         "verify": (REFERENCE, *converted(pictures.parent)),
+        "zoo": ("list",),
+        "export-c": (model, "-o", pictures.parent / "c"),
+        "doctor": (),
     }
 
 
@@ -56,7 +59,8 @@ def test_an_answer_is_what_its_schema_says_and_nothing_more(
         (classes / str(number)).mkdir(parents=True)
         (classes / str(number) / "a.png").write_bytes((pictures / f"{colour}.png").read_bytes())
     result = call(command, "--json", *answers(model, pictures)[command])
-    assert result.code == (5 if command == "run" else 0), result.err
+    codes = {"run": {5}, "doctor": {0, 1}}  # whether there is a fault is the machine's affair
+    assert result.code in codes.get(command, {0}), result.err
     document = json.loads(result.out)
     answer = msgspec.convert(document, documents.answer_of(command), strict=True)
     again = documents.plain(answer)

@@ -160,8 +160,9 @@ BI_TARGET_avx2 static void depthwise_run(const bi_step *s, const bi_pointers *at
                 else
                     compute_columns(&r, ox, last, 0, sums);
                 bi_plane_sums all = {
-                    .step = s, .at = at, .count = (size_t)(last - ox),
+                    .step = s, .at = at,
                     .first = (size_t)r.oy * (size_t)s->out_w + (size_t)ox,
+                    .count = (size_t)(last - ox),
                     .output = c, .outputs = count, .sums = sums,
                 };
                 bi_finish_pixels(&all);

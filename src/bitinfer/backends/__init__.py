@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 from bitinfer.backends.base import Backend, Executor
 from bitinfer.backends.threads import resolve as resolve_threads
@@ -111,6 +112,17 @@ def clock_hz() -> float | None:
         return None
 
 
+def numba_cache_folder() -> Path | None:
+    """Return where numba keeps the compiled loops; None if there is no place to write to.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    from bitinfer.backends.numba import jit
+
+    return jit.cache_folder()
+
+
 def _create(name: str, choice: str | None) -> Backend:
     if name == "native":
         from bitinfer.backends.native import NativeBackend
@@ -153,6 +165,7 @@ __all__ = [
     "clock_hz",
     "cpu_features",
     "kernels",
+    "numba_cache_folder",
     "resolve_threads",
     "select",
     "status",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from importlib import import_module
@@ -19,15 +20,21 @@ COMMANDS = (
     "inspect",
     "eval",
     "train",
+    "zoo",
     "bench",
     "profile",
     "info",
     "report",
+    "serve",
+    "batch",
+    "export-c",
+    "doctor",
+    "completion",
 )
 
 EPILOG = """exit codes:
   0    done
-  1    internal error, or the output cannot be written
+  1    internal error, the output cannot be written, or 'doctor' has found a fault
   2    wrong usage, or a backend or an extra that is not available here
   3    the model or checkpoint is rejected, cannot become what is asked for, or is not its source
   4    the input cannot be read (of several inputs: none of them)
@@ -59,12 +66,23 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        # Also lists of them, as in --mean -0.5,0.5,0.5: no option begins with a digit.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
         where = f"{command}: " if command else ""
-        report(f"{where}{message}; see '{self.prog} --help'")
+        meant = self._meant(message)
+        report(f"{where}{message}; {meant}see '{self.prog} --help'")
         self.exit(2)
+
+    def _meant(self, message: str) -> str:
+        """Return the question after the option that was probably meant, if one is unknown."""
+        known = [name for action in self._actions for name in action.option_strings]
+        _, _, rest = message.partition("unrecognized arguments: ")
+        wrong = next((word for word in rest.split() if word.startswith("--")), "")
+        close = names.suggest(wrong.partition("=")[0], known) if wrong else ""
+        return f"{close} " if close.startswith("did you mean") else ""
 
 
 def run_command(argv: list[str]) -> int:
@@ -112,6 +130,8 @@ def _parse_and_run(argv: list[str]) -> int:
         parser.parse_args(before)
         parser.error(f"a command is missing: {', '.join(COMMANDS)}")
     name = argv[position]
+    if name == "help":
+        return _parse_and_run([*before, *after[:1], "--help"])
     if name not in COMMANDS:
         parser.error(str(names.unknown("command", name, COMMANDS)))
     module = _module(name)  # the only one: another's fault or slowness is not this one's
@@ -125,14 +145,24 @@ def _parse_and_run(argv: list[str]) -> int:
     return code
 
 
+def every_parser() -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return what every command is for, and its parser."""
+    commands = _Parser(prog="bitinfer").add_subparsers(parser_class=_Parser)
+    for name in COMMANDS:
+        _module(name).add_parser(commands)
+        _add_traceback(commands.choices[name])
+    purposes = {choice.dest: choice.help or "" for choice in commands._choices_actions}
+    return {name: (purposes[name], commands.choices[name]) for name in COMMANDS}
+
+
 def _module(name: str) -> Any:
-    return import_module(f"bitinfer.cli.{name}")
+    return import_module(f"bitinfer.cli.{name.replace('-', '_')}")
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, errors.BitInferError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _lacks_memory(error):
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         where = error.filename or "cannot write the output"
@@ -141,6 +171,16 @@ def _describe(error: Exception) -> str:
         f"internal error: {type(error).__name__}: {error}; "
         "please report it with what --traceback shows"
     )
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Tell whether it is a library that could not be loaded, for want of memory."""
+    words = ("failed to map segment", "cannot allocate memory")
+    while isinstance(error, ImportError):
+        if any(text in str(error).lower() for text in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _add_traceback(parser: argparse.ArgumentParser) -> None:

@@ -32,6 +32,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is there."""
+    answer = describe(args.backend)
+    if args.json:
+        _common.print_json(answer)
+    else:
+        show([[(line, "")] for line in as_text(answer)])
+    return 0
+
+
+def describe(backend: str) -> Info:
+    """Return the answer.
+
+    Raises:
+        BackendError, MissingExtraError: the backend, other than ``auto``, is not available here.
+    """
     import numpy as np
 
     from bitinfer import backends
@@ -39,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.errors import BackendError, MissingExtraError
 
     try:
-        label, kernels = backends.select(args.backend).label, backends.kernels(args.backend)
+        label, kernels = backends.select(backend).label, backends.kernels(backend)
     except (BackendError, MissingExtraError) as error:
-        if args.backend != "auto":
+        if backend != "auto":
             raise
         # Who asks what is there must get an answer even if BITINFER_KERNELS names what is not.
         label, kernels = f"none: {error}", {}
-    answer = runs.Info(
+    return runs.Info(
         schema_version=SCHEMA_VERSION,
         version=__version__,
         python=platform.python_version(),
@@ -56,11 +70,6 @@ def run(args: argparse.Namespace) -> int:
         backend=label,
         kernels=kernels,
     )
-    if args.json:
-        _common.print_json(answer)
-    else:
-        show([[(line, "")] for line in _as_text(answer)])
-    return 0
 
 
 def _features(known: dict[str, bool]) -> dict[str, bool]:
@@ -90,7 +99,8 @@ def _cpuinfo(*keys: str) -> str:
     return next((v for key in keys for name, v in pairs if name == key and v), "")
 
 
-def _as_text(answer: Info) -> list[str]:
+def as_text(answer: Info) -> list[str]:
+    """Return the answer as lines for people."""
     features = answer.cpu.features
     present = " ".join(name for name, there in features.items() if there)
     absent = " ".join(name for name, there in features.items() if not there)

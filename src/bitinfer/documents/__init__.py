@@ -52,6 +52,9 @@ _HOMES = {
     "profile": "runs.Profile",
     "info": "runs.Info",
     "verify": "verification.Verify",
+    "zoo": "models.Zoo",
+    "export-c": "models.ExportC",
+    "doctor": "runs.Doctor",
 }
 
 COMMANDS = tuple(_HOMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from bitinfer.documents import Answer, Bytes, Count, Part, Sha256, Shape
+from bitinfer.documents import Answer, Bytes, Count, ModelFile, Part, Sha256, Shape
 from bitinfer.model import Preprocessing, Provenance
 
 
@@ -66,6 +66,9 @@ class Inspect(Answer, frozen=True):
         binary_operations: those with weights of one bit.
         file_bytes, float32_bytes: size of the file, and of its parameters in float32.
         arena_bytes: of all values between input and outputs; kernels may add scratch.
+        input_range: least and largest value that pixels become in the network's input, of all
+            channels; null if the model does not say.
+        takes_floats: whether it takes float32 too, and not pixels (uint8) alone.
         labels: of the classes in order; empty if the model has none.
         optimised: with ``--passes``.
     """
@@ -84,7 +87,78 @@ class Inspect(Answer, frozen=True):
     file_bytes: Bytes
     float32_bytes: Bytes
     arena_bytes: Bytes
+    input_range: tuple[float, float] | None
+    takes_floats: bool
     preprocessing: Preprocessing | None
     labels: tuple[str, ...]
     provenance: Provenance | None
     optimised: Optimised | UnsetType = UNSET
+
+
+class ZooModel(Part, frozen=True):
+    """A trained model that is installed with bitinfer.
+
+    Attributes:
+        path, sha256, bytes: of its file.
+        architecture: of the zoo.
+        data_set: ``correct`` of ``total`` of its test pictures are right.
+    """
+
+    name: str
+    path: str
+    sha256: Sha256
+    bytes: Bytes
+    architecture: str
+    data_set: str
+    correct: Count
+    total: Count
+
+
+class Zoo(Answer, frozen=True):
+    """What ``bitinfer zoo --json`` prints: all models, or the one that was asked for."""
+
+    models: tuple[ZooModel, ...]
+
+
+class ExportTarget(Part, frozen=True):
+    """An exported network on one kind of CPU.
+
+    Attributes:
+        name: ``x86_64``, ``aarch64``, or ``other`` for every other one.
+        instruction_sets: those with kernels, poorest first; the CPU decides as the program runs.
+        constant_bytes: ROM of weights and other constants.
+        network_bytes, arena_bytes: RAM, once for a network and once for every call under way.
+    """
+
+    name: str
+    instruction_sets: tuple[str, ...]
+    constant_bytes: Bytes
+    network_bytes: Bytes
+    arena_bytes: Bytes
+
+
+class ExportedCode(Part, frozen=True):
+    """ROM of the code, as it was measured: what compiled it, and for which kind of CPU."""
+
+    bytes: Bytes
+    compiler: str
+    target: str
+
+
+class ExportC(Answer, frozen=True):
+    """What ``bitinfer export-c --json`` prints.
+
+    Attributes:
+        name: of the functions, behind ``bitinfer_``.
+        header, source: the files that were written.
+        kernels: operation, method and instruction set of every kernel in them.
+        code: null if there is no C compiler.
+    """
+
+    model: ModelFile
+    name: str
+    header: str
+    source: str
+    targets: tuple[ExportTarget, ...]
+    kernels: tuple[str, ...]
+    code: ExportedCode | None

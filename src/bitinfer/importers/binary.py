@@ -143,7 +143,7 @@ class MeanScale:
         Meaning: means are summed in float64 and rounded once to float32: the value that every order
                  of float32 summation approximates.
         """
-        with np.errstate(over="ignore"):  # an overflow is clipped, or found by who checks the graph
+        with np.errstate(all="ignore"):  # an overflow is clipped, or found by who checks the graph
             if self.centred:
                 centre = weight.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
                 weight = weight - centre

@@ -27,6 +27,7 @@ from bitinfer.importers import detect, states
 from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.options import DEFAULTS, Options
 from bitinfer.importers.outcome import Conversion, Finding, conversion
+from bitinfer.importers.readers._unpickle import quoted
 from bitinfer.importers.readers.torch_checkpoint import read_file
 from bitinfer.importers.recognise import recognise
 from bitinfer.importers.states import adabin
@@ -59,8 +60,11 @@ def convert(
                 raise UsageError(
                     f"{origin.name} is {origin.title} and holds its network: leave out --arch"
                 )
+            if options.weights is not None:
+                raise UsageError(f"--weights is for state dicts, {origin.name} is {origin.title}")
             return from_foreign(content, options, origin)
-        return _from_state_dict(content, arch, options, origin)
+        with np.errstate(all="ignore"):  # what leaves float32 is found and named
+            return _from_state_dict(content, arch, options, origin)
     except (CheckpointError, ConversionError) as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
 
@@ -77,7 +81,7 @@ def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> F
     except (CheckpointError, ConversionError) as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
     if not isinstance(content, Foreign):
-        state = states.find_state_dict(content)
+        state = states.find_state_dict(content, wanted=options.weights)
         if state.has_signature(adabin.SIGNATURE):
             return adabin.network(state)
         raise ConversionError(
@@ -193,7 +197,7 @@ def from_foreign(
 def _from_state_dict(
     checkpoint: dict[str, Any], arch: str | None, options: Options, origin: Origin
 ) -> tuple[Model, Conversion]:
-    state = states.find_state_dict(checkpoint)
+    state = states.find_state_dict(checkpoint, arch, options.weights)
     if arch is None and state.has_signature(adabin.SIGNATURE):
         origin = dataclasses.replace(
             origin, importer=adabin.IMPORTER, title=f"{origin.title} of {adabin.NAME}"
@@ -223,4 +227,10 @@ def _from_state_dict(
         preprocessing=preprocessing,
         provenance=dataclasses.replace(origin, importer=family.IMPORTER).provenance(notes),
     )
-    return model, conversion(origin.name, f"{origin.title} of {arch}", source.outcomes)
+    report = conversion(origin.name, f"{origin.title} of {arch}", source.outcomes)
+    if state.others:
+        others = ", ".join(map(quoted, state.others))
+        text = f"other sets of weights are in the file, under {others}; --weights takes one"
+        finding = Finding("other weights", len(state.others), text)
+        report = dataclasses.replace(report, findings=(*report.findings, finding))
+    return model, report

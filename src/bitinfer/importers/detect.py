@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bitinfer.errors import CheckpointError
 
-MAX_MEMBERS = 1 << 16
+MAX_MEMBERS = 1 << 18
 _HEAD = 1024
 """Bytes at the beginning that texts are recognised by."""
 
@@ -71,6 +71,8 @@ def _zip_with(*names: str) -> Callable[[bytes], bool]:
     """Recognise an archive with all these members, or folders, at its top or in a folder there."""
 
     def fits(data: bytes) -> bool:
+        if not all(name.encode() in data for name in names):  # much quicker than the directory
+            return False
         members = _members(data)
         members += [name.partition("/")[2] for name in members]
         return all(

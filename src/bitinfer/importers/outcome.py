@@ -24,6 +24,7 @@ FindingKind = Literal[
     "negative gammas",
     "other levels",
     "nothing binary",
+    "other weights",
     "no preprocessing",
 ]
 

@@ -25,7 +25,15 @@ ffibuilder.set_source(
     # setuptools rebuilds only for what is listed: without these an edited header changes nothing.
     depends=sorted(str(path) for suffix in ("*.h", "*.inc") for path in _CSRC.rglob(suffix)),
     # Contraction would round float layers differently from one instruction set to the next.
-    extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"],
+    # Debugging information names the folder of the build: without it, two builds are one.
+    extra_compile_args=[
+        "-std=c11",
+        "-O3",
+        "-g0",
+        "-ffp-contract=off",
+        "-fvisibility=hidden",
+        "-pthread",
+    ],
     extra_link_args=["-pthread"],
     libraries=["m"],
     optional=os.environ.get("BITINFER_REQUIRE_C") != "1",

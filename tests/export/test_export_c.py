@@ -1,0 +1,319 @@
+"""export/: a network as C gives the same logits as in Python, whatever compiles and runs it."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bitinfer.backends.native._native", reason="there is no compiled extension")
+
+from exported import (
+    COMPILERS,
+    EXAMPLES,
+    Compiler,
+    Program,
+    expected,
+    from_zoo,
+    pixels,
+    program,
+    resnet20,
+    write,
+)
+
+from bitinfer import modelfile
+from bitinfer.errors import UsageError
+from bitinfer.export_c import export_c, identifier
+from bitinfer.export_c.network import instruction_sets, targets
+from bitinfer.model import Model
+from graph_examples import every_node, only_integers, only_windows
+
+GCC = COMPILERS["fast"]
+WASM = EXAMPLES / "embed" / "classify.mjs"
+LENET5 = modelfile.load(EXAMPLES / "lenet5.bin")
+
+
+def backend_of(compiler: Compiler) -> str:
+    """The backend of Python that computes what a program does: on Arm, floats are in plain C."""
+    return "native:portable" if compiler.runner else "native"
+
+
+@pytest.fixture(scope="module")
+def lenet5(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return program(LENET5, tmp_path_factory.mktemp("lenet5"))
+
+
+SLOWER = ("gcc", "g++", "armv7")
+QUICK = ("gcc", "clang++", "aarch64", "armv7")
+SLOW = [pytest.param(name, marks=pytest.mark.long) for name in COMPILERS if name not in QUICK]
+"""A unit with the kernels of all instruction sets takes a compiler half a minute."""
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_lenet5_gives_the_logits_of_python_by_every_compiler(lenet5: Program, name: str) -> None:
+    compiler = COMPILERS[name]
+    x = pixels(LENET5, 3)
+    result = lenet5.run(lenet5.build(compiler), x)
+    assert result == expected(LENET5, x, backend_of(compiler))
+
+
+@pytest.mark.parametrize(
+    "compiler", ["fast", "aarch64", *(pytest.param(c, marks=pytest.mark.long) for c in SLOWER)]
+)
+@pytest.mark.parametrize("make", [lambda: from_zoo("xnor-nin"), resnet20], ids=["nin", "resnet20"])
+def test_networks_of_cifar10_give_the_logits_of_python(
+    make: Callable[[], Model], compiler: str, tmp_path: Path
+) -> None:
+    model, chosen = make(), COMPILERS[compiler]
+    x = pixels(model, 1)
+    c = program(model, tmp_path)
+    assert c.run(c.build(chosen), x) == expected(model, x, backend_of(chosen))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "aarch64"])
+def test_bi_real_net_18_gives_the_logits_of_python(compiler: str, tmp_path: Path) -> None:
+    model, chosen = from_zoo("bireal18"), COMPILERS[compiler]
+    x = pixels(model, 1)
+    c = program(model, tmp_path)
+    assert c.run(c.build(chosen), x) == expected(model, x, backend_of(chosen))
+
+
+@pytest.mark.parametrize(
+    "compiler", ["fast", "aarch64", pytest.param("clang++", marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("make", [every_node, only_windows, only_integers])
+def test_every_operation_gives_the_values_of_python(
+    make: Callable[[], Any], compiler: str, tmp_path: Path
+) -> None:
+    model, chosen = Model(*make()), COMPILERS[compiler]
+    c = program(model, tmp_path)
+    rng = np.random.default_rng(5)
+    shape = (2, *model.graph.input.shape)
+    if c.exported.network.takes_pixels:
+        x: Any = rng.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        x = rng.standard_normal(shape).astype(np.float32)
+    got = np.frombuffer(c.run(c.build(chosen), x), np.float32)
+    wanted = np.frombuffer(expected(model, x, backend_of(chosen)), np.float32)
+    if chosen.runner:  # a C library of its own may round exp() otherwise
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    else:
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("isa", [isa for isa in instruction_sets() if isa != "neon"])
+def test_one_instruction_set_alone_gives_what_python_does_capped_to_it(
+    isa: str, tmp_path: Path
+) -> None:
+    from bitinfer.backends.native import instruction_sets as here
+
+    if not here()[isa]:
+        pytest.skip(f"this CPU lacks {isa}")
+    c = program(LENET5, tmp_path, isa)
+    x = pixels(LENET5, 2)
+    assert c.run(c.build(GCC), x) == expected(LENET5, x, f"native:{isa}")
+    found = {kernel[2] for kernel in c.exported.network.kernels}
+    assert found <= set(targets()["x86_64"][: targets()["x86_64"].index(isa) + 1])
+
+
+def test_a_weight_that_one_kernel_alone_takes_costs_no_ram() -> None:
+    for target in export_c(LENET5, "net", ["portable"]).network.targets:
+        assert target.network_bytes < 4096
+        for choices, stored in zip(target.choices, target.stored, strict=True):
+            assert stored is None or stored.in_place == {(c.method, c.isa) for c in choices}
+
+
+def test_portable_lenet5_takes_less_than_160_kb_of_rom_and_64_kb_of_ram(tmp_path: Path) -> None:
+    GCC.require()
+    if shutil.which("size") is None:
+        pytest.skip("there is no program 'size'")
+    write(export_c(LENET5, "net", ["portable"]), tmp_path)
+    for optimise in ("-O2", "-Os"):
+        command = ["gcc", optimise, "-c", "bitinfer_net.c"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        printed = subprocess.run(
+            ["size", "bitinfer_net.o"], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+        text, data, bss = map(int, printed.splitlines()[1].split()[:3])
+        assert text + data < 160_000
+        assert bss < 64 * 1024
+
+
+def test_only_the_functions_of_the_header_and_a_table_are_visible(tmp_path: Path) -> None:
+    GCC.require()
+    if shutil.which("nm") is None:
+        pytest.skip("there is no program 'nm'")
+    write(export_c(LENET5, "net"), tmp_path)
+    subprocess.run(["gcc", "-O1", "-c", "bitinfer_net.c"], cwd=tmp_path, check=True)
+    printed = subprocess.run(
+        ["nm", "bitinfer_net.o"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    visible = set(re.findall(r" [TDRBGSC] (\w+)$", printed, re.MULTILINE))
+    functions = {f"bitinfer_net_{name}" for name in ("run", "prepare", "run_in")}
+    assert visible - {"bitinfer_net_lookup_nibbles"} == functions
+    used = set(re.findall(r" U (\w+)$", printed, re.MULTILINE))
+    assert not used & {"malloc", "calloc", "realloc", "free", "pthread_create"}
+
+
+def test_two_networks_are_linked_into_one_program(tmp_path: Path) -> None:
+    GCC.require()
+    other = from_zoo("bnn-pynq-lfc")
+    write(export_c(LENET5, "one", ["portable", "avx2"]), tmp_path)
+    write(export_c(other, "two", ["portable", "avx2"]), tmp_path)
+    (tmp_path / "main.c").write_text(
+        '#include "bitinfer_one.h"\n#include "bitinfer_two.h"\n'
+        "static uint8_t pixels[BITINFER_ONE_INPUTS + BITINFER_TWO_INPUTS];\n"
+        "int main(void)\n{\n    float a[BITINFER_ONE_OUTPUTS], b[BITINFER_TWO_OUTPUTS];\n"
+        "    return bitinfer_one_run(pixels, a) | bitinfer_two_run(pixels, b);\n}\n"
+    )
+    command = ["gcc", "-O1", "bitinfer_one.c", "bitinfer_two.c", "main.c", "-o", "both", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "both"], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def shared_library(tmp_path_factory: pytest.TempPathFactory) -> tuple[ctypes.CDLL, Any]:
+    GCC.require()
+    folder = tmp_path_factory.mktemp("shared")
+    exported = export_c(LENET5, "lenet5")
+    write(exported, folder)
+    command = ["gcc", "-O1", "-shared", "-fPIC", "bitinfer_lenet5.c", "-o", "lenet5.so", "-lm"]
+    subprocess.run(command, cwd=folder, check=True)
+    return ctypes.CDLL(str(folder / "lenet5.so")), exported
+
+
+def address(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def aligned(size: int) -> Any:
+    raw = np.zeros(size + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    return raw[begin : begin + size]
+
+
+def test_a_shared_library_is_called_from_python_with_arenas_of_its_own(
+    shared_library: tuple[ctypes.CDLL, Any],
+) -> None:
+    library, exported = shared_library
+    here = next(t for t in exported.network.targets if t.name == platform.machine())
+    network, arenas = aligned(here.network_bytes), [aligned(here.arena_bytes) for _ in range(2)]
+    prepared = library.bitinfer_lenet5_prepare(
+        address(network), ctypes.c_size_t(here.network_bytes)
+    )
+    assert prepared == 0
+    before = network.copy()
+    x = pixels(LENET5, 4)
+    logits = np.zeros((4, 10), np.float32)
+    for i in range(4):
+        arguments = map(address, (network, arenas[i % 2], x[i], logits[i]))
+        assert library.bitinfer_lenet5_run_in(*arguments) == 0
+    assert logits.tobytes() == expected(LENET5, x, "native")
+    np.testing.assert_array_equal(network, before)
+
+
+def test_memory_that_does_not_do_is_refused(shared_library: tuple[ctypes.CDLL, Any]) -> None:
+    library, _ = shared_library
+    room = aligned(1 << 20)
+    prepare = library.bitinfer_lenet5_prepare
+    start = room.ctypes.data
+    assert prepare(ctypes.c_void_p(start + 8), ctypes.c_size_t(1 << 19)) == -2
+    assert prepare(None, ctypes.c_size_t(1 << 19)) == -2
+    assert prepare(ctypes.c_void_p(start), ctypes.c_size_t(64)) == -3
+    assert prepare(ctypes.c_void_p(start), ctypes.c_size_t(1 << 13)) == -3
+
+
+def classified(printed: str) -> list[tuple[int, np.float32]]:
+    return [(int(a), np.float32(b)) for a, b in map(str.split, printed.splitlines())]
+
+
+@pytest.mark.parametrize("language", ["c", "go", "rs"])
+def test_an_example_says_what_python_does(language: str, tmp_path: Path) -> None:
+    for tool in {"c": ["gcc"], "go": ["go", "gcc"], "rs": ["rustc", "gcc", "ar"]}[language]:
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool}")
+    write(export_c(LENET5, "lenet5", ["portable"]), tmp_path)
+    example = Path(shutil.copy(EXAMPLES / "embed" / f"classify.{language}", tmp_path))
+    steps = {
+        "c": [["gcc", "-O2", "-I.", "bitinfer_lenet5.c", example.name, "-o", "classify", "-lm"]],
+        "go": [["go", "mod", "init", "classify"], ["go", "build"]],
+        "rs": [
+            ["gcc", "-O2", "-c", "bitinfer_lenet5.c"],
+            ["ar", "rc", "libbitinfer_lenet5.a", "bitinfer_lenet5.o"],
+            ["rustc", "-O", "-L", ".", "-l", "static=bitinfer_lenet5", "-l", "m", example.name],
+        ],
+    }[language]
+    for command in steps:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    x = pixels(LENET5, 5)
+    done = subprocess.run([tmp_path / "classify"], input=x.tobytes(), capture_output=True)
+    wanted = np.frombuffer(expected(LENET5, x, "native:portable"), np.float32).reshape(5, 10)
+    right = [(int(row.argmax()), row.max()) for row in wanted]
+    assert classified(done.stdout.decode()) == right
+
+
+def test_a_web_assembly_module_says_in_node_what_python_does(tmp_path: Path) -> None:
+    for tool in ("clang", "wasm-ld", "node"):
+        if shutil.which(tool) is None and shutil.which(f"{tool}-14") is None:
+            pytest.skip(f"there is no {tool}")
+    write(export_c(LENET5, "lenet5", ["portable"]), tmp_path)
+    command = re.search(r"(clang --target=wasm32.*)", WASM.read_text())
+    assert command is not None
+    done = subprocess.run(
+        command[1].split(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if "stdint.h" in done.stderr or "crt1" in done.stderr:
+        pytest.skip("there is no C library for WebAssembly (Debian: wasi-libc)")
+    assert done.returncode == 0, done.stderr
+    x = pixels(LENET5, 5)
+    done = subprocess.run(
+        ["node", WASM, tmp_path / "lenet5.wasm"], input=x.tobytes(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = np.frombuffer(expected(LENET5, x, "native:portable"), np.float32).reshape(5, 10)
+    right = [(int(row.argmax()), row.max()) for row in wanted]
+    assert classified(done.stdout.decode()) == right
+
+
+def test_a_cpu_without_kernels_is_refused_by_the_compiler(tmp_path: Path) -> None:
+    COMPILERS["armv7"].require()
+    write(export_c(LENET5, "net", ["avx2"]), tmp_path)
+    command = ["arm-linux-gnueabihf-gcc", "-c", "bitinfer_net.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "no kernels for this CPU" in done.stderr
+
+
+def test_a_wrong_instruction_set_or_name_is_an_error() -> None:
+    with pytest.raises(UsageError, match="did you mean 'avx2'"):
+        export_c(LENET5, "net", ["avx3"])
+    with pytest.raises(UsageError, match="'a_b' can"):
+        export_c(LENET5, "a-b")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("LeNet 5", "lenet_5"), ("5net", "network_5net"), ("-", "network"), ("ä x", "x")],
+)
+def test_any_text_becomes_an_identifier(text: str, word: str) -> None:
+    assert identifier(text) == word
+
+
+def test_a_name_in_the_model_cannot_end_a_comment(tmp_path: Path) -> None:
+    GCC.require()
+    from bitinfer.graph import GraphBuilder
+
+    b = GraphBuilder('*/ #error "out"', input_shape=(4, 4, 1))
+    x = b.conv2d(b.input, np.ones((2, 3, 3, 1)), name="*/int main;\\")
+    c = program(Model(*b.build(x)), tmp_path)
+    c.build(GCC)
