@@ -117,6 +117,29 @@ def test_agreements_are_half_the_dot_product() -> None:
         recognise(conv_net(weight, counts="agreements", pads=(1, 1, 1, 1)))
 
 
+@LAYOUTS
+@pytest.mark.parametrize("turned", [False, True])
+def test_batch_norm_in_parts_is_exact_where_it_is_zero(layout: Layout, turned: bool) -> None:
+    """Sums of 45 signs are odd, and so are these means: many differences are exactly 0."""
+    weight = bipolar((16, 3, 3, 5))
+    mean = 2 * np.rint(random((16,), 1) * 3) + 1
+    scale = np.abs(random((16,), 2)).astype(np.float64) + 0.3
+    if turned:
+        scale[::2] *= -1
+    w = Writer(layout)
+    name, axes = w.weight("w", weight)
+    x = w.add("conv", "conv", by_where(w, "s", "input"), name, axes=axes, **CONV)
+    x = w.add("centred", "subtract", x, w.channels("mean", mean, 3))
+    x = w.add("scaled", "divide", x, w.channels("scale", 1 / scale, 3))
+    w.add("sign", "sign", x, **SIGN)
+    found = recognise(w.finish((6, 6, 5), "sign"))
+    x = random((4, 6, 6, 5), 5)
+    margin = (convolve(signs_of(x), weight) - mean) * scale
+    assert np.count_nonzero(margin == 0) > 50
+    np.testing.assert_array_equal(run(found, x), signs_of(margin))
+    assert "batch_norm" not in kinds(found) or turned
+
+
 def test_sign_that_is_minus_one_at_zero_compares_with_the_number_above_it() -> None:
     strict = {**SIGN, "at_zero": -1}
     w = Writer()
@@ -321,7 +344,28 @@ def test_signs_that_may_be_zero_in_the_source_are_found() -> None:
 
 def test_signs_that_never_change_are_found() -> None:
     (norm,) = (o for o in normed(gamma=[1, 0, 1, -1, 1]).layers if o.operation == "batch_norm")
-    assert [(f.kind, f.count) for f in norm.findings] == [("constant signs", 1)]
+    assert [(f.kind, f.count) for f in norm.findings] == [
+        ("constant signs", 1),
+        ("negative gammas", 1),
+    ]
+
+
+def test_channels_that_were_always_zero_are_found() -> None:
+    (norm,) = (
+        o
+        for o in normed(mean=[0, 0, 1, 1, 0], variance=[0, 0, 0, 1, 1]).layers
+        if o.operation == "batch_norm"
+    )
+    assert [(f.kind, f.count) for f in norm.findings] == [("dead channels", 2)]
+
+
+def test_inputs_of_zeros_and_ones_are_said() -> None:
+    w = Writer()
+    x = w.add("sign", "sign", "input", at_zero=-1, low=0.0, high=1.0)
+    name, axes = w.weight("w", bipolar((4, 3, 3, 5)))
+    w.add("conv", "conv", x, name, axes=axes, **CONV)
+    found = the_layer(recognise(w.finish((6, 6, 5), "conv")))
+    assert [(f.kind, f.count) for f in found.findings] == [("other levels", 5)]
 
 
 def test_single_zeros_among_weights_are_counted() -> None:

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bitinfer.documents.verification import Verify
+    from bitinfer.importers.foreign import Foreign
     from bitinfer.model import Model
     from bitinfer.verify import Verification
+    from bitinfer.verify.runtime import RuntimeCheck
+
+_HEAD = 4096
+"""Bytes that tell an ONNX model from other files."""
 
 DIFFERENT = 3
 """Exit code where model and source are not equal."""
@@ -63,17 +68,21 @@ def run(args: argparse.Namespace) -> int:
     source = read_network(args.source, source_options(args))
     x = _inputs(loaded.model, args.images, args.samples)
     result = verify(loaded.model, source, x, args.backend)
+    own = _common.main_output(loaded, loaded.run(x))
+    runtime = _by_runtime(args.source, source, x, own)
     if args.html is not None:
         from bitinfer.verify.page import html
 
         page = html(result, Path(args.model).name, args.source.name)
         files.write_atomically(args.html, page.encode())
     if args.json:
-        _common.print_json(_document(args, loaded.backend, result))
+        _common.print_json(_document(args, loaded.backend, result, runtime))
     elif not args.quiet or not result.is_equal:
-        from bitinfer.verify.page import lines
+        from bitinfer.verify.page import lines, runtime_line
 
         found = lines(result, args.model, str(args.source))
+        if runtime is not None:
+            found.append(runtime_line(runtime, result.samples))
         show([[(printable(line), "")] for line in found])
     return 0 if result.is_equal else DIFFERENT
 
@@ -93,7 +102,23 @@ def _inputs(model: Model, images: str | None, samples: int) -> NDArray[np.float3
     return normalised(model.preprocessing, np.concatenate(parts))
 
 
-def _document(args: argparse.Namespace, backend: str, result: Verification) -> Verify:
+def _by_runtime(
+    path: Path, source: Foreign, x: NDArray[np.float32], own: NDArray[np.float32]
+) -> RuntimeCheck | None:
+    """Compare with ONNX Runtime, if the source is an ONNX model and it is installed."""
+    from bitinfer.importers import detect
+    from bitinfer.importers.recognise import recognise
+    from bitinfer.verify.runtime import onnx_runtime
+
+    with path.open("rb") as file:
+        if detect.identify(file.read(_HEAD)).reader != "onnx":
+            return None
+    return onnx_runtime(path, x, own, recognise(source).layouts.get(source.input))
+
+
+def _document(
+    args: argparse.Namespace, backend: str, result: Verification, runtime: RuntimeCheck | None
+) -> Verify:
     from msgspec import UNSET
 
     from bitinfer.documents import verification
@@ -112,6 +137,9 @@ def _document(args: argparse.Namespace, backend: str, result: Verification) -> V
         largest_output=result.output_scale,
         same_answers=result.same_answers,
         signs=tuple(verification.SignCheck(**dataclasses.asdict(c)) for c in result.signs),
+        runtime=UNSET
+        if runtime is None
+        else verification.RuntimeCheck(**dataclasses.asdict(runtime)),
         first_difference=UNSET
         if first is None
         else verification.FirstDifference(

@@ -40,6 +40,20 @@ class FirstDifference(Part, frozen=True):
     explanations: tuple[str, ...]
 
 
+class RuntimeCheck(Part, frozen=True):
+    """What the framework's own runtime has beside the model.
+
+    Attributes:
+        close: samples whose outputs are close to the model's.
+        failure: why it does not run the source; empty if it does.
+    """
+
+    name: str
+    close: Count
+    largest: float
+    failure: str
+
+
 class Verify(Answer, frozen=True):
     """What ``bitinfer verify --json`` prints.
 
@@ -50,6 +64,7 @@ class Verify(Answer, frozen=True):
         largest_difference: of outputs, over the samples that count.
         largest_output: of the source.
         same_answers: samples, of all, with the same largest output.
+        runtime: of an ONNX model, where ONNX Runtime is installed.
     """
 
     model: ModelFile
@@ -64,3 +79,4 @@ class Verify(Answer, frozen=True):
     same_answers: Count
     signs: tuple[SignCheck, ...]
     first_difference: FirstDifference | UnsetType = UNSET
+    runtime: RuntimeCheck | UnsetType = UNSET

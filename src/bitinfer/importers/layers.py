@@ -211,7 +211,11 @@ def _of_signs(
         )
 
     reason = "input is binary, and weights are ±alpha"
-    outcome = outcome_of(layer, "binary", reason, findings=_of_zeros(x, split, norm))
+    findings = _of_zeros(x, split, norm)
+    if x.levels.centre != 0:
+        text = "input channels whose signs do not stand for -a and +a: a constant is added for it"
+        findings = (*findings, Finding("other levels", x.channels, text))
+    outcome = outcome_of(layer, "binary", reason, findings=findings)
     return Decision(outcome, shape, bias, written)
 
 
@@ -254,7 +258,9 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         why = split.reason if isinstance(split, Refusal) else f"filters have {layer.length} weights"
         mend = "a sign before it, and weights of one size per filter"
         outcome = outcome_of(layer, "float", f"input is real, and {why}", mend)
-        outcome = dataclasses.replace(outcome, half_binary=isinstance(split, Split))
+        outcome = dataclasses.replace(
+            outcome, half_binary=isinstance(split, Split) and layer.length > 1
+        )
 
     def written(name: str, bias: Floats | None, beta: str | None) -> str:
         if beta is not None:

@@ -24,7 +24,7 @@ from bitinfer.importers import elementwise, evaluate, foreign, layers, signs
 from bitinfer.importers.binary import Levels, SignRule
 from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
 from bitinfer.importers.outcome import Finding, LayerOutcome
-from bitinfer.importers.pending import Pending, SignOrigin
+from bitinfer.importers.pending import Doubles, Pending, SignOrigin
 from bitinfer.importers.walk import TO_FIRST, TO_LAST, Walk, own_shape
 
 
@@ -136,11 +136,8 @@ def _batch_norm(walk: Walk, node: ForeignNode) -> Pending:
     with np.errstate(all="ignore"):
         walk.norms[name] = numerics.batch_norm_affine(mean, variance, gamma, beta, epsilon)
     count = sum(p.size for p in (mean, variance, gamma, beta) if p is not None)
-    findings: tuple[Finding, ...] = ()
-    constant = 0 if gamma is None else gamma.size - int(np.count_nonzero(gamma))
-    if constant and any(n.operation == "sign" for n in walk.readers.get(node.name, ())):
-        text = "channels with a gamma of 0: their sign is the same for every input"
-        findings = (Finding("constant signs", constant, text),)
+    is_signed = any(n.operation == "sign" for n in walk.readers.get(node.name, ()))
+    findings = _of_norm(mean, variance, gamma, is_signed=is_signed)
     walk.outcomes.append(
         LayerOutcome(
             node.name,
@@ -155,6 +152,27 @@ def _batch_norm(walk: Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(x, name=name)
 
 
+def _of_norm(
+    mean: Floats, variance: Floats, gamma: Floats | None, *, is_signed: bool
+) -> tuple[Finding, ...]:
+    """Return what there is to say of a BatchNorm, which signs are taken of if ``is_signed``."""
+    found: list[Finding] = []
+    dead = int(np.count_nonzero((mean == 0) & (variance == 0)))
+    if dead:
+        text = "channels that were 0 throughout training, and are the same for every input"
+        found.append(Finding("dead channels", dead, text))
+    if gamma is not None and is_signed:
+        constant = gamma.size - int(np.count_nonzero(gamma))
+        if constant:
+            text = "channels with a gamma of 0: their sign is the same for every input"
+            found.append(Finding("constant signs", constant, text))
+        negative = int(np.count_nonzero(gamma < 0))
+        if negative:
+            text = "channels with a negative gamma: their comparison is turned round"
+            found.append(Finding("negative gammas", negative, text))
+    return tuple(found)
+
+
 def _vector(array: NDArray[Any]) -> Floats:
     return array.reshape(-1).astype(np.float32)
 
@@ -165,6 +183,8 @@ def _sign(walk: Walk, node: ForeignNode) -> Pending:
     levels = Levels(float(low), float(high))  # type: ignore[arg-type]
     if not x.is_plain:
         x = walk.floats(node)
+    if x.scale is not None and np.all(x.scale) and not x.is_padded:
+        x = _compared(walk, x, x.scale)
     x = walk.write.laid(x)
     if x.scale is not None or x.is_padded:
         x = walk.write.bordered(x)
@@ -178,6 +198,22 @@ def _sign(walk: Walk, node: ForeignNode) -> Pending:
     return Pending(
         name, x.shape, x.is_map, x.layout, levels=levels, at_zero=rule.at_zero, origin=origin
     )
+
+
+def _compared(walk: Walk, x: Pending, scale: Doubles) -> Pending:
+    """Return a value of the same sign as ``scale * x + shift``, exact where that is 0.
+
+    A sum of products, each rounded, misses the 0 of ``(x - mean) * scale``; so what is compared is
+    the difference alone, which is rounded once.
+    """
+    limit = np.zeros(x.channels) if x.shift is None else -x.shift / scale
+    plain = dataclasses.replace(x, scale=None, shift=None)
+    if np.all(scale > 0):
+        return plain.scaled(None, -limit)
+    plain = walk.write.laid(plain)
+    ones, name = np.ones(x.channels), walk.write.name(f"{plain.name}.compared")
+    name = walk.b.batch_norm(plain.name, limit, ones, np.sign(scale), epsilon=0.0, name=name)
+    return dataclasses.replace(plain, name=name)
 
 
 # --- Maps ----------------------------------------------------------------------------------------

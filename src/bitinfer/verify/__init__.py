@@ -4,6 +4,7 @@
     model  --passes, observed------> every value   |--> compared sign by sign, in order
 
 compare    what is compared, what a tie is, and the verdict
+runtime    the source by the framework's own runtime, where that is installed
 explain    tries what could explain the first difference
 page       the verdict as an HTML page with maps of signs
 """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bitinfer.report.document import Block, Chart, Heading, Paragraph, Table
 from bitinfer.report.page import render
 from bitinfer.verify.compare import Difference, Verification
+from bitinfer.verify.runtime import RuntimeCheck
 
 Array = NDArray[Any]
 
@@ -24,6 +25,16 @@ _COLOURS = {
     "different": "#c0392b",
     "equal": "#e5e9ed",
 }
+
+
+def runtime_line(check: RuntimeCheck, samples: int) -> str:
+    """Return in words what a framework's own runtime has."""
+    if check.failure:
+        return f"{check.name} does not run the source: {check.failure}"
+    return (
+        f"{check.name}: outputs of {check.close} of {samples} samples are close to the model's, at "
+        f"most {check.largest:.3g} apart"
+    )
 
 
 def lines(result: Verification, model: str, source: str) -> list[str]:
