@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("bitinfer.backends.native._native", reason="there is no compiled extension")
+
 import bitinfer
 from bitinfer.export import measure
 
@@ -18,8 +20,7 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def needs_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("bitinfer.backends.native._native", reason="there is no compiled extension")
+def measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "compiler", list)  # most of these tests need no measurement
 
 
