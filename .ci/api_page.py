@@ -15,6 +15,8 @@ MODULES = (
     "bitinfer.graph",
     "bitinfer.model",
     "bitinfer.modelfile",
+    "bitinfer.ray",
+    "bitinfer.serve",
     "bitinfer.zoo",
 )
 """Those that are meant for programs that use bitinfer."""

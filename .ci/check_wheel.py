@@ -14,6 +14,7 @@ EXTENSION = "bitinfer/backends/native/_native.abi3.so"
 
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
+MODELS = CSRC.parent / "src" / "bitinfer" / "zoo" / "models"
 
 
 def _c_sources() -> list[Path]:
@@ -33,6 +34,10 @@ def main(path: Path) -> str:
     sources = {f"bitinfer/{path.relative_to(CSRC.parent).as_posix()}" for path in _c_sources()}
     if {n for n in names if n.startswith("bitinfer/csrc/")} != sources:
         return f"does not hold the C sources of {CSRC}, and those alone"
+    models = {name for name in names if name.startswith("bitinfer/zoo/models/")}
+    wanted = {f"bitinfer/zoo/models/{path.name}" for path in MODELS.iterdir()}
+    if models != wanted:
+        return f"holds the models {sorted(models)}, wanted {sorted(wanted)}"
     if "bitinfer/py.typed" not in names or strangers:
         return f"lacks py.typed, or holds files outside its package: {strangers}"
     return ""

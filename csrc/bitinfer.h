@@ -28,6 +28,7 @@ typedef struct bi_step {
     int32_t rows;                  /* units of work: the kernel runs on a range of them */
     int32_t parts;                 /* into how many ranges a pool's threads share the rows out, at
                                     * most BI_PARTS_LIMIT; 0 or 1: one thread does them all */
+    int32_t rows_at_once;          /* bi_execute_part() looks at the clock after so many; 0: after all */
     bi_place source, beta, target, signs, scratch;
     bi_place residual;             /* add, multiply: the other operand */
     int32_t in_h, in_w, in_c;
@@ -43,9 +44,8 @@ typedef struct bi_step {
     const void *weight;            /* as the kernel's pack_weight() left it */
     const float *table;            /* conv2d: [256][in_c], the value of every pixel byte, or NULL */
     const float *offset;           /* conv2d of integers: (in_c), what is subtracted, or NULL */
-    const float *alpha;            /* (out_c), or NULL for 1; affine: the scale */
-    const float *bias;             /* (out_c), or NULL for none; affine: the shift; pack_signs: the
-                                    * thresholds */
+    const float *alpha;            /* (out_c), or NULL for 1 */
+    const float *bias;             /* (out_c), or NULL for none; pack_signs: the thresholds */
     int32_t has_beta, has_residual, has_signs;
     int32_t activation;            /* BI_ACTIVATION_* */
     const float *floor;            /* (out_c), or NULL: the sums are no less than this */
@@ -121,6 +121,22 @@ void bi_pool_free(bi_pool *pool);    /* while no call uses it */
  * are then not shared out. */
 void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals, int64_t samples,
                 bi_pool *pool, int64_t *nanoseconds);
+
+/* How far one sample has come: steps done, and rows of the next one. */
+typedef struct bi_progress {
+    int32_t step, row;
+} bi_progress;
+
+/* Run the steps of one sample from `progress` on, and note there how far they have come.  Returns 1 at
+ * the end, or 0 as soon as `limit_ns` have gone by, but not before something is done: after a step or a step's rows_at_once: so a caller
+ * can look for an interrupt meanwhile.  Between the parts the arena is not to be touched; all other
+ * arguments are as of bi_execute(). */
+int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const *externals,
+                        bi_pool *pool, int64_t *nanoseconds, bi_progress *progress,
+                        int64_t limit_ns);
+
+/* Whether there is neither NaN nor infinity among `count` numbers. */
+int32_t bi_all_finite(const float *x, int64_t count);
 
 /* Cycles a second of the core that this runs on, by a measurement of under a millisecond. */
 double bi_clock_hz(void);

@@ -1,5 +1,6 @@
 /* execute.c -- runs a list of steps over an arena: one call per inference. */
 #define _POSIX_C_SOURCE 200809L
+#include <string.h>
 #include <time.h>
 
 #include "bitinfer.h"
@@ -20,6 +21,7 @@ typedef struct {
     const bi_kernel *kernel;
     const bi_step *step;
     const bi_pointers *at;
+    int32_t begin, end;
 } job;
 
 static int64_t now(void)
@@ -64,9 +66,22 @@ static void run_rows(void *context, int32_t part, int32_t parts, int32_t thread)
 {
     (void)thread;
     const job *j = context;
-    int64_t rows = j->step->rows;
-    j->kernel->run(j->step, j->at, (int32_t)bi_part_begin(rows, part, parts),
-                   (int32_t)bi_part_begin(rows, part + 1, parts));
+    int64_t rows = j->end - j->begin;
+    int32_t begin = j->begin + (int32_t)bi_part_begin(rows, part, parts);
+    int32_t end = j->begin + (int32_t)bi_part_begin(rows, part + 1, parts);
+    if (begin < end)
+        j->kernel->run(j->step, j->at, begin, end);
+}
+
+/* Some rows of a step; with a pool, they are shared out. */
+static void run_range(const job *j, bi_pool *pool)
+{
+    if (pool != NULL && j->step->parts > 1) {
+        job shared = *j;
+        bi_pool_run(pool, run_rows, &shared, j->step->parts);
+    } else {
+        j->kernel->run(j->step, j->at, j->begin, j->end);
+    }
 }
 
 /* One step of one sample; with a pool, its rows are shared out. */
@@ -76,12 +91,22 @@ static void run_step(const call *in, const sample *of, const bi_step *step, bi_p
     bi_pointers at = pointers_of(in, of, step);
     if (kernel->stage != NULL)
         kernel->stage(step, &at);
-    if (pool != NULL && step->parts > 1) {
-        job j = {kernel, step, &at};
-        bi_pool_run(pool, run_rows, &j, step->parts);
-    } else {
-        kernel->run(step, &at, 0, step->rows);
-    }
+    job all = {kernel, step, &at, 0, step->rows};
+    run_range(&all, pool);
+}
+
+/* The next rows of one step of one sample; returns the first that is left. */
+static int32_t run_some_rows(const call *in, const sample *of, const bi_step *step, bi_pool *pool,
+                             int32_t begin)
+{
+    const bi_kernel *kernel = bi_kernel_at(step->kernel);
+    bi_pointers at = pointers_of(in, of, step);
+    if (begin == 0 && kernel->stage != NULL)
+        kernel->stage(step, &at);
+    int32_t left = step->rows - begin, most = step->rows_at_once;
+    job some = {kernel, step, &at, begin, begin + (most > 0 && most < left ? most : left)};
+    run_range(&some, pool);
+    return some.end;
 }
 
 /* One step of all samples of a chunk. */
@@ -177,4 +202,39 @@ void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externa
         for (int64_t n = 0; n < samples; n++)
             run_shared(&in, n);
     bi_pool_release(pool);
+}
+
+int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const *externals,
+                        bi_pool *pool, int64_t *nanoseconds, bi_progress *progress,
+                        int64_t limit_ns)
+{
+    call in = {plan, arenas, externals, 1, pool, nanoseconds};
+    sample of = {arenas, 0, 0};
+    int is_shared = bi_pool_acquire(pool);
+    int64_t began = now(), time = began;
+    do {
+        const bi_step *step = &plan->steps[progress->step];
+        int32_t row = run_some_rows(&in, &of, step, is_shared ? pool : NULL, progress->row);
+        int64_t finished = now();
+        if (nanoseconds != NULL)
+            nanoseconds[progress->step] += finished - time;
+        time = finished;
+        progress->row = row < step->rows ? row : 0;
+        progress->step += progress->row == 0;
+    } while (progress->step < plan->n_steps && time - began < limit_ns);
+    if (is_shared)
+        bi_pool_release(pool);
+    return progress->step == plan->n_steps;
+}
+
+int32_t bi_all_finite(const float *x, int64_t count)
+{
+    const uint32_t exponent = UINT32_C(0x7f800000);
+    uint32_t found = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        found |= (bits & exponent) == exponent;
+    }
+    return !found;
 }

@@ -1,5 +1,7 @@
 """Draws the example pictures: ``python examples/draw_digits.py [DIRECTORY]``.
 
+The single digits are what LeNet-5 is shown in README; ``line.png`` is for ``ocr.py``.
+
 White pen on black, 112 x 112 grey pixels, as MNIST frames its digits: the digit fills 20/28 of the
 picture, and its centre of mass is in the middle.  The strokes were written down for this file;
 nothing here comes from a data set.
@@ -12,7 +14,7 @@ import random
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 SIDE = 112
 BOX = SIDE * 20 // 28
@@ -120,11 +122,38 @@ def _frame(image: Image.Image) -> Image.Image:
     return picture.filter(ImageFilter.GaussianBlur(0.8))
 
 
+def draw_line(digits: str, *, seed: int = 0) -> Image.Image:
+    """Return the digits in blue ink on unevenly lit paper, as a photograph might show them."""
+    rng = random.Random(f"{digits}/{seed}")
+    ink = Image.new("L", (len(digits) * 92 + 60, 180), 0)
+    x = 30
+    for position, digit in enumerate(digits):
+        drawn = draw_digit(int(digit), seed=seed + position)
+        drawn = drawn.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC)
+        size = round(SIDE * rng.uniform(0.85, 1.1))
+        drawn = drawn.resize((size, size), Image.Resampling.LANCZOS)
+        ink.paste(drawn, (x, round(90 - size / 2 + rng.uniform(-8, 8))), drawn)
+        x += round(92 + rng.uniform(-4, 4))
+    width, height = ink.size
+    light = Image.new("L", ink.size)
+    light.putdata(
+        [round(235 - 70 * i / width - 25 * j / height) for j in range(height) for i in range(width)]
+    )
+    noise = Image.new("L", ink.size)
+    noise.putdata([round(128 + rng.gauss(0, 6)) for _ in range(width * height)])
+    paper = ImageChops.add(light, noise, 1, -128)
+    channels = [
+        Image.composite(Image.new("L", ink.size, level), paper, ink) for level in (38, 48, 110)
+    ]
+    return Image.merge("RGB", channels)
+
+
 def main() -> None:
     """Draw every digit of STROKES into the directory."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     for digit in STROKES:
         draw_digit(digit).save(directory / f"digit_{digit}.png", optimize=True)
+    draw_line("2755272").save(directory / "line.png", optimize=True)
 
 
 if __name__ == "__main__":

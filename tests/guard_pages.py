@@ -1,6 +1,7 @@
-"""Runs native kernels with every buffer between two inaccessible pages.
+"""Runs compiled kernels with every buffer between two inaccessible pages.
 
     python guard_pages.py native:avx2          exit code 0, or death by SIGSEGV
+    python guard_pages.py numba                the same
     python guard_pages.py --overrun            proves that the guards work: reads one byte too far
 
 A kernel that reads or writes past a buffer dies, which no sanitizer would see in assembly.  What a
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 import kernel_suites
@@ -26,7 +28,7 @@ from bitinfer import numerics
 from bitinfer.backends import Backend, select
 from bitinfer.backends.native import executor as native_executor
 from bitinfer.graph import GraphBuilder, check
-from bitinfer.plan import Plan, lower
+from bitinfer.plan import Plan, Step, lower
 from graph_examples import every_node
 from harness import DTYPES, BinaryConv, float_values
 from kernel_list import Kernel, listed_kernels
@@ -79,7 +81,6 @@ def guard_constants(plan: Plan, *, at_end: bool) -> Plan:
 
 def run(backend: Backend, plan: Plan, x: Array, *, at_end: bool | None) -> list[bytes]:
     """Run a plan, with guards unless ``at_end`` is None, and return the outputs."""
-    usual = native_executor.aligned_bytes
     outputs: list[Array] = []
     shapes = [plan.buffers[number].stored_shape for number in plan.outputs]
     if at_end is None:
@@ -89,13 +90,37 @@ def run(backend: Backend, plan: Plan, x: Array, *, at_end: bool | None) -> list[
         for shape in shapes:
             memory = guarded(4 * len(x) * int(np.prod(shape)), at_end=at_end)
             outputs.append(memory.view(np.float32).reshape(len(x), *shape))
-        # Arenas and re-laid weights begin on 64 bytes: such a weight may end up to 63 bytes early.
-        native_executor.aligned_bytes = lambda size: guarded(size, at_end=at_end, alignment=64)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        if at_end is not None:
+            guard_executor(backend, patch, at_end=at_end)
         backend.bind(plan).run(x, outputs)
-    finally:
-        native_executor.aligned_bytes = usual
     return [output.tobytes() for output in outputs]
+
+
+def guard_executor(backend: Backend, patch: pytest.MonkeyPatch, *, at_end: bool) -> None:
+    """Let executors put their arenas, and what they make of constants, between such pages.
+
+    Arenas and re-laid weights begin on 64 bytes: such a weight may end up to 63 bytes early.
+    """
+
+    def aligned_bytes(size: int) -> NDArray[np.uint8]:
+        return guarded(size, at_end=at_end, alignment=64)
+
+    if backend.name == "native":
+        patch.setattr(native_executor, "aligned_bytes", aligned_bytes)
+        return
+    from bitinfer.backends.numba import executor
+
+    real = executor.bind_step
+
+    def bind_step(step: Step, plan: Plan) -> Any:
+        bound = real(step, plan)
+        for name, array in bound.arrays.items():
+            bound.arrays[name] = guarded_copy(np.ascontiguousarray(array), at_end=at_end)
+        return bound
+
+    patch.setattr(executor, "aligned_bytes", aligned_bytes)
+    patch.setattr(executor, "bind_step", bind_step)
 
 
 def layers() -> Iterator[BinaryConv]:

@@ -68,6 +68,23 @@ def colour_model(
     return Model(*b.build(x), labels=labels, preprocessing=preprocessing)
 
 
+def converted(folder: Path) -> tuple[Path, Path]:
+    """Write a small network of BNN-PYNQ, and the model that it becomes; return model and source."""
+    from bitinfer.importers.convert import convert
+    from bitinfer.importers.options import Options
+
+    rng = np.random.default_rng(2)
+    arrays: dict[str, Any] = {"t0": np.full(20, 11), "t1": np.zeros(3, int)}
+    for i, (outputs, inputs) in enumerate(((20, 25), (3, 20))):
+        signs = rng.integers(0, 2, outputs * inputs).astype(np.uint8)
+        arrays[f"w{i}_bits"] = np.packbits(signs, bitorder="little")
+        arrays[f"w{i}_shape"] = np.array([outputs, inputs])
+    source = folder / "bits.npz"
+    np.savez(source, **arrays)
+    model, _ = convert(source, options=Options(scale=1.0))
+    return save(model, folder / "bits.bin"), source
+
+
 def binary_model() -> Model:
     """Return a small network with binary layers, made of fixed random weights."""
     rng = np.random.default_rng(7)

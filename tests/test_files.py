@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import io
 import os
 import signal
 import stat
@@ -10,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bitinfer import files
 from bitinfer.errors import DataError, ImageError, OutputError
-from bitinfer.files import one_line, read_regular
+from bitinfer.files import one_line, read_regular, read_source
 
 # --- reading -------------------------------------------------------------------------------------
 
@@ -39,6 +42,55 @@ def test_the_caller_chooses_the_class_and_the_name_of_a_refusal(tmp_path: Path) 
         read_regular(tmp_path / "x", 1, error=DataError, name="x")
 
 
+class Failing(io.RawIOBase):
+    """A file that cannot be read."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Raise OSError."""
+        raise OSError(5, "Input/output error")
+
+
+def test_paths_buffers_and_files_give_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"12345")
+    with path.open("rb") as opened:
+        for source in (
+            path,
+            str(path),
+            b"12345",
+            bytearray(b"12345"),
+            memoryview(b"12345"),
+            memoryview(b"1-2-3-4-5")[::2],
+            array.array("B", b"12345"),
+            io.BytesIO(b"12345"),
+            opened,
+        ):
+            assert read_source(source, 5, error=ImageError) == b"12345"
+    with path.open("rb") as opened:
+        opened.read(2)
+        assert read_source(opened, 5, error=ImageError) == b"345"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"123456", "x: over 5 bytes, more than pictures may have"),
+        (array.array("I", [1, 2]), "x: over 5 bytes, more than pictures may have"),
+        (io.BytesIO(bytes(1 << 22)), "x: over 5 bytes, more than pictures may have"),
+        (io.StringIO("text"), "x: came as StringIO, wanted a path, bytes"),
+        (None, "x: came as NoneType, wanted a path, bytes"),
+        ([1], "x: came as list, wanted a path, bytes"),
+        (Failing(), "x: cannot be read: .*Input/output error"),
+        (io.FileIO("/dev/null", "w"), "x: cannot be read: .*not open for reading"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_sources_are_refused_by_name(source: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        read_source(source, 5, error=ImageError, what="pictures", name="x")
+    assert str(caught.value).count("x: ") == 1
+
+
 def test_pipes_folders_and_devices_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert refuse(tmp_path / "pipe").endswith("not a regular file; copy its content into one")
@@ -50,14 +102,15 @@ def test_a_path_with_a_nul_is_refused_on_one_line() -> None:
     assert refuse("a\0b\nc").startswith(r"a\x00b\nc: ")
 
 
-def test_what_does_not_fit_into_memory_is_refused(
+def test_what_does_not_fit_into_memory_is_a_memory_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse_memory(path: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(files, "open_regular", refuse_memory)
-    assert refuse("x") == "x: does not fit into memory"
+    with pytest.raises(MemoryError):
+        refuse("x")
 
 
 def test_refused_files_leave_no_descriptor_open(tmp_path: Path) -> None:

@@ -13,13 +13,7 @@ import pytest
 CSRC = Path(__file__).parents[1] / "csrc"
 
 SWITCHES = {
-    "bi_activation": (
-        "bconv2d_avx2.c",
-        "elementwise_body.inc",
-        "epilogue.h",
-        "finish_avx2.h",
-        "finish_avx512.h",
-    ),
+    "bi_activation": ("activation_body.inc", "elementwise_body.inc", "epilogue.h"),
     "bi_weight_type": ("conv2d.h", "gemv_avx2.c"),
 }
 """Where the code is that tells kinds apart."""

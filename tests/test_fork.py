@@ -130,6 +130,46 @@ def test_a_session_is_sent_to_other_processes(path: Path, method: str) -> None:
     assert done.stdout == "same\n", done.stderr
 
 
+FORK_DURING_LOAD = """
+    import os, signal, sys, threading, warnings
+    import numpy as np
+    import bitinfer
+
+    warnings.simplefilter("ignore", DeprecationWarning)  # that threads are alive is the point
+    path, backend = sys.argv[1], sys.argv[2]
+    x = np.zeros((1, 9, 8, 3), np.float32)
+    stop = threading.Event()
+
+    def load_and_run():
+        return bitinfer.load(path, backend, threads=2).run(x)
+
+    def keep_loading():
+        while not stop.is_set():
+            load_and_run()
+
+    load_and_run()
+    threads = [threading.Thread(target=keep_loading) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    hung = 0
+    for _ in range(30):
+        if (child := os.fork()) == 0:
+            signal.alarm(60)
+            load_and_run()
+            os._exit(0)
+        hung += os.waitpid(child, 0)[1] != 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(hung)
+"""
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_children_forked_while_threads_load_can_load(path: Path, backend: str) -> None:
+    assert run_script(FORK_DURING_LOAD, path, backend) == "0\n"
+
+
 # --- pickling ------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "names": {"errors", "files"},
+    "labels": {"errors", "files"},
+    "npy": set(),
     "bits": _GROUND,
     "numerics": _GROUND | {"bits"},
     "graph": _GROUND | {"bits", "numerics"},
@@ -30,25 +32,30 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modelfile": _DATA,
     "plan": _GROUND | {"bits", "numerics", "graph"},
     "backends": _GROUND | {"bits", "numerics", "graph", "plan"},
-    "vision": _DATA,
+    "vision": _DATA | {"npy"},
     "integer_ends": _DATA,
     "profiling": _RUNNING,
     "session": _RUNNING | {"profiling"},
-    "export": _RUNNING,
+    "export_c": _RUNNING,
     "doctor": _RUNNING,
     "documents": _RUNNING | {"profiling", "session", "doctor"},
     "functional": _RUNNING,
-    "datasets": _DATA | {"vision"},
+    "datasets": _DATA | {"vision", "npy"},
     "zoo": _DATA,
     "importers": _DATA | {"zoo"},
+    "verify": _RUNNING | {"importers", "report"},
+    "from_torch": _FILES | {"importers"},
     "report": _GROUND,
     "train": _FILES | {"zoo", "importers", "datasets", "vision"},
-    "serve": _RUNNING | {"session", "functional", "documents"},
+    "serve": _RUNNING | {"profiling", "session", "documents"},
+    "batch": _RUNNING | {"session"},
+    "ray": _RUNNING | {"session", "serve", "batch"},
     "cli": _RUNNING
     | {"session", "profiling", "documents", "functional", "datasets", "zoo", "importers"}
-    | {"report", "integer_ends", "train", "serve", "export", "doctor"},
+    | {"report", "integer_ends", "labels", "train", "serve", "verify", "batch", "ray"}
+    | {"export_c", "doctor"},
     "__main__": {"cli"},
-    "__init__": {"_version", "errors", "bits", "functional", "session"},
+    "__init__": {"_version", "errors", "bits", "functional", "session", "from_torch"},
 }  # fmt: skip
 """The parts of the package, each with the parts that it may import."""
 
@@ -56,13 +63,17 @@ LIGHT = {"cli", "errors", "files", "names", "_version"}
 """What every command may import before it knows that it has anything to do."""
 
 ONLY_IN = {
-    "torch": {"train"},
+    "torch": {"train", "from_torch.py"},
     "numba": {"backends/numba"},
     "llvmlite": {"backends/numba"},
     "onnx": {"importers"},
     "h5py": {"importers"},
     "cffi": {"backends/native"},
     "rich": {"cli"},
+    "starlette": {"serve", "ray.py"},
+    "uvicorn": {"serve"},
+    "pyarrow": {"batch.py"},
+    "ray": {"ray.py"},
     "safetensors": {"modelfile.py"},
 }
 """Packages that appear in one place alone."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
+
 import hypothesis
 import numpy as np
 import pytest
@@ -33,20 +36,13 @@ def test_scaling_leaves_the_integers_as_they_were() -> None:
     assert dot.tolist() == [1, 2]
 
 
-@hypothesis.given(hnp.arrays(np.float32, (3, 7), elements=floats), vectors, vectors)
-def test_affine_rounds_after_the_product_and_after_the_sum(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray
-) -> None:
-    got = numerics.affine(x, scale, shift)
-    assert np.array_equal(got, oracle.scale(x, scale, None, shift))
-
-
 @hypothesis.given(vectors, vectors, hnp.arrays(np.float32, 7, elements=st.floats(-9, 9, width=32)))
-def test_an_affine_chain_is_monotone_in_each_channel(
+def test_a_chain_with_batch_norm_is_monotone_in_each_channel(
     scale: np.ndarray, shift: np.ndarray, alpha: np.ndarray
 ) -> None:
     dot = np.arange(-300, 301, 2, dtype=np.float32)[:, None] + np.zeros_like(alpha)
-    y = numerics.affine(numerics.scale_sum(dot, alpha, None, None), scale, shift)
+    norm = numerics.Norm(shift[::-1].astype(float), scale.astype(float), shift.astype(float))
+    y = numerics.normalize(numerics.scale_sum(dot, alpha, None, None), norm)
     steps = np.diff(y, axis=0) * np.sign(alpha) * np.sign(scale)
     assert (steps >= 0).all()
 
@@ -67,6 +63,29 @@ def test_batch_norm_becomes_scale_and_shift(
     at_one = oracle.batch_norm(one, mean, variance, g, b, 1e-5)
     np.testing.assert_allclose(shift, at_zero, rtol=2e-7)
     np.testing.assert_allclose(scale, at_one - at_zero, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_sign_of_a_batch_norm_is_that_of_the_exact_number(seed: int) -> None:
+    # Means, variances, gammas and betas as a residual network of agreements has them; integers.
+    rng = np.random.default_rng(seed)
+    channels = 5000
+    mean = rng.uniform(100, 3000, channels).astype(np.float32)
+    variance = rng.uniform(100, 5000, channels).astype(np.float32)
+    gamma = rng.uniform(0.3, 1.5, channels).astype(np.float32)
+    near = np.round(mean) + rng.integers(-40, 41, channels)
+    norm = numerics.batch_norm(mean, variance, gamma, None, 2e-5)
+    # Betas for which zero lies next to an integer.
+    beta = (-(near - norm.mean) * norm.scale).astype(np.float32)
+    norm = numerics.batch_norm(mean, variance, gamma, beta, 2e-5)
+    got = numerics.normalize(near.astype(np.float32), norm)
+    for i in range(channels):
+        difference = Fraction(int(near[i])) - Fraction(float(mean[i]))
+        # gamma / sqrt(v) > 0: the sign is that of difference + beta * sqrt(v) / gamma.
+        root = Decimal(float(variance[i])) + Decimal("0.00002")
+        exact = Decimal(difference.numerator) / Decimal(difference.denominator)
+        exact += Decimal(float(beta[i])) * root.sqrt() / Decimal(float(gamma[i]))
+        assert (got[i] < 0) == (exact < 0) or abs(exact) < 1e-12
 
 
 @hypothesis.given(hnp.arrays(np.float32, (2, 9), elements=st.floats(-80, 80, width=32)))

@@ -8,6 +8,7 @@ import gc
 import io
 import math
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -21,7 +22,7 @@ import bitinfer
 import hostile
 import oracle
 from bitinfer import backends, modelfile
-from bitinfer.errors import BackendError, ModelFileError, ShapeError
+from bitinfer.errors import BackendError, ImageError, ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import GraphBuilder
 from bitinfer.model import Model, Preprocessing
 from bitinfer.session import Prediction, Session, TensorInfo
@@ -103,15 +104,28 @@ def test_every_layer_is_right_through_the_file_and_the_session(
     check_layers(graph, tensors, x, values)
 
 
-@pytest.mark.parametrize(
-    "dtype", [np.float64, np.float16, np.int8, np.int64, np.uint16, np.bool_, ">f4", list]
-)
-def test_any_real_type_but_uint8_is_the_input_as_it_is(model: Model, dtype: object) -> None:
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.bool_, ">f4", list])
+def test_floats_of_any_type_are_the_input_as_it_is(model: Model, dtype: object) -> None:
     session = Session(one_output(model))
-    x = np.arange(216).reshape(9, 8, 3) % 5
+    x = np.arange(216).reshape(9, 8, 3) % 5 * 1.0
     wanted = session.run((x != 0 if dtype is np.bool_ else x).astype(np.float32))
     given = x.tolist() if dtype is list else x.astype(dtype)
     assert np.array_equal(session.run(given), wanted)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.int16, np.int32, np.int64, np.uint16, np.uint32, np.uint64, list, "c8"]
+)
+def test_numbers_that_are_neither_pixels_nor_floats_are_refused(
+    model: Model, dtype: object
+) -> None:
+    session = Session(one_output(model))
+    x = np.arange(216).reshape(9, 8, 3) % 5
+    given = x.tolist() if dtype is list else x.astype(dtype)
+    with pytest.raises(ShapeError, match=r"wanted uint8 \(pixels of 0 to 255\) or float32"):
+        session.run(given)
+    with pytest.raises(ShapeError, match="wanted uint8"):
+        session.profile(given)
 
 
 def test_arrays_of_any_layout_are_taken(model: Model, rng: np.random.Generator) -> None:
@@ -152,15 +166,15 @@ def test_an_array_of_another_shape_is_refused_with_both_shapes(
     "x", [np.zeros((9, 8, 3), complex), np.full((9, 8, 3), "1"), np.full((9, 8, 3), None)]
 )
 def test_an_array_that_is_not_of_real_numbers_is_refused(model: Model, x: np.ndarray) -> None:
-    with pytest.raises(ShapeError, match="wanted uint8 pixels or float32"):
+    with pytest.raises(ShapeError, match=r"wanted uint8 \(pixels of 0 to 255\) or float32"):
         Session(model).run(x)
 
 
-def test_nan_counts_as_plus_one_and_infinity_as_its_sign(backend_name: str) -> None:
+def test_zero_of_either_sign_counts_as_plus_one(backend_name: str) -> None:
     b = GraphBuilder("g", (4,))
     session = Session(Model(*b.build(b.bdense(b.sign(b.input), np.eye(4) * 2 - 1))), backend_name)
     signs = np.array([1, 1, -1, 1])
-    x = np.array([np.nan, np.inf, -np.inf, -0.0])
+    x = np.array([0.0, 1e-45, -1e-45, -0.0])
     assert np.array_equal(session.run(x), oracle.dense(signs, np.eye(4) * 2 - 1))
 
 
@@ -222,6 +236,111 @@ def test_a_picture_is_classified_as_its_pixels_are(
     assert session.classify(path.read_bytes(), top_k=3) == wanted
     with path.open("rb") as file:
         assert session.classify(file, top_k=3) == wanted
+
+
+def test_decoded_pictures_and_buffers_are_classified_as_their_file(
+    model: Model, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    session = Session(one_output(model))
+    data = picture(40, 30)
+    image = Image.open(io.BytesIO(data))
+    path = tmp_path / "p.png"
+    path.write_bytes(data)
+    wanted = session.classify(data)
+    for source in (
+        path,
+        bytearray(data),
+        memoryview(data),
+        np.frombuffer(data, np.uint8),
+        image,
+        np.asarray(image),
+        np.asfortranarray(np.asarray(image)),
+        np.dstack([np.asarray(image), np.full((40, 30), 255, np.uint8)]),
+    ):
+        assert session.classify(source) == wanted
+        assert np.array_equal(session.prepare(source), session.prepare(data))
+    assert np.array_equal(session.run(session.prepare(data)), session.run(session.prepare(path)))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "picture: came as NoneType, wanted a path"),
+        (7, "came as int"),
+        ([b"x"], "came as list"),
+        (io.StringIO("text"), "came as StringIO"),
+        (np.zeros((4, 4), np.float32), r"came as an array float32\(4, 4\), wanted uint8"),
+        (np.zeros((3, 5, 5), np.uint8), r"wanted uint8 of \(H, W\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"wanted uint8 of \(H, W\)"),
+        (np.zeros((0, 4), np.uint8), "at least one"),
+        (np.zeros(5, np.uint8), "not a picture"),
+        (memoryview(b""), "empty"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_picture_is_an_image_error(model: Model, source: object, message: str) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        Session(one_output(model)).classify(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_closed_pillow_image_is_no_damaged_picture(model: Model, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "p.png"
+    path.write_bytes(picture(9, 8))
+    with Image.open(path) as closed:
+        pass
+    with pytest.raises(ImageError, match="picture: a Pillow image that is of no use"):
+        Session(one_output(model)).classify(closed)
+
+
+def test_pillow_images_whose_range_is_not_known_are_refused(model: Model) -> None:
+    from PIL import Image
+
+    for mode in ("F", "I"):
+        with pytest.raises(ImageError, match=f"mode {mode}, whose range is not known"):
+            Session(one_output(model)).classify(Image.new(mode, (9, 8)))
+
+
+def test_a_model_is_loaded_from_bytes_buffers_and_files(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "m.bin"
+    modelfile.save(model, path)
+    data = path.read_bytes()
+    x = np.ones((9, 8, 3), np.float32)
+    wanted = bitinfer.load(path).run(x)
+    for source in (str(path), data, bytearray(data), memoryview(data), io.BytesIO(data)):
+        values = bitinfer.load(source).run(x)
+        assert all(np.array_equal(values[name], wanted[name]) for name in wanted)
+    with path.open("rb") as file:
+        assert bitinfer.load(file).path is None
+    with pytest.raises(PicklingError, match="by its path"):
+        pickle.dumps(bitinfer.load(data))
+
+
+@pytest.mark.parametrize("source", [None, 3, io.StringIO("x"), ["m.bin"]], ids=repr)
+def test_what_is_no_model_is_a_model_file_error(source: object) -> None:
+    with pytest.raises(ModelFileError, match=f"came as {type(source).__name__}"):
+        bitinfer.load(source)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"PK\3\4" + bytes(99), "bitinfer convert"),
+        (b"\x80\2}q\0." + bytes(99), "bitinfer convert"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "bitinfer convert"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture, where a model file is wanted"),
+        (b"\xff\xd8\xff\xe0" + bytes(99), "a picture, where a model file is wanted"),
+        (b"<!DOCTYPE html>" + bytes(99), "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_another_file_in_a_models_place_is_named(data: bytes, message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        bitinfer.load(data)
 
 
 def test_the_first_of_several_outputs_classifies(model: Model) -> None:

@@ -88,7 +88,7 @@ def test_all_kernels_compile_as_one_unit_of_static_names_in_c_and_in_cpp(
     compiler: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("bitinfer.backends.native._native", reason="the package export wants it")
-    from bitinfer.export.amalgam import Sources
+    from bitinfer.export_c.amalgam import Sources
 
     if shutil.which(compiler) is None:
         pytest.skip(f"there is no {compiler}")

@@ -29,6 +29,7 @@ FORBIDDEN = {
 """By instruction set: registers and instructions that a CPU of that name need not have."""
 
 _WIDE = re.compile(r"%[yz]mm(?:\d|1[0-5])\b")
+_PADDING = re.compile(r"nop|xchg|data16|cs\b")
 _VECTOR = re.compile(r"%[xyz]mm")
 _ON_STACK = re.compile(r"\(%rsp|-0x[0-9a-f]+\(%rbp")
 _LOOK_UP = re.compile(r"vpshufb|vpermb")
@@ -113,9 +114,10 @@ def _dirty_before(function: Function) -> dict[int, bool]:
     """
     body = function.body
     targets = {i.target for i in body if i.target is not None}
+    code = [i for i in body if not _PADDING.match(i.name)]
     cases = [
         after
-        for before, after in itertools.pairwise(body)
+        for before, after in itertools.pairwise(code)
         if not before.falls_through and after.address not in targets
     ]
     dirty = _flow(body, [(body[0], False), *((case, False) for case in cases)])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bitinfer import __version__, integer_ends
-from bitinfer.errors import BitInferError
+from bitinfer.errors import BackendError, BitInferError, MissingExtraError
 from bitinfer.session import Session
 from rig.engines import Engine, UnavailableError, need
 from rig.engines.mnn import interpreter_of
@@ -22,6 +22,7 @@ from rig.networks import Case, network, normalised, pixels
 NAMES = (
     "bitinfer",
     "bitinfer-integer",
+    "bitinfer-numba",
     "onnxruntime-fp32",
     "onnxruntime-int8",
     "mnn-fp32",
@@ -89,8 +90,8 @@ def builder(case: Case) -> Callable[[str], Engine]:
 def _bitinfer(name: str, problem: _Problem) -> Engine:
     """Our Session, called from Python with an output that is there already.
 
-    With integer ends the input is pixels.  The right answer is the reference backend's for the
-    same model, with the passes left out.
+    With integer ends the input is pixels; ``bitinfer-numba`` is the Numba backend.  The right
+    answer is the reference backend's for the same model, with the passes left out.
     """
     model, x = problem.model, problem.x
     if name == "bitinfer-integer":
@@ -98,7 +99,10 @@ def _bitinfer(name: str, problem: _Problem) -> Engine:
             model, x = integer_ends.integer_ends(model).model, problem.pixels
         except BitInferError as error:
             raise UnavailableError(str(error)) from error
-    session = Session(model, native_kernels())
+    try:
+        session = Session(model, "numba" if name == "bitinfer-numba" else native_kernels())
+    except (BackendError, MissingExtraError) as error:
+        raise UnavailableError(str(error)) from error
     right = Session(model, "reference", skip_passes=["all"])
     expected = np.asarray(right.run(x))
     out = np.empty_like(expected)

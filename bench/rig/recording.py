@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from bitinfer.report.samples import summarise
+from bitinfer.report.samples import levels, summarise
 from rig import compiler, probes
 from rig.sampling import Series
 
@@ -84,7 +84,8 @@ def describe(
 ) -> dict[str, Any]:
     """Return what is recorded beside the times; ``samples`` is in the order of the rounds."""
     samples = series.samples
-    summary = summarise(samples, subject.macs, conditions.peak)
+    (level,) = levels([samples], conditions.peak)
+    summary = summarise(samples, subject.macs, conditions.peak, level)
     return {
         "suite": suite,
         "engine": name,

@@ -8,7 +8,7 @@ import math
 import random
 import time
 
-from bitinfer.report.samples import MIN_CLEAN, Sample
+from bitinfer.report.samples import MIN_CLEAN, Sample, levels
 from rig.engines import Engine
 from rig.probes import Probes
 
@@ -87,10 +87,11 @@ def interleave(
 
 
 def _is_enough(series: dict[str, Series], peak: float, effort: Effort) -> bool:
+    found = levels([one.samples for one in series.values()], peak)
     return all(
-        sum(sample.is_clean(peak) for sample in one.samples)
+        sum(sample.is_clean(level) for sample in one.samples)
         >= (MIN_CLEAN if one.is_slow else effort.clean)
-        for one in series.values()
+        for one, level in zip(series.values(), found, strict=True)
     )
 
 

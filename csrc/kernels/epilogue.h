@@ -177,13 +177,38 @@ static inline float bi_scale_of(const bi_step *s, bi_scale which, int32_t o)
     return NAN;
 }
 
+/* Outputs of one pixel that vectors finish (epilogue_body.inc), and what the chain reads for them. */
+typedef struct {
+    const float *scale[BI_SCALES]; /* of the first of them, whole vectors; what the step has not may
+                                    * be NULL, except for alpha and bias */
+    const float *beta; /* or NULL */
+    const float *residual; /* of the first of them, or NULL */
+    float *floats; /* of the first of them, or NULL */
+    int32_t left; /* how many there are from the first on */
+} bi_vector_outputs;
+
+/* All scales of outputs whose BI_SCALE_ALPHA begins at `first`, `step` floats from one to the next. */
+#define BI_SCALES_FROM(first, step)                                                \
+    {                                                                              \
+        [BI_SCALE_ALPHA] = (first) + BI_SCALE_ALPHA * (step),                      \
+        [BI_SCALE_BIAS] = (first) + BI_SCALE_BIAS * (step),                        \
+        [BI_SCALE_FLOOR] = (first) + BI_SCALE_FLOOR * (step),                      \
+        [BI_SCALE_SLOPE] = (first) + BI_SCALE_SLOPE * (step),                      \
+        [BI_SCALE_SHIFT_IN] = (first) + BI_SCALE_SHIFT_IN * (step),                \
+        [BI_SCALE_SHIFT_OUT] = (first) + BI_SCALE_SHIFT_OUT * (step),              \
+        [BI_SCALE_SIGN_THRESHOLD] = (first) + BI_SCALE_SIGN_THRESHOLD * (step),    \
+    }
+
+/* The last activation of the chain, one by one. */
+void bi_sigmoid(float *y, int32_t count);
+
 /* Which part of the chain a vector kernel is compiled for. */
 typedef enum {
-    BI_PLAIN_FLOATS,    /* floats, scaled by alpha and bias alone */
-    BI_SHORTCUT,        /* floats and signs of them beside, after adding a residual: a layer of
+    BI_PLAIN_FLOATS, /* floats, scaled by alpha and bias alone */
+    BI_SHORTCUT, /* floats and signs of them beside, after adding a residual: a layer of
                          * Bi-Real-Net (Liu et al. 2018) */
-    BI_ANY_OUTPUT,      /* floats, signs of them, or both */
-    BI_SIGNS,           /* signs of the integer sums */
+    BI_ANY_OUTPUT, /* floats, signs of them, or both */
+    BI_SIGNS, /* signs of the integer sums */
     BI_OUTPUTS,
 } bi_output;
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
+    from bitinfer.from_torch import export
     from bitinfer.functional import bconv2d, bdense
     from bitinfer.session import Prediction, Session, load
 
@@ -44,6 +45,7 @@ _HOMES = {
     "unpack": "bits",
     "bconv2d": "functional",
     "bdense": "functional",
+    "export": "from_torch",
     "Prediction": "session",
     "Session": "session",
     "load": "session",
@@ -86,6 +88,7 @@ __all__ = [
     "__version__",
     "bconv2d",
     "bdense",
+    "export",
     "load",
     "pack",
     "unpack",

@@ -10,11 +10,17 @@ import contextlib
 import errno
 import os
 import stat
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
-from bitinfer.errors import BitInferError, OutputError
+from bitinfer.errors import BitInferError, OutputError, UsageError
 
 StrPath = str | os.PathLike[str]
+
+_RESULTS = (".csv", ".html", ".json", ".jsonl", ".log", ".md")
+"""Suffixes of what commands write; in a folder of inputs such files are none."""
+
+_STREAM_CHUNK = 1 << 20
 
 
 def open_regular(path: StrPath) -> BinaryIO:
@@ -43,6 +49,7 @@ def read_regular(
     Raises:
         error: the file cannot be read, is no regular file, or has over ``limit`` bytes.  The
             message calls it ``name`` (default: its path), and its kind ``what``.
+        MemoryError: it does not fit into memory.
     """
     name = os.fsdecode(path) if name is None else name
     try:
@@ -54,9 +61,49 @@ def read_regular(
         raise error(f"{name}: {problem.strerror or problem}") from problem
     except ValueError as problem:  # a NUL in the path
         raise error(f"{one_line(name)}: {problem}") from problem
-    except MemoryError as problem:
-        raise error(f"{name}: does not fit into memory") from problem
     raise error(f"{name}: {size} bytes, {what} have at most {limit}")
+
+
+def read_source(
+    source: Any,
+    limit: int,
+    *,
+    error: type[BitInferError],
+    what: str = "such files",
+    name: str | None = None,
+) -> bytes:
+    """Return the bytes that ``source`` stands for: a path, a buffer of bytes, or a binary file.
+
+    A file is read from where it stands, to its end or a little beyond ``limit`` bytes.
+
+    Raises:
+        error: as :func:`read_regular`, and if ``source`` is none of these.
+        MemoryError: it does not fit into memory.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_regular(source, limit, error=error, what=what, name=name)
+    prefix = "" if name is None else f"{name}: "
+    try:
+        data = _read_stream(source, limit) if hasattr(source, "read") else memoryview(source)
+    except (OSError, ValueError) as problem:
+        raise error(f"{prefix}cannot be read: {one_line(problem)}") from problem
+    except TypeError as problem:
+        raise error(
+            f"{prefix}came as {type(source).__name__}, wanted a path, bytes or another buffer of "
+            "bytes, or a file opened in binary mode"
+        ) from problem
+    if data.nbytes > limit:
+        raise error(f"{prefix}over {limit} bytes, more than {what} may have")
+    return bytes(data)
+
+
+def _read_stream(file: Any, limit: int) -> memoryview:
+    parts = []
+    size = 0
+    while size <= limit and (part := file.read(_STREAM_CHUNK)):
+        parts.append(memoryview(part))
+        size += len(part)
+    return memoryview(b"".join(parts))
 
 
 def write_atomically(path: StrPath, data: bytes) -> None:
@@ -93,6 +140,65 @@ def check_writable(path: StrPath) -> None:
         os.unlink(name)
     except (OSError, ValueError) as error:
         raise _cannot_write(target, error) from error
+
+
+def check_outputs(outputs: Mapping[str, StrPath | None], inputs: Iterable[StrPath | None]) -> None:
+    """Refuse outputs that would replace an input or one another, or cannot be written at all.
+
+    ``outputs`` are by the option that names them; None is not asked for.  An input that is a folder
+    stands for all files in it but results of other commands; a file with ``images`` in its name
+    also for those beside it with ``labels``.  A file is known by what it is, not by its name: links
+    lead to the same one.
+
+    Raises:
+        UsageError: an output is an input, or another output.
+        OutputError: it could not be written to.
+    """
+    wanted = {option: path for option, path in outputs.items() if path is not None}
+    here = {option: identity for option, path in wanted.items() if (identity := _identity(path))}
+    for path in inputs if here else ():
+        for found in () if path is None else _files_of(path):
+            for option, identity in here.items():
+                if _identity(found) == identity:
+                    raise UsageError(
+                        f"{option}: {os.fsdecode(wanted[option])} is an input, which it would "
+                        "replace; name another file"
+                    )
+    places: dict[str, str] = {}
+    for option, path in wanted.items():
+        try:
+            place = os.path.realpath(path)
+        except ValueError:  # a NUL in the path, which check_writable refuses
+            place = os.fsdecode(path)
+        if place in places:
+            raise UsageError(
+                f"{option}: {os.fsdecode(path)} is what {places[place]} writes; name another file"
+            )
+        places[place] = option
+        check_writable(path)
+
+
+def _identity(path: StrPath) -> tuple[int, int] | None:
+    """Return what tells a file from all others; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _files_of(path: StrPath) -> Iterator[StrPath]:
+    """Yield the files that an input stands for."""
+    yield path
+    with contextlib.suppress(ValueError):
+        folder, name = os.path.split(os.fsdecode(path))
+        if os.path.isdir(path):
+            for where, _, names in os.walk(path):
+                yield from (os.path.join(where, n) for n in names if not n.endswith(_RESULTS))
+        elif "images" in name:
+            with contextlib.suppress(OSError):
+                names = [n for n in os.listdir(folder or ".") if "labels" in n]
+                yield from (os.path.join(folder, n) for n in names)
 
 
 def one_line(text: object, limit: int | None = 120) -> str:

@@ -51,6 +51,11 @@ def integer_ends(model: Model) -> IntegerEnds:
     Raises:  ConversionError if the network has no preprocessing, or its input is not read by one
              float convolution alone.
     """
+    if model.preprocessing is not None and model.preprocessing.mean_image is not None:
+        raise ConversionError(
+            "integer ends: the network has a mean image, which its first convolution cannot take "
+            "in; use a mean per channel"
+        )
     conv = _first_convolution(model)
     assert model.preprocessing is not None
     tensors = dict(model.tensors)

@@ -27,23 +27,30 @@ MAX_PICTURE_SIDE = 1 << 14
 
 
 class Preprocessing(Record, frozen=True):
-    """From a picture to the input of the network, in this order (vision.py does it).
+    """From a picture to the input of the network, in this order (vision/ does it).
 
     Attributes:
-        color: ``rgb`` (3 channels) or ``grey`` (1 channel).
+        color: ``rgb`` or ``bgr`` (3 channels, in this order) or ``grey`` (1 channel).
         resize: (height, width) exactly, or one number for the shorter side, or None.
         crop: centred (height, width), or None.
         interpolation: how pixels are resampled.
         scale, mean, std: ``x = (pixel * scale - mean[c]) / std[c]``, pixel 0..255.
+        ground: what transparent pixels lie on, before anything else is done.
+        invert: whether a pixel p counts as 255 - p, for networks that want light on dark.
+        mean_image: name of a float32 tensor (H, W, C) of the model, in the units and the order of
+            the pixels; it is subtracted from them first: ``(pixel - image[h, w, c]) * scale``.
     """
 
-    color: Literal["rgb", "grey"]
+    color: Literal["rgb", "bgr", "grey"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 1 / 255
     resize: tuple[int, int] | int | None = None
     crop: tuple[int, int] | None = None
     interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    ground: Literal["black", "white"] = "black"
+    invert: bool = False
+    mean_image: str | None = None
 
 
 class Provenance(Record, frozen=True):
@@ -85,7 +92,10 @@ class Model:
         # cached_property takes a lock before Python 3.12, for which a child that was forked while
         # another thread held it would wait for ever.
         found: CheckedGraph | None = self.__dict__.get("_checked")
-        return self.__dict__.setdefault("_checked", self._check()) if found is None else found
+        if found is None:
+            with np.errstate(all="ignore"):  # what leaves float32 is found and named
+                found = self.__dict__.setdefault("_checked", self._check())
+        return found
 
     def _check(self) -> CheckedGraph:
         for node in self.graph.nodes:
@@ -93,13 +103,15 @@ class Model:
                 raise GraphError(
                     f"node {one_line(node.name)}: an epilogue is made by passes, not stored"
                 )
-        checked = check(self.graph, self.tensors)
+        image = None if self.preprocessing is None else self.preprocessing.mean_image
+        checked = check(self.graph, {n: t for n, t in self.tensors.items() if n != image})
         _check_names(self, checked.values)
         classes = math.prod(checked.values[self.graph.outputs[0]].shape)
         if self.labels and len(self.labels) != classes:
             raise ShapeError(f"{len(self.labels)} labels for an output of {classes} classes")
         if self.preprocessing is not None:
             _check_preprocessing(self.preprocessing, self.graph.input.shape)
+            _check_mean_image(self)
         return checked
 
 
@@ -109,6 +121,25 @@ def _check_names(model: Model, values: Mapping[str, Value]) -> None:
         raise GraphError(f"the name {one_line(longest)} has over {MAX_NAME_LENGTH} characters")
     if len(model.labels) > MAX_LABELS:
         raise GraphError(f"{len(model.labels)} labels, at most {MAX_LABELS} are allowed")
+
+
+def _check_mean_image(model: Model) -> None:
+    p, wanted = model.preprocessing, model.graph.input.shape
+    if p is None or p.mean_image is None:
+        return
+    name = one_line(p.mean_image)
+    image = model.tensors.get(p.mean_image)
+    if image is None:
+        raise GraphError(f"preprocessing: there is no tensor {name} for the mean image")
+    if image.dtype != np.float32 or image.shape != wanted:
+        raise ShapeError(
+            f"preprocessing: the mean image {name} is {image.dtype}{image.shape}, wanted "
+            f"float32{wanted}"
+        )
+    if model.graph.input.kind == "uint8":
+        raise ShapeError("preprocessing: a network that takes pixels as they are has no mean image")
+    if not (image.min() >= 0 and image.max() <= 255):
+        raise ShapeError(f"preprocessing: the mean image {name} is not within 0 to 255")
 
 
 def _check_preprocessing(p: Preprocessing, shape: tuple[int, ...]) -> None:

@@ -13,6 +13,9 @@ The checksum finds accidents.  It is no defence against an attacker, who recompu
 is checked without it, so any bytes either load or raise ModelFileError, and loading takes memory in
 proportion to the file.  The file is read, not mapped: a mapped file that is cut short kills the
 process.
+
+The tensors are taken out of the file here: the safetensors package copies them in native code that
+panics where memory runs out, which no caller can handle.
 """
 
 from __future__ import annotations
@@ -25,11 +28,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from bitinfer.errors import GraphError, ModelFileError, ShapeError
-from bitinfer.files import one_line, read_regular, write_atomically
+from bitinfer.files import one_line, read_source, write_atomically
 from bitinfer.graph.nodes import Graph
 from bitinfer.model import Model, Preprocessing, Provenance
 
@@ -42,7 +45,10 @@ MAX_HEADER_VALUES = 1 << 20
 MAX_TENSORS = 1 << 16
 MAX_RANK = 8
 
-TENSOR_TYPES = ("F32", "U64", "I16", "I8", "U8")
+_DTYPES = {"F32": "<f4", "U64": "<u8", "I16": "<i2", "I8": "<i1", "U8": "<u1"}
+TENSOR_TYPES = tuple(_DTYPES)
+
+_SPARE_BYTES = 1 << 20
 
 _LEFT_OUT: dict[str, dict[str, Any]] = {
     "input": {"kind": "float"},
@@ -52,9 +58,17 @@ _LEFT_OUT: dict[str, dict[str, Any]] = {
     "bdense": {"epilogue": None},
     "sign": {"threshold": None, "flip": None},
     "max_pool2d": {"minimum": None},
+    "preprocessing": {"ground": "black", "invert": False, "mean_image": None},
 }
-"""Fields that the first files did not have, by operation: written only where they say something, so
-that a network gives the same bytes as ever."""
+"""Fields that the first files did not have, by what has them: written only where they say
+something, so that a network gives the same bytes as ever."""
+
+# Zip and pickle (PyTorch), HDF5 (Keras), ONNX's protocol buffer, NumPy.
+_CHECKPOINTS = (
+    *(b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x89HDF\r\n", b"\x93NUMPY"),
+    *(b"\x08\x06\x12", b"\x08\x07\x12", b"\x08\x08\x12", b"\x08\x09\x12", b"\x08\x0a\x12"),
+)
+_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"P4\n", b"P5\n", b"P6\n")
 
 _PREFIX = b'{"__metadata__":{"bitinfer":"{\\"sha256\\":\\"'
 _DIGEST_START = 8 + len(_PREFIX)
@@ -98,9 +112,11 @@ def to_bytes(model: Model) -> bytes:
         provenance=model.provenance,
     )
     fields = msgspec.json.decode(msgspec.json.encode(header, order="deterministic"))
-    _drop_unused(fields["graph"])
+    _drop_unused(fields)
     text = msgspec.json.encode(fields).decode()
     tensors = {name: np.ascontiguousarray(t) for name, t in model.tensors.items()}
+    # Asked for beforehand, since safetensors panics where it gets none: its copies and the result.
+    bytearray(2 * sum(t.nbytes for t in tensors.values()) + 4 * len(text) + _SPARE_BYTES)
     blank = safetensors.numpy.save(tensors, {"bitinfer": text})
     if not blank[8:].startswith(_PREFIX + _BLANK_DIGEST.encode()):
         raise AssertionError("safetensors writes its header in an unexpected form")
@@ -108,25 +124,30 @@ def to_bytes(model: Model) -> bytes:
     return blank[:_DIGEST_START] + digest + blank[_DIGEST_END:]
 
 
-def _drop_unused(graph: dict[str, Any]) -> None:
+def _drop_unused(header: dict[str, Any]) -> None:
     """Leave out the fields of _LEFT_OUT that say nothing."""
-    for record in (graph["input"], *graph["nodes"]):
-        for name, default in _LEFT_OUT.get(record.get("op", "input"), {}).items():
+    graph = header["graph"]
+    records = [("input", graph["input"]), *((node["op"], node) for node in graph["nodes"])]
+    if header["preprocessing"] is not None:
+        records.append(("preprocessing", header["preprocessing"]))
+    for kind, record in records:
+        for name, default in _LEFT_OUT.get(kind, {}).items():
             if record[name] == default:
                 del record[name]
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """Read and check the model file at ``path``.
+def load(source: Any) -> Model:
+    """Read and check a model file: its path, its bytes in any buffer, or a binary file.
 
     Raises:
         ModelFileError: the file cannot be read, or is not an intact model file of a known version.
     """
-    data = read_regular(path, MAX_FILE_BYTES, error=ModelFileError, what="model files")
+    data = read_source(source, MAX_FILE_BYTES, error=ModelFileError, what="model files")
     try:
         return from_bytes(data)
     except ModelFileError as error:
-        raise ModelFileError(f"{os.fspath(path)}: {error}") from error.__cause__
+        where = f"{os.fsdecode(source)}: " if isinstance(source, str | os.PathLike) else ""
+        raise ModelFileError(f"{where}{error}") from error.__cause__
 
 
 def from_bytes(data: bytes) -> Model:
@@ -153,14 +174,12 @@ def from_bytes(data: bytes) -> Model:
         )
     try:
         header = msgspec.convert(fields, _Header)
-        tensors = safetensors.numpy.load(data)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ModelFileError(f"metadata: {one_line(error)}") from error
-    except (safetensors.SafetensorError, ValueError, OverflowError, KeyError) as error:
-        raise ModelFileError(f"tensors: {one_line(error)}") from error
     except RecursionError as error:
         raise ModelFileError("the metadata is nested too deeply") from error
     _check_text(header)
+    tensors = _read_tensors(outer, memoryview(data)[8 + len(header_bytes) :])
     model = Model(
         graph=header.graph,
         tensors=tensors,
@@ -177,6 +196,8 @@ def from_bytes(data: bytes) -> Model:
 
 
 def _check_digest(data: bytes) -> str:
+    if not data.startswith(_PREFIX, 8) and (stranger := _name_stranger(data)):
+        raise ModelFileError(stranger)
     if len(data) < 8 or len(data) - 8 < int.from_bytes(data[:8], "little"):
         raise ModelFileError(f"{len(data)} bytes: truncated, or not a bitinfer model file")
     if int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES:
@@ -194,6 +215,22 @@ def _check_digest(data: bytes) -> str:
     return digest.hexdigest()
 
 
+def _name_stranger(data: bytes) -> str | None:
+    """Say what a file is whose first bytes are those of a checkpoint or a picture, else None."""
+    if data.startswith(_CHECKPOINTS) or data[4:8] == b"TFL3":
+        return (
+            "a checkpoint of another framework, where a model file is wanted; "
+            "make one of it with 'bitinfer convert'"
+        )
+    if data.startswith(_PICTURES) or data[8:12] == b"WEBP":
+        return "a picture, where a model file is wanted; the model file comes first"
+    if data.lstrip()[:1] == b"<":
+        return "a web page, where a model file is wanted; download the file itself"
+    if data.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS to a file, not the file; get it with 'git lfs pull'"
+    return None
+
+
 def _as_utf8(text: str) -> bytes:
     try:
         return text.encode()
@@ -202,7 +239,7 @@ def _as_utf8(text: str) -> bytes:
 
 
 def _check_tensor_table(outer: dict[str, Any]) -> None:
-    """Check what safetensors leaves open: which types, how many tensors, of which rank, no more."""
+    """Check which types, how many tensors, of which rank, and that nothing else is said."""
     if len(outer) > MAX_TENSORS:
         raise ModelFileError(f"{len(outer)} tensors, at most {MAX_TENSORS} are allowed")
     for name, entry in outer.items():
@@ -219,6 +256,35 @@ def _check_tensor_table(outer: dict[str, Any]) -> None:
         shape = entry["shape"]
         if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK:
             raise ModelFileError(f"tensor {one_line(name)}: the shape has not 1 to {MAX_RANK} axes")
+
+
+def _read_tensors(outer: dict[str, Any], data: memoryview) -> dict[str, NDArray[Any]]:
+    """Return copies of the tensors, which must fill ``data`` one after the other, without gaps."""
+    entries = {name: entry for name, entry in outer.items() if name != "__metadata__"}
+    for name, entry in entries.items():
+        numbers = entry["data_offsets"]
+        if not isinstance(numbers, list) or len(numbers) != 2:
+            raise ModelFileError(f"tensors: {one_line(name)}: data_offsets are not two numbers")
+        if not all(type(n) is int and 0 <= n < 1 << 62 for n in (*numbers, *entry["shape"])):
+            raise ModelFileError(f"tensors: {one_line(name)}: shape or data_offsets are no sizes")
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, stop = entry["data_offsets"]
+        wanted = np.dtype(_DTYPES[entry["dtype"]]).itemsize * math.prod(entry["shape"])
+        if begin != end or stop - begin != wanted:
+            raise ModelFileError(
+                f"tensors: {one_line(name)} lies in bytes {begin} to {stop}, wanted {wanted} bytes "
+                f"from {end} on"
+            )
+        end = stop
+    if end != len(data):
+        raise ModelFileError(f"tensors: {len(data)} bytes, the table wants {end}")
+    result = {}
+    for name, entry in entries.items():
+        dtype, (begin, stop) = np.dtype(_DTYPES[entry["dtype"]]), entry["data_offsets"]
+        flat = np.array(data[begin:stop], np.uint8).view(dtype)
+        result[name] = flat.astype(dtype.newbyteorder("="), copy=False).reshape(entry["shape"])
+    return result
 
 
 def _parse_json(data: bytes, where: str) -> Any:

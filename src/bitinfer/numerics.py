@@ -9,18 +9,55 @@ multiply-add).  Composed of monotone steps, a per-channel chain is therefore mon
                    y = y + bias                              (where there is one)
                    y = y + residual                          (where there is one)
                    y = activation(y)                         (where there is one)
-    BatchNorm      y = x * scale + shift
+    BatchNorm      y = float32((x - mean) * scale + shift), computed in float64 and rounded once
+
+The sum of a binary layer is an integer, and a BatchNorm whose zero lies close to one decides the
+sign of all pixels with that sum: in float32, and with ``x * scale + shift``, which cancels there,
+one in six networks gets such a sign wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.bits import Floats
+
+Doubles = NDArray[np.float64]
+
+
+class Norm(NamedTuple):
+    """A BatchNorm at inference, ``y = (x - mean) * scale + shift``; each float64 (C,)."""
+
+    mean: Doubles
+    scale: Doubles
+    shift: Doubles
+
+    def folded(self) -> tuple[Doubles, Doubles]:
+        """Return a and b of ``y = x * a + b``, which cancels where y is close to 0."""
+        return self.scale, self.shift - self.mean * self.scale
+
+
+def batch_norm(
+    mean: Floats,
+    variance: Floats,
+    gamma: Floats | None,
+    beta: Floats | None,
+    epsilon: float,
+) -> Norm:
+    """Return what a BatchNorm does at inference (Ioffe and Szegedy 2015, Algorithm 2).
+
+    scale = gamma / sqrt(variance + epsilon), shift = beta.
+    """
+    wide = np.float64
+    scale = 1.0 / np.sqrt(variance.astype(wide) + epsilon)
+    if gamma is not None:
+        scale = gamma.astype(wide) * scale
+    shift = np.zeros(len(mean)) if beta is None else beta.astype(wide)
+    return Norm(mean.astype(wide), scale, shift)
 
 
 def batch_norm_affine(
@@ -30,27 +67,22 @@ def batch_norm_affine(
     beta: Floats | None,
     epsilon: float,
 ) -> tuple[Floats, Floats]:
-    """Return ``scale`` and ``shift`` (C,) of a BatchNorm at inference: ``y = x * scale + shift``.
+    """Return ``scale`` and ``shift`` (C,) of a BatchNorm, for what computes ``x * scale + shift``.
 
-    scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale; computed in float64 and
-    rounded once (Ioffe and Szegedy 2015, Algorithm 2).  Infinite where float32 is too small.
+    Both are rounded once.  Infinite where float32 is too small.
     """
-    wide = np.float64
-    scale = 1.0 / np.sqrt(variance.astype(wide) + epsilon)
-    if gamma is not None:
-        scale = gamma.astype(wide) * scale
-    shift = -mean.astype(wide) * scale
-    if beta is not None:
-        shift = beta.astype(wide) + shift
-    with np.errstate(over="ignore"):
+    scale, shift = batch_norm(mean, variance, gamma, beta, epsilon).folded()
+    with np.errstate(all="ignore"):
         return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def affine(x: Floats, scale: Floats, shift: Floats) -> Floats:
-    """Return ``x * scale + shift`` along the last axis, rounded after each operation."""
-    y = x * scale
-    y += shift
-    return y
+def normalize(x: Floats, norm: Norm) -> Floats:
+    """Return the BatchNorm of x along the last axis: in float64, rounded once."""
+    with np.errstate(all="ignore"):
+        y = x - norm.mean
+        y *= norm.scale
+        y += norm.shift
+        return y.astype(np.float32)
 
 
 def scale_sum(
@@ -98,7 +130,7 @@ def activate(
     if kind == "relu":
         return np.where(y > zero, y, zero)
     if kind == "sigmoid":
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             return (1 / (1 + np.exp(-y.astype(np.float64)))).astype(np.float32)
     if kind == "clip":
         bottom = np.where(y > np.float32(low), y, np.float32(low))
@@ -114,17 +146,34 @@ def activate(
 
 def quantize(x: Floats, scale: float) -> NDArray[np.int8]:
     """Return x / scale, rounded half to even, between -128 and 127; NaN becomes 0."""
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         q = np.nan_to_num(np.rint(x / np.float32(scale)), nan=0.0, posinf=127, neginf=-128)
     return np.asarray(np.clip(q, -128, 127), np.int8)
 
 
 def softmax(x: Floats) -> Floats:
     """Return the softmax over the last axis; the exponentials are summed in float64."""
-    with np.errstate(invalid="ignore"):  # infinity among x gives NaN
+    with np.errstate(all="ignore"):  # infinity among x gives NaN
         shifted = (x - np.max(x, axis=-1, keepdims=True)).astype(np.float64)
-    e = np.exp(shifted)
-    return np.asarray(e / np.sum(e, axis=-1, keepdims=True), dtype=np.float32)
+        e = np.exp(shifted)
+        return np.asarray(e / np.sum(e, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def subtract_mean_image(
+    pixels: NDArray[np.uint8],
+    image: Floats,
+    scale: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Floats:
+    """Return ``((p - image) * scale - mean[c]) / std[c]`` as float32.
+
+    Shapes:  pixels (..., H, W, C), image (H, W, C), mean and std of length C  ->  as pixels.
+             Computed in float64, rounded once.
+    """
+    m = np.asarray(mean, dtype=np.float64)
+    s = np.asarray(std, dtype=np.float64)
+    return (((pixels - image.astype(np.float64)) * scale - m) / s).astype(np.float32)
 
 
 def normalization_table(scale: float, mean: Sequence[float], std: Sequence[float]) -> Floats:
@@ -136,5 +185,5 @@ def normalization_table(scale: float, mean: Sequence[float], std: Sequence[float
     p = np.arange(256, dtype=np.float64)[:, None]
     m = np.asarray(mean, dtype=np.float64)
     s = np.asarray(std, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return ((p * scale - m) / s).astype(np.float32)

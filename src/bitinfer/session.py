@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,27 +35,47 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One class, its label and its probability (0..1)."""
+    """One class, its label, its probability (0..1), and what the network gave for it."""
 
     index: int
     label: str
     probability: float
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """What came of one picture.
+
+    Attributes:
+        predictions: best first.
+        size: width and height of the picture as it came, upright.
+        seconds: spent on decoding, on bringing it to the input's size and colours, and on the
+            network.
+        is_lost: whether all that was to be seen in a transparent picture has the colour of the
+            ground that it is laid on, such as black ink on nothing.
+    """
+
+    predictions: list[Prediction]
+    size: tuple[int, int]
+    seconds: tuple[float, float, float]
+    is_lost: bool = False
 
 
 def load(
-    path: str | os.PathLike[str],
+    source: Any,
     backend: str = "auto",
     threads: int = 1,
     *,
     skip_passes: Collection[str] = (),
 ) -> Session:
-    """Load a model file.
+    """Load a model file: its path, its bytes in any buffer, or a file opened in binary mode.
 
     ``backend`` is ``auto``, ``native``, ``numba``, ``reference`` or ``native:<kernel>``
     (backends.select).  ``threads`` may work on one call; 0 is as many as this process may use.
     Only ``native`` makes use of more than one.  The results are the same bits.  ``skip_passes``
-    names rewrites of the graph that are left out (graph.passes.NAMES), ``all`` for all of them: to
-    find out which one changes a result.
+    names rewrites of the graph that are left out (graph.passes.NAMES), one name or several,
+    ``all`` for all of them: to find out which one changes a result.
 
     Raises:
         ModelFileError: the file is not an intact model file.
@@ -62,8 +83,9 @@ def load(
             number.
         MissingExtraError: the backend's package is not installed.
     """
-    session = Session(modelfile.load(path), backend, threads, skip_passes)
-    session.path = Path(path).absolute()
+    session = Session(modelfile.load(source), backend, threads, skip_passes)
+    if isinstance(source, str | os.PathLike):
+        session.path = Path(os.fsdecode(source)).absolute()
     return session
 
 
@@ -101,16 +123,21 @@ class Session:
         skip_passes: Collection[str] = (),
     ) -> None:
         self.model = model
+        skip_passes = (skip_passes,) if isinstance(skip_passes, str) else tuple(skip_passes)
         self._network = passes.optimise(model.checked, skip_passes)
         self.path: Path | None = None
         """Where the model was loaded from, if it was."""
         self.threads = resolve_threads(threads)
-        self._made_from = (backend, threads, tuple(skip_passes))
+        self._made_from = (backend, threads, skip_passes)
         self._backend = select(backend)
         self._executors: dict[np.dtype[Any], Executor] = {}
         values = model.checked.values
         graph = model.graph
         self._takes_pixels_only = graph.input.kind == "uint8"
+        p = model.preprocessing
+        self._mean_image = (
+            None if p is None or p.mean_image is None else model.tensors[p.mean_image]
+        )
         dtype = "uint8" if self._takes_pixels_only else "float32"
         self.inputs = (TensorInfo(graph.input.name, graph.input.shape, dtype),)
         self.outputs = tuple(TensorInfo(name, values[name].shape) for name in graph.outputs)
@@ -128,7 +155,7 @@ class Session:
         if self.path is None:
             raise PicklingError(
                 "a session made from a model in memory cannot be pickled; write the model with "
-                "bitinfer.modelfile.save and load that file with bitinfer.load"
+                "bitinfer.modelfile.save and load that file by its path with bitinfer.load"
             )
         return _load_same, (os.fspath(self.path), self.model.sha256, *self._made_from)
 
@@ -143,9 +170,10 @@ class Session:
         Shapes:  x (H, W, C) or (N, H, W, C) -- for a network of vectors (C,) or (N, C) -- to an
                  array of the output's shape, with N in front if x had it; a dict of name to array
                  if the network has several outputs.
-        Meaning: uint8 is pixels, normalised as the model file says; any other real type is the
-                 network's input as it is.  NaN has the sign +1.  A network with integer ends
-                 takes uint8 alone.
+        Meaning: uint8 is pixels, normalised as the model file says; floats (and bool) are the
+                 network's input as it is.  A sample with a NaN or infinity among its numbers has
+                 no answer: all its outputs are NaN, whatever the backend and the passes.  A
+                 network with integer ends takes uint8 alone.
                  ``out``, if given, is written to and returned: a C-contiguous float32 array of
                  the result's shape, or a dict of one for each output.  With float32 or uint8
                  that is C-contiguous, nothing then is allocated but a few small objects.
@@ -162,15 +190,19 @@ class Session:
             self._refuse_shape(shape)
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
         head = shape[: -len(self._shape)]
+        has_lost = x.dtype != _UINT8 and not executor.is_finite(batch)
         if not self._has_one_output:
-            return self._run_several(executor, batch, head, out)
+            return self._run_several(executor, batch, head, out, has_lost=has_lost)
         if out is None:
             out = np.empty(head + self._out_shape, _FLOAT32)
         else:
             _check_out(out, head + self._out_shape, self.outputs[0].name)
             if np.may_share_memory(batch, out):
                 batch = batch.copy()
-        executor.run(batch, (out if head else out[None],))
+        arrays = (out if head else out[None],)
+        executor.run(batch, arrays)
+        if has_lost:
+            _take_back(batch, arrays)
         return out
 
     def profile(self, x: NDArray[Any], rounds: int = 100) -> list[StepTime]:
@@ -199,7 +231,8 @@ class Session:
 
         ``pixels`` prepares for uint8 input, which has a plan of its own.
         """
-        dtype = _UINT8 if pixels or self._takes_pixels_only else _FLOAT32
+        as_pixels = pixels and self._mean_image is None
+        dtype = _UINT8 if as_pixels or self._takes_pixels_only else _FLOAT32
         if dtype not in self._executors:
             self._bind(dtype)
 
@@ -212,7 +245,13 @@ class Session:
         self.run(np.zeros(self._shape, np.uint8 if pixels else np.float32))
 
     def _run_several(
-        self, executor: Executor, batch: NDArray[Any], head: tuple[int, ...], out: Any
+        self,
+        executor: Executor,
+        batch: NDArray[Any],
+        head: tuple[int, ...],
+        out: Any,
+        *,
+        has_lost: bool,
     ) -> dict[str, NDArray[np.float32]]:
         shapes = {info.name: head + info.shape for info in self.outputs}
         if out is None:
@@ -225,15 +264,30 @@ class Session:
                 if np.may_share_memory(batch, out[name]):
                     batch = batch.copy()
         arrays = [out[name] for name in shapes]
-        executor.run(batch, arrays if head else [array[None] for array in arrays])
+        batches = arrays if head else [array[None] for array in arrays]
+        executor.run(batch, batches)
+        if has_lost:
+            _take_back(batch, batches)
         return dict(zip(shapes, arrays, strict=True))
 
     def _as_input(self, x: Any) -> NDArray[Any]:
         """Return x as float32 or uint8, C-contiguous."""
         x = np.asarray(x)
-        if x.dtype.kind not in "biuf":
-            raise ShapeError(f"run: x is {x.dtype}, wanted uint8 pixels or float32")
-        return np.asarray(x, _UINT8 if x.dtype == np.uint8 else _FLOAT32, order="C")
+        if x.dtype == np.uint8:
+            if self._mean_image is None:
+                return np.asarray(x, order="C")
+            if x.shape[-3:] != self._shape:
+                self._refuse_shape(x.shape)
+            p = self.model.preprocessing
+            assert p is not None
+            return numerics.subtract_mean_image(x, self._mean_image, p.scale, p.mean, p.std)
+        if x.dtype.kind not in "bf":
+            raise ShapeError(
+                f"run: x is {x.dtype}, wanted uint8 (pixels of 0 to 255) or float32 (the network's "
+                "input as it is); say which with x.astype"
+            )
+        with np.errstate(all="ignore"):  # what float32 does not hold is infinite, or 0
+            return np.asarray(x, _FLOAT32, order="C")
 
     def _refuse_shape(self, shape: tuple[int, ...]) -> NoReturn:
         wanted = self._shape
@@ -248,7 +302,8 @@ class Session:
         Raises:  ShapeError if the output has other than the network's number of elements, or
                  ``top_k`` is below 1.
         """
-        scores = np.asarray(output, np.float32).reshape(-1)
+        with np.errstate(all="ignore"):
+            scores = np.asarray(output, np.float32).reshape(-1)
         classes = int(np.prod(self.outputs[0].shape))
         if scores.size != classes or top_k < 1:
             raise ShapeError(
@@ -259,26 +314,66 @@ class Session:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = self.model.labels
         return [
-            Prediction(int(i), labels[i] if labels else str(i), float(probabilities[i]))
+            Prediction(
+                index=int(i),
+                label=labels[i] if labels else str(i),
+                probability=float(probabilities[i]),
+                score=float(scores[i]),
+            )
             for i in order
         ]
 
-    def classify(self, image: vision.Source, top_k: int = 5) -> list[Prediction]:
-        """Say what is in a picture: a path, the bytes of a picture file, or a binary file.
+    def prepare(self, image: Any) -> NDArray[np.uint8]:
+        """Return the pixels (H, W, C), uint8, that the network takes of a picture.
+
+        ``image`` is what :meth:`classify` takes.  Several, stacked, are a batch for :meth:`run`.
 
         Raises:
             ImageError: the picture cannot be decoded, or does not fit the network.
             ModelFileError: the model file does not say how to prepare pictures.
         """
-        name = os.fspath(image) if isinstance(image, str | os.PathLike) else "picture"
-        picture = vision.decode(image, name=name)
-        pixels = vision.prepare(
-            picture, self.model.preprocessing, self.inputs[0].shape, name=str(name)
-        )
+        return self._prepare(image, None)[0]
+
+    def classify(self, image: Any, top_k: int = 5) -> list[Prediction]:
+        """Say what is in a picture.
+
+        ``image`` is a path, the bytes of a picture file (any buffer), a binary file, or a picture
+        that is decoded already: a Pillow image, or an array uint8 (H, W), (H, W, 1), (H, W, 3)
+        red, green, blue, or (H, W, 4) with transparency.
+
+        Raises:
+            ImageError: the picture cannot be decoded, or does not fit the network.
+            ModelFileError: the model file does not say how to prepare pictures.
+        """
+        return self.examine(image, top_k).predictions
+
+    def examine(self, image: Any, top_k: int = 5, *, name: str | None = None) -> Classification:
+        """Do what :meth:`classify` does, and say more of it; errors call the picture ``name``."""
+        start = time.perf_counter()
+        pixels, picture, decoded = self._prepare(image, name)
+        prepared = time.perf_counter()
         output = self.run(pixels)
+        finished = time.perf_counter()
         if isinstance(output, dict):
             output = output[self.outputs[0].name]
-        return self.predictions(output, top_k)
+        seconds = (decoded - start, prepared - decoded, finished - prepared)
+        return Classification(
+            predictions=self.predictions(output, top_k),
+            size=vision.size_of(picture),
+            seconds=seconds,
+            is_lost=vision.is_lost(picture),
+        )
+
+    def _prepare(self, image: Any, name: str | None) -> tuple[NDArray[np.uint8], Any, float]:
+        """Return the pixels, the decoded picture, and when it was decoded."""
+        if name is None:
+            is_path = isinstance(image, str | os.PathLike)
+            name = os.fsdecode(image) if is_path else "picture"
+        preprocessing = self.model.preprocessing
+        picture = vision.decode(image, preprocessing, name=name)
+        decoded = time.perf_counter()
+        pixels = vision.prepare(picture, preprocessing, self.inputs[0].shape, name=name)
+        return pixels, picture, decoded
 
     def _bind(self, dtype: np.dtype[Any]) -> Executor:
         """Return the executor for one type of input, made now if there is none."""
@@ -296,9 +391,17 @@ class Session:
                     "pixels; pass the network's input as float32"
                 )
             table = numerics.normalization_table(p.scale, p.mean, p.std)
-        plan = lower(self._network, table)
-        # Of two threads that come here at once, both get the first one's.
-        return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+        with np.errstate(all="ignore"):
+            plan = lower(self._network, table)
+            # Of two threads that come here at once, both get the first one's.
+            return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+
+
+def _take_back(batch: NDArray[Any], outputs: Sequence[NDArray[np.float32]]) -> None:
+    """Write NaN for every sample that holds a NaN or infinity."""
+    lost = ~np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
+    for output in outputs:
+        output[lost] = np.nan
 
 
 def _check_out(out: Any, shape: tuple[int, ...], name: str) -> None:

@@ -88,13 +88,14 @@ def test_batch_norm_and_relu(backend: Backend, channels: int, rng: np.random.Gen
 def test_batch_norm_rounds_as_numerics_says_it_does(
     backend: Backend, rng: np.random.Generator
 ) -> None:
-    x, scale, shift = rng.standard_normal((3, 1, 1, 77)).astype(np.float32)
-    scale, shift = scale.ravel(), shift.ravel()
-    step = steps.Affine(name="a", source=0, target=1, scale=scale, shift=shift)
+    x = rng.standard_normal((3, 5, 77)).astype(np.float32)
+    norm = numerics.Norm(*rng.standard_normal((3, 77)))
+    step = steps.Affine(name="a", source=0, target=1, norm=norm)
     buffer = Buffer("float", x.shape)
     got = run_step(backend, step, buffer, buffer, x)
-    assert np.array_equal(got, numerics.affine(x, scale, shift))
-    assert np.array_equal(got, oracle.scale(x, scale, None, shift))
+    assert np.array_equal(got, numerics.normalize(x, norm))
+    wide = (x.astype(np.float64) - norm.mean) * norm.scale + norm.shift
+    assert np.array_equal(got, wide.astype(np.float32))
 
 
 def test_relu_gives_zero_for_what_is_not_above_zero(backend: Backend) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from bitinfer.backends import Backend, reference, select
 from bitinfer.graph import Graph
+from bitinfer.model import Model
+from bitinfer.session import Session
 from graph_examples import every_node, only_windows
 from harness import check_layers, float_values, known_backends, run_graph
 from strategies import networks, seeds
@@ -60,6 +62,47 @@ def test_every_layer_of_ten_thousand_networks_is_right(part: int) -> None:
         check_everywhere(network, seed)
 
     every_layer_is_right()
+
+
+ROUNDING = ("fold_batch_norm", "fuse_residual")
+"""Passes that round anew; all others change no bit."""
+
+
+def check_passes(network: Network, seed: int) -> None:
+    graph, tensors = network
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2, *graph.input.shape)).astype(np.float32)
+    if graph.input.kind == "uint8":
+        x = rng.integers(0, 256, x.shape).astype(np.uint8)
+    model = Model(graph, tensors)
+    for name, reason in known_backends():
+        if not reason:
+            wanted, got = (
+                Session(model, name, skip_passes=skip).run(x) for skip in ("all", ROUNDING)
+            )
+            for output in graph.outputs:
+                pair = [y[output] if isinstance(y, dict) else y for y in (wanted, got)]
+                assert np.array_equal(*pair, equal_nan=True), (name, output)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(networks(), seeds)
+def test_a_drawn_network_gives_the_same_bits_with_and_without_passes(
+    network: Network, seed: int
+) -> None:
+    check_passes(network, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(4))
+def test_ten_thousand_networks_give_the_same_bits_with_and_without_passes(part: int) -> None:
+    @hypothesis.seed(part)
+    @hypothesis.settings(max_examples=2_500, database=None)
+    @hypothesis.given(networks(max_layers=20), seeds)
+    def gives_the_same_bits(network: Network, seed: int) -> None:
+        check_passes(network, seed)
+
+    gives_the_same_bits()
 
 
 @pytest.mark.parametrize("floats", [1, 50, 1000])

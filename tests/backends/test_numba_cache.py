@@ -1,7 +1,8 @@
-"""The cache of compiled loops may fail in any way; the loops work all the same."""
+"""Compiling takes seconds: a cache saves it, a line on a terminal says it.  The cache may fail."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("numba", reason="numba is not installed")
+import numba
+
+from bitinfer.backends.numba.jit import Kernel, addresses
+from bitinfer.backends.numba.kernels import moves
 
 RUN = """
+import shutil
 import sys
 import numpy as np
 from pathlib import Path
@@ -22,21 +28,27 @@ if mode == "nowhere":  # not even in the package or in the home directory
     for owner in vars(caching).values():
         if "_locator_classes" in getattr(owner, "__dict__", ()):
             owner._locator_classes = []
-from bitinfer.backends.numba import loops
+from bitinfer.backends import select
+from bitinfer.backends.numba.kernels import elementwise, moves
+from bitinfer.plan import Buffer, Plan, steps
 
-if mode == "vanishes":  # between import and first call; a file stands where the directory was
-    for directory in cache.iterdir():
-        directory.rmdir()
+if mode == "vanishes":  # between one kernel and the next; a file stands where the directory was
+    moves.flatten.address()
+    for directory in list(cache.iterdir()):
+        shutil.rmtree(directory)
         directory.write_text("")
-y = np.empty((2, 1), np.float32)
-loops.normalize(np.array([[3], [5]], np.uint8), np.arange(256, dtype=np.float32)[:, None], y)
-assert y.tolist() == [[3], [5]], y
-print(sum(loops.normalize.stats.cache_hits.values()))
+table = np.arange(256, dtype=np.float32)[:, None]
+step = steps.Normalize(name="n", source=0, target=1, table=table)
+plan = Plan((Buffer("pixels", (2, 1, 1)), Buffer("float", (2, 1, 1))), (step,), 0, (1,), ("y",))
+y = np.empty((1, 2, 1, 1), np.float32)
+select("numba").bind(plan).run(np.array([3, 5], np.uint8).reshape(1, 2, 1, 1), [y])
+assert y.ravel().tolist() == [3, 5], y
+print(elementwise.normalize.cache_hits)
 """
 
 
 def hits(cache: Path, mode: str = "") -> int:
-    """Run a loop in a new process; return how often the cache had it."""
+    """Run a kernel in a new process; return how often the cache had it."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUN, str(cache), mode],
         env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
@@ -45,6 +57,7 @@ def hits(cache: Path, mode: str = "") -> int:
         check=False,
     )
     assert run.returncode == 0, run.stderr
+    assert run.stderr == ""  # no progress, since this is no terminal
     return int(run.stdout)
 
 
@@ -56,7 +69,7 @@ def test_nowhere_to_write(tmp_path: Path) -> None:
     assert [hits(tmp_path, "nowhere"), hits(tmp_path, "nowhere")] == [0, 0]
 
 
-def test_directory_vanishes_before_the_first_call(tmp_path: Path) -> None:
+def test_directory_vanishes_before_a_kernel_is_compiled(tmp_path: Path) -> None:
     assert hits(tmp_path, "vanishes") == 0
 
 
@@ -68,3 +81,27 @@ def test_damaged_files(tmp_path: Path, suffix: str) -> None:
     for file in files:
         file.write_bytes(b"junk\n")
     assert hits(tmp_path) == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_what_is_compiled_and_nothing_of_what_is_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    written = []
+    for _ in range(2):
+        kernels = [Kernel(moves._pad2d), Kernel(moves._flatten)]
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert all(address > 0 for address in addresses([*kernels, kernels[0]]))
+        written.append(terminal.getvalue())
+    erase = "\r\x1b[K"
+    assert written[0] == (
+        f"{erase}compiling kernel 1 of 2 for the backend numba: pad2d"
+        f"{erase}compiling kernel 2 of 2 for the backend numba: flatten{erase}"
+    )
+    assert written[1] == ""

@@ -1,91 +1,76 @@
-"""The Numba backend says what it runs: compiled loops are numba, what NumPy does is numpy."""
+"""The Numba backend says what it runs: compiled kernels, for every step of every network."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from typing import Any
 
+import numpy as np
 import pytest
 
 from bitinfer import zoo
 from bitinfer.backends import reference
 from bitinfer.graph import check, passes
-from bitinfer.plan import Plan, Step, lower
-from bitinfer.plan.cost import macs
-from graph_examples import every_node
+from bitinfer.plan import Plan, lower, operations
+from graph_examples import every_node, only_integers
 
 pytest.importorskip("numba", reason="numba is not installed")
-from bitinfer.backends.numba import NumbaBackend, binding
+from bitinfer.backends.numba import NumbaBackend
+from bitinfer.backends.numba.binding import bind_step
+from bitinfer.backends.numba.jit import Kernel
+from bitinfer.backends.numba.kernels import elementwise, layers, moves, pools
 
-NUMPY_ONLY = ("activate", "affine", "copy_channels", "flatten", "softmax")
-
-BY_NUMPY = frozenset(
-    (
-        "binary-densenet28",
-        "bireal18",
-        "bnn-pynq-cnv",
-        "quicknet",
-        "quicknet-large",
-        "quicknet-small",
-        "reactnet-a",
-        "real-to-bin",
-        "xnor-alexnet",
-        "xnor-lenet5",
-        "xnor-nin",
-        "xnor-resnet18",
-    )
-)
-"""Networks with a layer of over 1 % of the multiplications that the loops do not know yet."""
+KERNELS = [
+    kernel
+    for module in (elementwise, layers, moves, pools)
+    for kernel in vars(module).values()
+    if isinstance(kernel, Kernel)
+]
 
 
-def by_numpy(plan: Plan) -> list[Step]:
-    """Return the steps that the Numba backend hands to NumPy, by the names that it gives."""
-    names = (binding.bind_step(step, plan).kernel for step in plan.steps)
-    return [step for step, name in zip(plan.steps, names, strict=True) if name == reference.KERNEL]
+@pytest.fixture
+def no_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every function of the reference backend fail."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("NumPy was to run a step")
+
+    monkeypatch.setattr(reference, "bind_step", fail)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.xfail(reason="the loops lack its epilogues", strict=True)
-        )
-        if name in BY_NUMPY
-        else name
-        for name in zoo.ARCHITECTURES
-    ],
-)
-def test_no_layer_of_weight_is_left_to_numpy(name: str) -> None:
-    checked = passes.optimise(check(*zoo.build(name, zoo.RandomParameters(0))))
-    plan = lower(checked)
-    total = sum(macs(step, plan) for step in plan.steps)
-    heavy = [step.name for step in by_numpy(plan) if macs(step, plan) > total / 100]
-    assert heavy == []
+def plans_of(name: str) -> list[Plan]:
+    """Return what is run of a network of the zoo: for floats, and for pixels."""
+    graph, tensors = zoo.build(name, zoo.RandomParameters(0))
+    checked = passes.optimise(check(graph, tensors))
+    table = np.zeros((256, graph.input.shape[-1]), np.float32)
+    return [lower(checked), lower(checked, table)]
 
 
-def test_a_step_is_called_numpy_exactly_if_the_reference_backend_binds_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    checked = check(*every_node())
-    for plan in (lower(checked), lower(passes.optimise(checked))):
-        bound: list[Step] = []
-        real = reference.bind_step
+@pytest.mark.parametrize("name", zoo.ARCHITECTURES)
+@pytest.mark.usefixtures("no_numpy")
+def test_every_step_of_every_network_is_compiled(name: str) -> None:
+    for plan in plans_of(name):
+        assert all(bind_step(step, plan).kernel in KERNELS for step in plan.steps)
 
-        def spy(step: Step, plan: Plan, bound: Any = bound, real: Any = real) -> Any:
-            bound.append(step)
-            return real(step, plan)
 
-        monkeypatch.setattr(reference, "bind_step", spy)
-        assert by_numpy(plan) == bound
-        monkeypatch.setattr(reference, "bind_step", real)
-        executor = NumbaBackend().bind(plan)
-        kernels = NumbaBackend().kernels()
-        for step, name in zip(plan.steps, executor.kernels, strict=True):
-            assert name in kernels[step.operation]
-            assert name == ("numpy" if step in bound else "numba")
-            assert name == "numpy" or step.operation not in NUMPY_ONLY
+def test_what_can_be_compiled_is_as_much_as_the_documentation_says() -> None:
+    assert len(KERNELS) == len({kernel.name for kernel in KERNELS}) == 18
+
+
+@pytest.mark.usefixtures("no_numpy")
+def test_the_names_are_those_of_the_list_and_the_list_has_every_operation() -> None:
+    kernels = NumbaBackend().kernels()
+    assert kernels == dict.fromkeys(operations(), ("numba",))
+    seen = set()
+    for make in (every_node, only_integers):
+        checked = check(*make())
+        for plan in (lower(checked), lower(passes.optimise(checked))):
+            executor = NumbaBackend().bind(plan)
+            for step, name in zip(plan.steps, executor.kernels, strict=True):
+                assert (name,) == kernels[step.operation]
+                seen.add(step.operation)
+    assert seen == set(operations()) - {"normalize"}
 
 
 def test_numba_without_its_compiler_is_absent_and_says_why() -> None:

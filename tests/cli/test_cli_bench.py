@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,3 +192,32 @@ def test_closed_pipe_ends_quietly(model: Path) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_is_told_how_far_it_is(no_color: str, model: Path) -> None:
+    leader, follower = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "bitinfer",
+        "bench",
+        "--backend=reference",
+        "--seconds=1.2",
+        str(model),
+    ]
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
+        timeout=60,
+        check=True,
+    )
+    os.close(follower)
+    shown = b""
+    if not no_color:
+        shown = os.read(leader, 65536)
+    os.close(leader)
+    assert (re.search(rb"\d+ rounds, \d+ s left", shown) is not None) == (not no_color)
+    assert b"rounds" in done.stdout

@@ -16,6 +16,7 @@ import pytest
 from bitinfer import documents
 from bitinfer.cli import _app
 from bitinfer.documents import runs
+from helpers import converted
 
 Call = Callable[..., Any]
 REFERENCE = "--backend=reference"
@@ -31,6 +32,8 @@ def answers(model: Path, pictures: Path) -> dict[str, tuple[object, ...]]:
         "bench": (REFERENCE, "--rounds=2", "--warm-up=1", model),
         "profile": (REFERENCE, "--rounds=2", model),
         "info": (),
+        "verify": (REFERENCE, *converted(pictures.parent)),
+        "zoo": ("list",),
         "export-c": (model, "-o", pictures.parent / "c"),
         "doctor": (),
     }

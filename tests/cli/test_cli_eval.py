@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 
 from bitinfer.cli.eval import _Score, wilson_interval
+from bitinfer.graph import GraphBuilder
+from bitinfer.model import Model, Preprocessing
+from bitinfer.session import Session
 from helpers import COLOURS, colour_model, encode, save, solid
 
 Call = Callable[..., Any]
@@ -97,6 +101,89 @@ def test_folder_per_class_with_an_unreadable_picture_is_exit_code_5(
     assert (document["correct"], document["total"], document["failed"]) == (3, 3, 1)
     assert f"{root / 'red' / 'b.png'}: not a picture" in result.err
     assert "1 pictures cannot be read" in call("eval", REFERENCE, model, root).out
+
+
+@pytest.fixture
+def twelve(tmp_path: Path) -> Callable[[int], tuple[Path, Path]]:
+    """Make a network of twelve classes and folders numbered from a first number."""
+
+    def make(first: int) -> tuple[Path, Path]:
+        b = GraphBuilder("twelve", input_shape=(8, 8, 3))
+        x = b.flatten(b.avg_pool2d(b.input, 8), "channels_last")
+        plain = Preprocessing(color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
+        model = Model(*b.build(b.dense(x, np.zeros((12, 3)))), preprocessing=plain)
+        for number in range(first, first + 12):
+            folder = tmp_path / "twelve" / str(number)
+            folder.mkdir(parents=True)
+            (folder / "a.png").write_bytes(encode(solid("red")))
+        return save(model, tmp_path / "twelve.bin"), tmp_path / "twelve"
+
+    return make
+
+
+@pytest.mark.parametrize(("first", "rule"), [(0, "numbers"), (1, "numbers from 1")])
+def test_the_rule_of_the_classes_is_said(
+    first: int, rule: str, twelve: Callable[[int], tuple[Path, Path]], tmp_path: Path, call: Call
+) -> None:
+    model, root = twelve(first)
+    result = call("eval", "--json", REFERENCE, model, root, "--confusion", tmp_path / "c.csv")
+    assert result.code == 0
+    assert json.loads(result.out)["data"]["classes"] == rule
+    assert "--classes order" in result.err  # since torchvision would count otherwise
+    text = call("eval", REFERENCE, model, root)
+    assert f"classes  folders bear the numbers of the classes, from {first}" in text.out
+    as_texts = call("eval", "--json", "--classes=order", REFERENCE, model, root)
+    assert json.loads(as_texts.out)["data"]["classes"] == "order"
+    assert "order of texts (10 before 2)" in as_texts.err
+    refused = call("eval", "--classes=labels", REFERENCE, model, root)
+    assert refused.code == 4
+    assert "no labels to match" in refused.err
+
+
+def test_what_is_passed_over_is_counted_and_named(
+    model: Path, pictures: Path, tmp_path: Path, call: Call
+) -> None:
+    root = tmp_path / "root"
+    for colour, name in (("red", "a.jfif"), ("green", "b.png"), ("blue", "unnamed")):
+        (root / colour).mkdir(parents=True)
+        kind = "JPEG" if name == "a.jfif" else "PNG"
+        (root / colour / name).write_bytes(encode(solid(colour), kind))
+    (root / "red" / "notes.txt").write_text("text")
+    (root / "red" / "x.gif").write_bytes(b"GIF89a")
+    result = call("eval", "--json", REFERENCE, model, root)
+    document = json.loads(result.out)
+    assert (result.code, document["correct"], document["total"]) == (0, 3, 3)
+    passed_over = [str(root / "red" / name) for name in ("notes.txt", "x.gif")]
+    assert document["data"] == {
+        "path": str(root),
+        "kind": "folder",
+        "classes": "labels",
+        "passed_over": passed_over,
+    }
+    named = f"passed over 2 files that are no picture: {', '.join(passed_over)}"
+    assert f"bitinfer: {named}\n" in result.err
+    assert "others   2 files are no pictures" in call("eval", "-q", REFERENCE, model, root).out
+
+
+def test_ground_inversion_and_threads_are_options(model: Path, data: Path, call: Call) -> None:
+    result = call("eval", "--json", "--threads=2", "--invert", REFERENCE, model, data)
+    assert json.loads(result.out)["correct"] < 30
+    same = call("eval", "--json", "--no-invert", "--ground=white", REFERENCE, model, data)
+    assert json.loads(same.out)["correct"] == 30
+
+
+def test_binding_is_no_part_of_the_speed(
+    model: Path, data: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind = Session._bind
+
+    def slowly(self: Session, dtype: Any) -> Any:
+        time.sleep(0.5)
+        return bind(self, dtype)
+
+    monkeypatch.setattr(Session, "_bind", slowly)
+    result = call("eval", "--json", "--limit=1", REFERENCE, model, data)
+    assert json.loads(result.out)["ms_per_image"] < 400
 
 
 def test_data_without_a_readable_picture_is_exit_code_4(

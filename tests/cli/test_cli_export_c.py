@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("bitinfer.backends.native._native", reason="there is no compiled extension")
 
 import bitinfer
-from bitinfer.export import measure
+from bitinfer.export_c import measure
 
 Call = Callable[..., Any]
 
@@ -102,9 +102,9 @@ def test_a_file_that_is_no_model_is_rejected(call: Call, tmp_path: Path) -> None
 def test_without_the_extension_it_says_why(
     call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [n for n in sys.modules if n.startswith("bitinfer.export")]:
+    for name in [n for n in sys.modules if n.startswith("bitinfer.export_c")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(bitinfer, "export", raising=False)
+    monkeypatch.delattr(bitinfer, "export_c", raising=False)
     monkeypatch.setitem(sys.modules, "bitinfer.backends.native.placing", None)
     result = call("export-c", model, "-o", tmp_path)
     assert result.code == 2

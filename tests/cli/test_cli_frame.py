@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import importlib
+import itertools
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +35,38 @@ REFERENCE = "--backend=reference"
 def test_version_is_printed(call: Callable[..., Any]) -> None:
     result = call("--version")
     assert (result.code, result.out, result.err) == (0, f"bitinfer {__version__}\n", "")
+
+
+def test_the_table_of_common_options_says_which_command_takes_which() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    lines = iter(page[page.index("## Common options") :].splitlines())
+    head, _, *rows = itertools.takewhile(
+        lambda line: line.startswith("|"),
+        itertools.dropwhile(lambda line: not line.startswith("|"), lines),
+    )
+    commands = re.findall(r"`(\w+)`", head)
+    assert commands == list(_app.COMMANDS)
+    for row in rows:
+        options, *marks = (cell.strip() for cell in row.strip("|").split("|"))
+        for option in re.findall(r"(-{1,2}[a-z-]+)", options):
+            takes = [option in options_of(command) for command in commands]
+            assert takes == [mark == "x" for mark in marks], option
+
+
+def options_of(command: str) -> set[str]:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    importlib.import_module(f"bitinfer.cli.{command}").add_parser(subparsers)
+    own = subparsers.choices[command]
+    return {name for action in own._actions for name in action.option_strings} | {"--traceback"}
+
+
+@pytest.mark.parametrize("asked", [("help",), ("help", "run"), ("help", "run", "x")])
+def test_help_is_a_command_too(asked: tuple[str, ...], call: Callable[..., Any]) -> None:
+    result = call(*asked)
+    assert result == call(*asked[1:2], "--help")
+    assert result.code == 0
+    assert call("help", "rnu").code == 2
 
 
 def test_help_lists_every_command_and_exit_code(call: Callable[..., Any]) -> None:
@@ -254,16 +292,6 @@ def test_full_disk_is_an_error(options: tuple[str, ...], model: Path) -> None:
     assert process.stderr == message
 
 
-def test_closed_stdout_is_no_error(model: Path) -> None:
-    process = subprocess.run(
-        ["/bin/sh", "-c", f'exec "{sys.executable}" -m bitinfer inspect "{model}" >&-'],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert (process.returncode, process.stderr) == (0, b"")
-
-
 def test_labels_that_the_terminal_cannot_show_are_escaped(tmp_path: Path, pictures: Path) -> None:
     from helpers import colour_model, save
 
@@ -337,3 +365,26 @@ def test_main_takes_the_arguments_of_the_process(
     monkeypatch.setattr(sys, "argv", ["bitinfer", "--version"])
     assert main() == 0
     assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_sees_that_something_is_done(no_color: str) -> None:
+    leader, follower = pty.openpty()
+    code = (
+        "import time; from bitinfer.cli._terminal import busy\n"
+        "with busy('converting x'): time.sleep(0.3)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=follower,
+        env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
+        timeout=60,
+        check=True,
+    )
+    os.set_blocking(leader, False)
+    shown = b""
+    with contextlib.suppress(BlockingIOError):
+        shown = os.read(leader, 65536)
+    os.close(follower)
+    os.close(leader)
+    assert (b"converting x" in shown) == (not no_color)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -11,7 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bitinfer.graph import passes
+import msgspec
+import numpy as np
+
+from bitinfer.graph import GraphBuilder, passes
+from bitinfer.integer_ends import integer_ends
+from bitinfer.model import Model, Preprocessing
 from helpers import binary_model, colour_model, save
 
 Call = Callable[..., Any]
@@ -88,6 +94,50 @@ def test_model_without_preprocessing_can_be_inspected(tmp_path: Path, call: Call
     path = save(colour_model(preprocessing=None), tmp_path / "m.bin")
     assert "none: takes arrays" in call("inspect", path).out
     assert json.loads(call("inspect", "--json", path).out)["preprocessing"] is None
+
+
+def test_what_the_network_takes_is_said(tmp_path: Path, call: Call) -> None:
+    plain = Preprocessing(color="bgr", mean=(0.0,) * 3, std=(0.5,) * 3, ground="white", invert=True)
+    b = GraphBuilder("vector", input_shape=(4,))
+    vector = Model(*b.build(b.dense(b.input, np.eye(4))))
+    cropped = Preprocessing(color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3, crop=(8, 8))
+    image = np.full((8, 8, 3), 51, np.float32)
+    image[0, 0, 0] = 102
+    subtracted = msgspec.structs.replace(cropped, scale=1.0, mean_image="mean")
+    with_image = colour_model(preprocessing=subtracted)
+    with_image = dataclasses.replace(with_image, tensors={**with_image.tensors, "mean": image})
+    for model, takes, ends in (
+        (
+            colour_model(),
+            "pictures (any size), seen in colour; uint8 8x8x3 (pixels 0 to 255, rgb); "
+            "float32 8x8x3 (pixels are -1 to 1)",
+            [-1.0, 1.0],
+        ),
+        (
+            colour_model(preprocessing=plain),
+            "pictures (8x8 only), seen in colour; uint8 8x8x3 (pixels 0 to 255, bgr); "
+            "float32 8x8x3 (pixels are 0 to 2)",
+            [0.0, 2.0],
+        ),
+        (
+            with_image,
+            "pictures (at least 8x8), seen in colour; uint8 8x8x3 (pixels 0 to 255, rgb); "
+            "float32 8x8x3 (pixels are -102 to 204)",
+            [-102.0, 204.0],
+        ),
+        (vector, "float32 4", None),
+    ):
+        path = save(model, tmp_path / "m.bin")
+        assert f"takes          {takes}\n" in call("inspect", path).out
+        document = json.loads(call("inspect", "--json", path).out)
+        assert (document["input_range"], document["takes_floats"]) == (ends, True)
+    text = call("inspect", save(colour_model(preprocessing=plain), tmp_path / "m.bin")).out
+    assert "bgr; transparency on white; dark and light exchanged; (pixel * " in text
+    pixels = save(integer_ends(binary_model()).model, tmp_path / "ends.bin")
+    assert "takes          pictures (8x8 only), seen in grey; uint8 8x8x1 (pixels 0 to 255)\n" in (
+        call("inspect", pixels).out
+    )
+    assert json.loads(call("inspect", "--json", pixels).out)["takes_floats"] is False
 
 
 def test_names_in_the_file_cannot_steer_the_terminal(tmp_path: Path, call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +23,7 @@ from PIL import Image
 from bitinfer import session
 from bitinfer.graph import GraphBuilder
 from bitinfer.model import Model, Preprocessing
-from helpers import COLOURS, bomb_png, colour_model, encode, save, solid
+from helpers import COLOUR_PREPROCESSING, COLOURS, bomb_png, colour_model, encode, save, solid
 
 Call = Callable[..., Any]
 REFERENCE = "--backend=reference"
@@ -75,7 +77,8 @@ def test_json_is_the_documented_schema(model: Path, pictures: Path, call: Call) 
     good, bad = document["results"]
     assert good.keys() == {"input", "predictions", "ms"}
     assert good["input"] == str(pictures / "red.png")
-    assert [p.keys() for p in good["predictions"]] == [{"index", "label", "probability"}] * 2
+    wanted = {"index", "label", "probability", "score"}
+    assert [p.keys() for p in good["predictions"]] == [wanted] * 2
     best = good["predictions"][0]
     assert (best["index"], best["label"]) == (0, "red")
     assert 0.99 < best["probability"] <= 1
@@ -135,7 +138,7 @@ def test_colour_is_for_terminals_that_want_it(no_color: str, model: Path, pictur
 def test_output_that_is_not_finite_is_an_error_and_never_nan(
     model: Path, pictures: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nan = [session.Prediction(0, "red", float("nan"))]
+    nan = [session.Prediction(0, "red", float("nan"), 0.0)]
     monkeypatch.setattr(session.Session, "predictions", lambda *args: nan)
     result = call("run", "--json", REFERENCE, model, pictures / "red.png")
     assert result.code == 4
@@ -160,11 +163,194 @@ def test_first_output_is_the_one_that_the_labels_name(
 
 def test_folder_stands_for_its_pictures(model: Path, pictures: Path, call: Call) -> None:
     (pictures / "notes.txt").write_text("no picture")
+    (pictures / "red.jfif").write_bytes(encode(solid("red"), "JPEG", quality=100))
+    (pictures / "unnamed").write_bytes(encode(solid("green"), "WEBP"))
     (pictures / "more").mkdir()
     (pictures / "more" / "x.bmp").write_bytes(encode(solid("red"), "BMP"))
     code, document = classify(call, model, pictures)
     assert code == 0
-    assert labels(document) == ["blue", "green", "red", "red"]
+    assert labels(document) == ["blue", "green", "red", "red", "green", "red"]
+    assert document["passed_over"] == [str(pictures / "notes.txt")]
+    assert call("run", REFERENCE, model, pictures).err == (
+        f"bitinfer: passed over 1 file that is no picture: {pictures / 'notes.txt'}\n"
+    )
+    assert call("run", "-q", REFERENCE, model, pictures).err == ""
+
+
+def test_folder_without_a_picture_says_what_it_holds(
+    model: Model, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "notes.txt").write_text("no picture")
+    result = call("run", REFERENCE, model, tmp_path / "d")
+    assert result.code == 4
+    assert f"{tmp_path / 'd'}: no picture there; 1 files there are none" in result.err
+    assert str(tmp_path / "d" / "notes.txt") in result.err
+
+
+def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_done(
+    model: Path, pictures: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "a").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path) == pictures / "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, document = classify(call, model, pictures)
+    assert code == 5
+    assert labels(document) == ["blue", "green", "red", None]
+    assert document["results"][-1]["error"]["message"] == f"{pictures / 'a'}: Permission denied"
+
+
+@pytest.mark.parametrize("name", ["Photos [2024]", "[x]", "what?", "*"])
+def test_folders_that_exist_as_they_are_written_are_meant_by_a_glob(
+    name: str, model: Path, pictures: Path, call: Call
+) -> None:
+    folder = pictures / name / "sub [1]"
+    folder.mkdir(parents=True)
+    (folder / "red.png").write_bytes((pictures / "red.png").read_bytes())
+    for pattern in (f"{folder}/*.png", f"{pictures}/{name}/*/*.png", f"{pictures}/{name}/**/r*"):
+        code, document = classify(call, model, pattern)
+        assert (code, labels(document)) == (0, ["red"]), pattern
+
+
+def test_a_model_in_a_pictures_place_is_named(model: Path, call: Call) -> None:
+    result = call("run", REFERENCE, model, model)
+    assert result.code == 4
+    assert "a bitinfer model file, not a picture" in result.err
+    assert "the model file comes first" in result.err
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"])
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_inputs_come_from_a_list(
+    separator: bytes,
+    from_stdin: bool,
+    model: Path,
+    pictures: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (pictures / "[r]*.png").write_bytes(encode(solid("green")))
+    names = [b"[r]*.png", b"red.png", b"none.png"]
+    data = separator.join(os.fsencode(pictures) + b"/" + name for name in names) + separator
+    path = pictures.parent / "list"
+    path.write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", stdin_of(data))
+    source = "-" if from_stdin else path
+    code, document = classify(call, model, "--files-from", source, pictures / "blue.png")
+    assert code == 5
+    assert labels(document) == ["blue", "green", "red", None]
+    _, alone = classify(call, model, f"--files-from={path}")
+    assert labels(alone) == ["green", "red", None]
+
+
+def test_a_list_that_cannot_be_read_is_exit_code_4(model: Path, tmp_path: Path, call: Call) -> None:
+    (tmp_path / "list").write_text("\n\n")
+    for name, message in (("list", "holds no name"), ("none", "No such file")):
+        result = call("run", REFERENCE, model, "--files-from", tmp_path / name)
+        assert result.code == 4
+        assert result.err.startswith(f"bitinfer: error: --files-from {tmp_path / name}: ")
+        assert message in result.err
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("-", "--files-from", "-"), ("a", "--json", "--csv"), ("a", "--csv", "--jsonl")]
+)
+def test_arguments_that_do_not_fit_together_are_exit_code_2(
+    options: tuple[str, ...], model: Path, call: Call
+) -> None:
+    result = call("run", REFERENCE, model, *options)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+
+
+def test_json_lines_are_the_results_of_the_json(model: Path, pictures: Path, call: Call) -> None:
+    inputs = (pictures / "red.png", pictures / "none.png", pictures / "blue.png")
+    result = call("run", "--jsonl", REFERENCE, model, *inputs)
+    assert result.code == 5
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    wanted = classify(call, model, *inputs)[1]["results"]
+    assert [line.keys() for line in lines] == [record.keys() for record in wanted]
+    assert [line.get("predictions") for line in lines] == [r.get("predictions") for r in wanted]
+
+
+def test_csv_has_a_row_for_every_class_and_every_error(
+    model: Path, pictures: Path, call: Call
+) -> None:
+    red = pictures / 'a "red", one.png'
+    (pictures / "red.png").rename(red)
+    result = call("run", "--csv", "-k2", REFERENCE, model, red, pictures / "none.png")
+    assert result.code == 5
+    first, second, bad = csv.DictReader(io.StringIO(result.out))
+    assert (first["input"], first["rank"], first["label"]) == (str(red), "1", "red")
+    assert (second["rank"], second["error"]) == ("2", "")
+    assert float(first["score"]) > float(second["score"])
+    assert (bad["input"], bad["rank"]) == (str(pictures / "none.png"), "")
+    assert "No such file" in bad["error"]
+
+
+def test_scores_are_what_the_network_gave(model: Path, pictures: Path, call: Call) -> None:
+    loaded = session.load(model, "reference")
+    wanted = loaded.run(loaded.prepare(pictures / "red.png"))
+    _, document = classify(call, model, pictures / "red.png")
+    predictions = document["results"][0]["predictions"]
+    assert {p["index"]: p["score"] for p in predictions} == dict(enumerate(wanted.tolist()))
+    shown = call("run", "--scores", REFERENCE, model, pictures / "red.png").out
+    assert f"{wanted.max():.6g}" in shown.splitlines()[1].split()
+
+
+def test_ground_and_inversion_replace_what_the_model_says(
+    tmp_path: Path, pictures: Path, call: Call
+) -> None:
+    path = tmp_path / "clear.png"
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.paste((255, 0, 0, 255), (0, 0, 8, 4))
+    path.write_bytes(encode(clear))
+    loaded = session.load(save(colour_model(), tmp_path / "m.bin"))
+    half = loaded.run(loaded.prepare(path))
+
+    def scores(*options: str) -> list[float]:
+        _, document = classify(call, tmp_path / "m.bin", path, *options)
+        found = sorted(document["results"][0]["predictions"], key=lambda p: p["index"])
+        return [p["score"] for p in found]
+
+    assert scores() == half.tolist() == scores("--ground=black", "--no-invert")
+    assert scores("--ground=white") == [4.0, 0.0, 0.0]
+    assert scores("--ground=white", "--invert") == [-4.0, 0.0, 0.0]
+    stored = msgspec.structs.replace(COLOUR_PREPROCESSING, ground="white", invert=True)
+    save(colour_model(preprocessing=stored), tmp_path / "m.bin")
+    assert scores() == [-4.0, 0.0, 0.0]
+    assert scores("--no-invert", "--ground", "black") == half.tolist()
+
+
+@pytest.mark.parametrize(("ink", "ground"), [("black", "black"), ("white", "white")])
+def test_ink_that_does_not_show_on_its_ground_is_said(
+    ink: str, ground: str, model: Path, tmp_path: Path, call: Call
+) -> None:
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.paste(ink, (2, 2, 6, 6))
+    path = tmp_path / "clear.png"
+    path.write_bytes(encode(clear))
+    other = "white" if ground == "black" else "black"
+    said = call("run", REFERENCE, "--ground", ground, model, path).err
+    assert f"{path}: all that is not transparent is {ground} too" in said
+    assert f"see --ground {other} and --invert" in said
+    for quiet in (("--ground", other), ("-q", "--ground", ground)):
+        assert call("run", REFERENCE, *quiet, model, path).err == ""
+    path.write_bytes(encode(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))  # nothing to be seen
+    assert call("run", REFERENCE, model, path).err == ""
+
+
+def test_threads_are_taken_or_refused(model: Path, pictures: Path, call: Call) -> None:
+    assert call("run", REFERENCE, "--threads=2", model, pictures / "red.png").code == 0
+    assert call("run", REFERENCE, "--threads=0", model, pictures / "red.png").code == 0
+    assert call("run", REFERENCE, "--threads=9999", model, pictures / "red.png").code == 2
+    assert call("run", REFERENCE, "--threads=-1", model, pictures / "red.png").code == 2
 
 
 def test_quoted_glob_stands_for_the_files_that_match(
@@ -215,7 +401,7 @@ def test_dash_is_a_picture_on_stdin(
         (stdin_of(b""), "standard input: empty"),
         (stdin_of(b"text"), "standard input: not a picture"),
         (stdin_of(b"", terminal=True), "is a terminal"),
-        (None, "is a terminal"),
+        (None, "is closed"),
     ],
 )
 def test_stdin_without_a_picture_is_an_error(

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bitinfer import zoo
-from bitinfer.export import Exported, export_c
+from bitinfer.export_c import Exported, export_c
 from bitinfer.graph import GraphBuilder
 from bitinfer.model import Model, Preprocessing
 

@@ -31,8 +31,8 @@ from exported import (
 
 from bitinfer import modelfile
 from bitinfer.errors import UsageError
-from bitinfer.export import export_c, identifier
-from bitinfer.export.network import instruction_sets, targets
+from bitinfer.export_c import export_c, identifier
+from bitinfer.export_c.network import instruction_sets, targets
 from bitinfer.model import Model
 from graph_examples import every_node, only_integers, only_windows
 

@@ -148,11 +148,13 @@ def _write(
         case nodes.Add() | nodes.Multiply():
             w.add(n, "add" if isinstance(node, nodes.Add) else "multiply", x, node.other)
         case nodes.Concat():
-            w.add(n, "concat", x, *node.others)
+            w.add(n, "concat", x, *node.others, axis=-rank if w.layout == "NCHW" else -1)
         case nodes.SliceChannels():
-            w.add(n, "slice_channels", x, begin=node.begin, end=node.end)
+            axis = -rank if w.layout == "NCHW" else -1
+            w.add(n, "slice", x, axis=axis, begin=node.begin, end=node.end)
         case nodes.Pad2d():
-            w.add(n, "pad", x, pads=node.padding, value=node.value)
+            axes = (1, 2) if w.layout == "NCHW" else (0, 1)
+            w.add(n, "pad", x, axes=axes, pads=node.padding, value=node.value)
         case nodes.MaxPool2d():
             w.add(n, "max_pool", x, kernel=node.kernel, strides=node.stride, pads=node.padding)
         case nodes.AvgPool2d():

@@ -8,20 +8,41 @@ import json
 import struct
 import tarfile
 import zipfile
+from typing import Any
 
+import keras_files
 import numpy as np
+import onnx_files
 import safetensors.numpy
+import small_files
+import tflite_files
 from torch_files import archive, state_dict, stream_file, zip_file
 
 from bitinfer import modelfile, zoo
 from bitinfer.model import Model
 
+KERAS = keras_files.network()
 STATE = {"state_dict": state_dict("xnor-lenet5")}
 
 READABLE: dict[str, dict[str, bytes]] = {
+    "bnn_pynq": {"npz": small_files.bnn_pynq()},
+    "darknet": {"weights": small_files.darknet()[0]},
+    "keras": {
+        "hdf5": keras_files.hdf5(*KERAS[:2]),
+        "zip": keras_files.archive(KERAS[0], keras_files.by_class(*KERAS[1:])),
+    },
+    "mxnet": {"params": small_files.mxnet()[0]},
+    "onnx": {"network": onnx_files.network().SerializeToString()},
+    "tflite": {"lce": tflite_files.network()},
     "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
 }
 """By reader, files that it reads."""
+
+FURTHER: dict[str, dict[str, Any]] = {
+    "darknet": {"network": small_files.darknet()[1]},
+    "mxnet": {"network": small_files.mxnet()[1], "shape": (3, 6, 6)},
+}
+"""By reader, what it wants besides."""
 
 
 def _model_file() -> bytes:
@@ -65,31 +86,21 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
         "torch.save(model.state_dict(), FILE)",
     ),
     "pt2": (archive({"net/archive_format": b"pt2"}), "a torch.export archive", "state_dict"),
-    "keras": (
-        archive({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b""}),
-        "a Keras model",
-        "no reader",
-    ),
     "npz": (_npz(), "a zip archive", "unpack it"),
     "deflated": (archive({"a.txt": b"a" * 99}, zipfile.ZIP_DEFLATED), "a zip archive", "unpack it"),
     "pickle": (_PICKLE, "a pickle of Python", "could run anything"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file", "no reader"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model", "no reader"),
     "safetensors": (
         safetensors.numpy.save({"w": np.ones(3)}),
         "a safetensors file",
         "torch.save(model.state_dict(), FILE)",
     ),
-    "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x032.4" + bytes(64), "an ONNX model", "no reader"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture", "bitinfer run"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture", "bitinfer run"),
     "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "a picture", "bitinfer run"),
     "bmp": (_BMP, "a picture", "bitinfer run"),
     "tar": (_tar(), "a tar archive", "unpack it"),
     "gzip": (gzip.compress(b"x"), "a compressed file", "unpack it"),
-    "darknet.cfg": (b"[net]\nbatch=1\n", "darknet's .cfg", "no reader"),
-    "darknet.weights": (struct.pack("<5i", 0, 2, 5, 0, 0) + bytes(64), "darknet's .weights", "no"),
-    "mxnet": (struct.pack("<3Q", 0x112, 0, 1) + bytes(64), "MXNet's .params", "no reader"),
+    "darknet.cfg": (b"[net]\nbatch=1\n", "darknet's .cfg", "as --network"),
     "npy": (_npy(), "a NumPy array", "no network"),
     "json": (json.dumps({"nodes": []}).encode(), "a JSON document", "holds no weights"),
     "noise": (b"\x01\x02\x03\x04 whatever", "no format that is known here", "01 02 03 04"),

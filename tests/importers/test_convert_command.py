@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx_files
 import pytest
 from torch_files import state_dict, zip_file
 
@@ -16,6 +18,7 @@ from bitinfer.cli import main
 from bitinfer.errors import ConversionError
 from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_file
+from bitinfer.importers.options import Options
 from bitinfer.model import Preprocessing
 
 
@@ -66,6 +69,8 @@ def test_model_is_written_and_every_layer_reported(
     lines = captured.err.splitlines()
     for name in ("conv1", "bn_conv1", "bin_conv2.conv", "bin_ip1.linear", "ip2"):
         assert any(line.startswith(f"{name} ") for line in lines)
+    steps = "grey; resize to 28x28 (bilinear); (pixel * 0.00392157 - [0.1307]) / [0.3081]"
+    assert lines[-2] == f"pictures: {steps}"
     size = checkpoint.with_name("lenet.bin").stat().st_size
     assert f"wrote {checkpoint.with_name('lenet.bin')}: {size:,} bytes" in lines[-1]
     assert "sha256" in lines[-1]
@@ -91,6 +96,103 @@ def test_options_reach_the_model(checkpoint: Path) -> None:
     assert model.provenance.notes == ("height and width swapped",)
 
 
+def test_colours_ground_and_interpolation_reach_the_model(checkpoint: Path) -> None:
+    options = ("--color", "grey", "--ground", "white", "--invert", "--interpolation", "bicubic")
+    assert convert(checkpoint, *options) == 0
+    model = modelfile.load(checkpoint.with_name("lenet.bin"))
+    assert model.preprocessing == Preprocessing(
+        "grey",
+        (0.1307,),
+        (0.3081,),
+        resize=(28, 28),
+        interpolation="bicubic",
+        ground="white",
+        invert=True,
+    )
+
+
+def test_a_mean_image_reaches_the_model(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).uniform(0, 255, (28, 28))
+    np.save(checkpoint.with_name("mean.npy"), image)
+    mean = ("--mean-image", str(checkpoint.with_name("mean.npy")))
+    assert convert(checkpoint, *mean, "--std", "1", "--scale", "1") == 0
+    model = modelfile.load(checkpoint.with_name("lenet.bin"))
+    p = model.preprocessing
+    assert p is not None
+    assert (p.mean, p.mean_image) == ((0.0,), "mean_image")
+    assert np.array_equal(model.tensors["mean_image"][..., 0], image.astype(np.float32))
+    capsys.readouterr()
+    assert convert(checkpoint, *mean, "--mean", "0.5") == 2
+    assert convert(checkpoint, *mean, "--integer-ends") == 3
+    assert convert(checkpoint, "--mean-image", "/nowhere.npy") == 4
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_colours_that_the_network_does_not_take_are_refused(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(checkpoint, "--color", "bgr") == 2
+    assert "a bgr picture has 3 channels, the input is (28, 28, 1)" in capsys.readouterr().err
+
+
+def test_means_of_an_architecture_follow_the_order_of_the_colours() -> None:
+    own = Preprocessing("rgb", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert Options(color="bgr").replace_in(own) == Preprocessing(
+        "bgr", (3.0, 2.0, 1.0), (6.0, 5.0, 4.0)
+    )
+    assert Options(color="rgb").replace_in(own) == own
+    given = Options(color="bgr", mean=(7.0, 8.0, 9.0)).replace_in(own)
+    assert (given.mean, given.std) == ((7.0, 8.0, 9.0), (6.0, 5.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\n".join(b"%d" % n for n in range(11)), "11 labels, the network has 10 classes; remove"),
+        (b"a\nb", "2 labels, the network has 10 classes; wanted one label per line"),
+        (b"0" * 300, "line 1: the label 0000"),
+        (b"\xff\xfea", "save the labels as UTF-8"),
+    ],
+)
+def test_wrong_labels_name_their_file(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], data: bytes, words: str
+) -> None:
+    labels = checkpoint.with_name("labels.txt")
+    labels.write_bytes(data)
+    assert convert(checkpoint, "--labels", str(labels)) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"bitinfer: error: {labels}")
+    assert words in line
+
+
+def test_labels_of_another_encoding_are_taken_and_said(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = checkpoint.with_name("labels.txt")
+    names = tuple("äöüßéèêñçå")
+    for encoding in ("utf-16", "latin-1"):
+        labels.write_bytes("\r\n".join(names).encode(encoding))
+        assert convert(checkpoint, "--labels", str(labels)) == 0
+        assert modelfile.load(checkpoint.with_name("lenet.bin")).labels == names
+        said = "read as Windows-1252" in capsys.readouterr().err
+        assert said == (encoding == "latin-1")
+
+
+@pytest.mark.parametrize("text", ["256x250", "256X250", "256,250", "256\u00d7250", "256 x 250"])
+def test_sizes_are_taken_as_people_write_them(text: str) -> None:
+    assert parse("--resize", text).resize == (256, 250)
+    assert parse("--crop", text).crop == (256, 250)
+
+
+def test_fractions_and_negative_numbers_are_taken(checkpoint: Path) -> None:
+    assert parse("--scale", "1/255").scale == 1 / 255
+    assert parse("--std", "1/4,0.5,2").std == (0.25, 0.5, 2.0)
+    assert convert(checkpoint, "--mean", "-0.5", "--std", "2") == 0
+    assert convert(checkpoint, "--mean", "-.5,0.25,1") == 2  # three means for one channel
+
+
 def test_sizes_and_numbers_are_parsed() -> None:
     args = parse("--resize", "256x250", "--crop", "227x227", "--mean", "0.1,0.2,3e-1")
     assert (args.resize, args.crop, args.mean) == ((256, 250), (227, 227), (0.1, 0.2, 0.3))
@@ -108,6 +210,11 @@ def test_sizes_and_numbers_are_parsed() -> None:
         ("--mean", "nan"),
         ("--std", "1,0,1"),
         ("--scale", "inf"),
+        ("--scale", "1/0"),
+        ("--scale", "1/2/3"),
+        ("--resize", "1" * 99),
+        ("--resize", "0x8"),
+        ("--color", "cmyk"),
         ("--arch", "resnet"),
     ],
 )
@@ -154,6 +261,81 @@ def test_checkpoint_is_not_overwritten(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = checkpoint.read_bytes()
-    assert convert(checkpoint, "-o", str(checkpoint)) == 1
-    assert "it is the file to convert itself" in capsys.readouterr().err
+    assert convert(checkpoint, "-o", str(checkpoint)) == 2
+    assert "is an input, which it would replace" in capsys.readouterr().err
     assert checkpoint.read_bytes() == before
+
+
+def write_onnx(path: Path, *, is_half_binary: bool = False) -> Path:
+    model = onnx_files.network()
+    if is_half_binary:
+        (node,) = (n for n in model.graph.node if n.output[0] == "second")
+        node.input[1] = "w1"  # the weights that the signs are taken of
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_onnx_model_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\nc\nd\n")
+    source, output = write_onnx(tmp_path / "net.onnx"), tmp_path / "net.bin"
+    options = ["--labels", str(labels), "--mean", "0.5", "--std", "0.25", "--strict"]
+    assert main(["convert", str(source), "-o", str(output), *options]) == 0
+    text = capsys.readouterr().err
+    assert "input is binary, and weights are ±alpha" in text
+    assert "to make it binary" in text
+    model = modelfile.load(output)
+    assert model.labels == ("a", "b", "c", "d")
+    assert model.preprocessing == Preprocessing(
+        color="rgb", mean=(0.5,) * 3, std=(0.25,) * 3, resize=(8, 8)
+    )
+    assert model.provenance is not None
+    assert (model.provenance.importer, model.provenance.source) == ("onnx", "net.onnx")
+
+
+def test_missing_preprocessing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_onnx(tmp_path / "net.onnx")
+    assert main(["convert", str(source), "-o", str(tmp_path / "net.bin")]) == 0
+    assert "of which the file does not say how pictures become it" in capsys.readouterr().err
+    assert modelfile.load(tmp_path / "net.bin").preprocessing is None
+
+
+def test_strict_writes_nothing_where_a_layer_is_half_binary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_onnx(tmp_path / "net.onnx", is_half_binary=True)
+    output = tmp_path / "net.bin"
+    assert main(["convert", str(source), "-o", str(output), "--strict"]) == 3
+    assert "--strict: second stays float: input is binary, but" in capsys.readouterr().err
+    assert not output.exists()
+    assert main(["convert", str(source), "-o", str(output)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--arch", "xnor-nin"], 2, "leave out --arch"),
+        (["--swap-hw"], 2, "--swap-hw is for state dicts"),
+    ],
+)
+def test_options_for_state_dicts_are_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
+    source = write_onnx(tmp_path / "net.onnx")
+    assert main(["convert", str(source), "-o", str(tmp_path / "net.bin"), *options]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_labels_of_another_number_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\n")
+    source = write_onnx(tmp_path / "net.onnx")
+    options = ["-o", str(tmp_path / "net.bin"), "--labels", str(labels)]
+    assert main(["convert", str(source), *options]) == 4
+    assert "2 labels, the network has 4 classes" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from samples import OTHERS, READABLE
+from samples import FURTHER, OTHERS, READABLE
 
 from bitinfer.errors import CheckpointError
 from bitinfer.importers import detect, readers
@@ -44,7 +44,8 @@ def test_reader_is_complete(reader: str) -> None:
 def test_readable_file_finds_its_reader(reader: str, name: str) -> None:
     data = READABLE[reader][name]
     assert detect.require_reader(data).reader == reader
-    content = import_module(f"bitinfer.importers.readers.{reader}").from_bytes(data)
+    module = import_module(f"bitinfer.importers.readers.{reader}")
+    content = module.from_bytes(data, **FURTHER.get(reader, {}))
     assert isinstance(content, dict | Foreign)
 
 
@@ -55,8 +56,9 @@ def test_reader_refuses_what_is_not_its_format(reader: str, name: str) -> None:
     if owner == reader:
         return
     data = READABLE[owner][sample] if sample else OTHERS[name][0]
+    module = import_module(f"bitinfer.importers.readers.{reader}")
     with pytest.raises(CheckpointError):
-        import_module(f"bitinfer.importers.readers.{reader}").from_bytes(data)
+        module.from_bytes(data, **FURTHER.get(reader, {}))
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -9,6 +9,7 @@ import pytest
 from foreign_writer import SIGN, Writer, by_name, by_polynomial, by_sign_of_sign, by_where
 from numpy.typing import NDArray
 
+from bitinfer.importers import evaluate, signs
 from bitinfer.importers.evaluate import fold_constants
 from bitinfer.importers.foreign import ForeignNode
 from bitinfer.importers.signs import find_signs, grid
@@ -128,3 +129,25 @@ def test_nodes_that_nothing_reads_any_more_are_gone() -> None:
     by_polynomial(w, "s", "input")
     found = find_signs(fold_constants(w.finish((4,), "s")))
     assert [n.operation for n in found.nodes] == ["sign"]
+
+
+def test_constants_that_are_spread_over_a_map_are_not_probed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch's exporters write ReactNet's learnable bias with a number for every pixel."""
+    w = Writer()
+    bias = np.broadcast_to(np.float32(0.5), (1, 64, 112, 112))
+    x = w.add("sum", "add", "input", w.constant("bias", bias))
+    by_where(w, "sign", x)
+    largest, compute = 0, evaluate.evaluate
+
+    def watched(operation: str, attributes: Any, inputs: Any) -> Any:
+        nonlocal largest
+        result = compute(operation, attributes, inputs)
+        largest = max(largest, result.size)
+        return result
+
+    monkeypatch.setattr(signs, "evaluate", watched)
+    found = signs.find_signs(w.finish((112, 112, 64), "sign"))
+    assert [n.operation for n in found.nodes] == ["add", "sign"]
+    assert 0 < largest <= 1 << 23

@@ -17,7 +17,7 @@ from bitinfer import backends, bits, modelfile, session, zoo
 from bitinfer.errors import CheckpointError, InputError, ShapeError, UnknownNameError
 from bitinfer.importers import states
 from bitinfer.importers.convert import convert as convert_with
-from bitinfer.importers.options import Options, read_labels
+from bitinfer.importers.options import Options
 from bitinfer.importers.outcome import Conversion, LayerOutcome
 from bitinfer.importers.states.state_dict import StateDict
 from bitinfer.importers.states.xnor_net import CheckpointSource
@@ -332,21 +332,6 @@ def test_swapped_network_sees_a_picture_as_the_plain_one_sees_it_transposed(
     np.testing.assert_allclose(swapped.run(x), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_labels_are_read_one_per_line(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_bytes("\ufeffKatze\r\n Hund\nVögel\n\n".encode())
-    assert read_labels(path) == ("Katze", "Hund", "Vögel")
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_labels_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "labels.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"labels\.txt"):
-        read_labels(path)
-
-
 def cifar_10() -> tuple[Any, Any]:
     pixels = lzma.decompress((SHARED / "data/cifar10/test1000_rgb.u8.xz").read_bytes())
     images = np.frombuffer(pixels, np.uint8).reshape(1000, 32, 32, 3)
@@ -425,11 +410,6 @@ def test_the_only_dict_of_tensors_is_taken(tmp_path: Path, lenet5: State, key: s
     path = written(tmp_path, {"epoch": 3, key: lenet5})
     model, _ = convert_with(path)
     assert model.graph == model_of(tmp_path, lenet5).graph
-
-
-def test_two_dicts_of_tensors_are_named(tmp_path: Path, lenet5: State) -> None:
-    with pytest.raises(CheckpointError, match="holds tensors under 'ema', 'net'"):
-        convert_with(written(tmp_path, {"ema": lenet5, "net": lenet5}))
 
 
 def test_whole_module_is_refused_with_what_to_save(tmp_path: Path) -> None:

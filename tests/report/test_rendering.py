@@ -12,7 +12,7 @@ import pytest
 
 from bitinfer.report import document, markdown, page, records
 from bitinfer.report.document import Heading, Table
-from report_files import BUSY, full, row, write
+from report_files import BUSY, QUIET, full, row, write
 
 EVIL = '<script>alert("x")</script> | a\n# b `c` [d](e) \x1b[2J & \u202e'
 
@@ -33,9 +33,11 @@ def table_after(blocks: list[document.Block], heading: str) -> Table:
 
 def test_times_and_throughput(tmp_path: Path) -> None:
     table = table_after(blocks_of(full(tmp_path / "x.json")), "Times")
-    assert table.header[:3] == ("layer", "bitinfer", "bitinfer-bits")
-    assert table.rows[1][0].startswith("R3: 256 x 14 x 14")
-    assert table.rows[1][1] == "0.100 / 0.101"
+    assert table.header[0] == "engine"
+    assert table.header[2].startswith("R3: 256 x 14 x 14")
+    names = [row[0] for row in table.rows]
+    assert names[:4] == ["bitinfer", "bitinfer-bits", "openvino-binary", "onnxruntime-int8"]
+    assert table.rows[0][2] == "0.100 / 0.101"
     text, _ = texts(tmp_path / "x.json")
     assert "| 361 |" in text  # 115605504 MAC in 0.1 ms at 3.2 GHz
 
@@ -43,8 +45,10 @@ def test_times_and_throughput(tmp_path: Path) -> None:
 def test_networks_are_compared_with_the_fastest_of_each_kind(tmp_path: Path) -> None:
     blocks = blocks_of(full(tmp_path / "x.json"))
     times = table_after(blocks, "Whole networks")
-    assert times.header == ("network", "bitinfer", "bitinfer-integer", "mnn-fp32", "openvino-int8")
-    assert times.rows[0][:2] == ("nin: nin, 32x32x3", "0.500 / 0.505")
+    assert times.header == ("engine", "nin: nin, 32x32x3", "bireal18: bireal18, 32x32x3")
+    wanted = ["bitinfer", "bitinfer-integer", "openvino-int8", "mnn-fp32"]
+    assert [row[0] for row in times.rows] == wanted
+    assert times.rows[0][1] == "0.500 / 0.505"
     first = "bitinfer against the fastest fp32"
     ratios = next(b for b in blocks if isinstance(b, Table) and first in b.header)
     assert [row[0] for row in ratios.rows] == ["nin", "bireal18"]
@@ -65,9 +69,17 @@ def test_speedup_against_every_engine_and_the_fastest(tmp_path: Path) -> None:
     cells = dict(zip(table.header, table.rows[0], strict=True))
     assert cells["fastest fp32"] == "12.0x, medians 12.0x (mnn-fp32)"
     assert cells["fastest int8"] == "9.00x, medians 9.00x (onnxruntime-int8)"
-    assert cells["naive-c-fp32"] == "2000x"
-    assert cells["numpy-fp32"] == "30.0x"
-    assert cells["openvino-binary"] == "4.00x"
+    assert cells["fastest binary"] == "4.00x, medians 4.00x (openvino-binary)"
+    each = blocks[blocks.index(table) + 1]
+    assert isinstance(each, Table)
+    assert each.header == ("engine", "R1", "R3", "P1")
+    assert dict(row[:2] for row in each.rows) == {
+        "openvino-binary": "4.00x",
+        "onnxruntime-int8": "9.00x",
+        "naive-c-fp32": "2000x",
+        "numpy-fp32": "30.0x",
+        "mnn-fp32": "12.0x",
+    }
 
 
 def test_the_papers_claim_stands_beside_the_honest_one(tmp_path: Path) -> None:
@@ -91,11 +103,42 @@ def test_nothing_is_claimed_from_a_busy_machine(tmp_path: Path) -> None:
     assert "naive-c-fp32: " not in html
 
 
+def test_what_a_chart_leaves_out_is_named_with_the_reason(tmp_path: Path) -> None:
+    rows = [
+        row(engine, layer=layer, vector=BUSY if (engine, layer) in busy else QUIET)
+        for busy in [{("mnn-fp32", "R1"), ("mnn-fp32", "R3"), ("bitinfer", "P1")}]
+        for layer in ("R1", "R3", "P1")
+        for engine in ("bitinfer", "mnn-fp32", "numpy-fp32")
+    ]
+    _, html = texts(write(tmp_path / "x.json", *rows))
+    throughput, speedups, roofline = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    reason = "where fewer than 5 samples are clean."
+    for chart in (throughput, speedups):
+        assert f"Missing: mnn-fp32 at R1, R3, {reason}" in chart
+        assert f"Missing: bitinfer at P1, {reason}" in chart
+        assert ">mnn-fp32</text>" in chart  # in the legend, too
+    assert f"Missing: bitinfer at P1, {reason}" in roofline
+    assert "numpy-fp32 at" not in html
+    heights = [int(h) for h in re.findall(r'<svg viewBox="0 0 900 (\d+)"', html)]
+    _, without = texts(full(tmp_path / "y.json"))
+    assert "Missing:" not in without
+    assert heights[2] == 380 + 18
+
+
+def test_what_an_engine_does_to_itself_is_named(tmp_path: Path) -> None:
+    rows = [row("bitinfer", vector=(4.0, 3.6)), row("mnn-fp32")]
+    text, _ = texts(write(tmp_path / "x.json", *rows))
+    assert "The own work of these engines leaves less" in text
+    assert "R3 bitinfer." in text
+    assert "not claimed" not in text
+
+
 def test_charts_of_figure4_leave_out_what_is_not_claimed(tmp_path: Path) -> None:
     suite = {"suite": "figure4-channels"}
     rows = [row("bitinfer", **suite), row("naive-c-fp32", [200.0] * 9, vector=BUSY, **suite)]
     _, html = texts(write(tmp_path / "x.json", *rows))
     assert "channels 256: 200x" not in html
+    assert "Missing: naive-c-fp32 at R3, where fewer than 5 samples are clean." in html
     rows[1] = row("naive-c-fp32", [200.0] * 9, **suite)
     _, html = texts(write(tmp_path / "x.json", *rows))
     assert "channels 256: 200x" in html

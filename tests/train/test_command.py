@@ -29,14 +29,15 @@ def test_defaults_leave_the_epochs_to_the_recipe() -> None:
     "arguments",
     [
         ("alexnet", "--data", "d", "-o", "m.bin"),
-        ("lenet5-mnist", "-o", "m.bin"),
         ("lenet5-mnist", "--data", "d"),
+        ("half-moon", "-o", "m.png", "--rate", "0"),
+        ("half-moon", "-o", "m.png", "--rate", "nan"),
         ("lenet5-mnist", "--data", "d", "-o", "m.bin", "--epochs", "0"),
         ("lenet5-mnist", "--data", "d", "-o", "m.bin", "--threads", "-1"),
         ("lenet5-mnist", "--data", "d", "-o", "m.bin", "--seed", "-1"),
         ("lenet5-mnist", "--data", "d", "-o", "m.bin", "--seed", "x"),
     ],
-    ids=["recipe", "no data", "no output", "no epochs", "threads", "seed", "no number"],
+    ids=["recipe", "no output", "rate 0", "no rate", "no epochs", "threads", "seed", "no number"],
 )
 def test_usage_errors(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -51,7 +52,7 @@ def test_without_torch_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [n for n in sys.modules if n.startswith("bitinfer.train")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("bitinfer.train.recipes.lenet5_mnist", raising=False)
+    monkeypatch.delattr("bitinfer.train.recipes.networks", raising=False)
     with pytest.raises(MissingExtraError, match=r"pip install '\.\[train\]'") as caught:
         command.run(parse("lenet5-mnist", "--data", str(tmp_path), "-o", str(tmp_path / "m.bin")))
     assert "\n" not in str(caught.value)
@@ -77,17 +78,19 @@ def test_result_is_on_stdout_and_progress_on_stderr(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("torch")
+    from bitinfer.train.curves import Epoch
     from bitinfer.train.loop import Step
-    from bitinfer.train.recipes import lenet5_mnist
+    from bitinfer.train.recipes import networks
 
-    def run(data, output, recipe, *, threads, report):
-        assert (recipe.seed, recipe.epochs) == (3, 1)
+    def run(name, data, output, recipe, *, threads, report):
+        assert (name, recipe.seed, recipe.epochs) == ("lenet5-mnist", 3, 1)
         report(Step(1, recipe.epochs, 1, 2, 0.5))
-        report(Step(1, recipe.epochs, 2, 2, 0.25, (4, 5)))
+        end = Epoch(1, 0.1, 0.25, 0.9, 0.3, 4, 5, 1.0)
+        report(Step(1, recipe.epochs, 2, 2, 0.25, end, "over-fitting since"))
         output.write_bytes(b"model")
-        return lenet5_mnist.Outcome(validation=(4, 5), test=(9935, 10000))
+        return networks.Outcome(validation=(4, 5), test=(9935, 10000))
 
-    monkeypatch.setattr(lenet5_mnist, "run", run)
+    monkeypatch.setattr(networks, "run", run)
     output = tmp_path / "m.bin"
     arguments = ("--data", "d", "-o", str(output), "--epochs", "1", "--seed", "3", *options)
     assert command.run(parse("lenet5-mnist", *arguments)) == 0
@@ -95,14 +98,15 @@ def test_result_is_on_stdout_and_progress_on_stderr(
     assert "test accuracy 99.35 % (9935 of 10000)" in out
     assert str(output) in out
     last = "bitinfer: 2 of 2, epoch 1 of 1, loss 0.250, validation 80.00 % (4 of 5)\n"
-    assert err == ("" if options else last)
+    # A warning is no progress: --quiet keeps it.
+    assert err == "bitinfer: over-fitting since\n" + ("" if options else last)
 
 
 def test_exit_codes_and_one_line_on_stderr(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    from bitinfer.train.recipes import lenet5_mnist
+    from bitinfer.train.recipes import networks
 
     arguments = ["train", "lenet5-mnist", "--data", str(tmp_path), "-o", str(tmp_path / "m.bin")]
     assert main(arguments) == 4
@@ -111,6 +115,96 @@ def test_exit_codes_and_one_line_on_stderr(
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lenet5_mnist, "run", interrupt)
+    monkeypatch.setattr(networks, "run", interrupt)
     assert main(arguments) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_interrupted_run_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    from bitinfer.train.recipes import networks
+
+    stopped = [networks.Stopped(7, 30, (4, 5), Path("m.bin.state"))]
+    stopped.append(networks.Stopped(0, 30, None, Path("m.bin.state")))
+
+    def interrupt(*args, **kwargs):
+        raise stopped.pop(0)
+
+    monkeypatch.setattr(networks, "run", interrupt)
+    arguments = ["train", "nin-cifar10", "--data", "d", "-o", "m.bin"]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == (
+        "bitinfer: stopped behind epoch 7 of 30; m.bin is the best so far, validation accuracy "
+        "80.00 % (4 of 5); the same command goes on from m.bin.state\n"
+    )
+    assert main(arguments) == 130
+    assert "nothing is kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threads", ["257", "1000", "100000", "999999999", "0", "1.5"])
+def test_threads_beyond_reason_are_refused_in_one_line(
+    threads: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "lenet5-mnist", "--data", "d", "-o", "m.bin", "--threads", threads]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "argument --threads" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lenet5-mnist",), "lenet5-mnist needs --data, the directory of MNIST"),
+        (("mlp-cifar10",), "mlp-cifar10 needs --data, the directory of CIFAR-10"),
+        (("mlp-cifar10", "--data", "d", "--loss", "x"), "--loss is of half-moon alone"),
+        (("half-moon", "--activation", "gelu"), "unknown activation 'gelu'"),
+        (("half-moon", "--activation", "sign"), "unknown activation 'sign'"),
+        (("half-moon", "--loss", "hinge"), "unknown loss 'hinge'"),
+        (("half-moon", "--optimiser", "adm"), "did you mean 'adam'"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", *arguments, "-o", str(tmp_path / "m.png")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_half_moon_prints_both_accuracies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    output = tmp_path / "moons.png"
+    options = ["--activation", "maxout", "--optimiser", "momentum", "--rate", "0.05"]
+    assert main(["train", "half-moon", "-o", str(output), "--epochs", "40", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("maxout: ")
+    assert lines[1].startswith("binary twin: ")
+    assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sweep_is_printed_as_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bitinfer.train.recipes import mlp_cifar10
+
+    def run(data, output, *, epochs, seed, report):
+        assert (epochs, seed) == (mlp_cifar10.EPOCHS, 0)
+        row = mlp_cifar10.Row("width", mlp_cifar10.Setting(width=32), 0.5, 0.45, 1.25)
+        report(1, 1, row)
+        return [row]
+
+    monkeypatch.setattr(mlp_cifar10, "run", run)
+    arguments = ["train", "mlp-cifar10", "--data", "d", "-o", str(tmp_path / "sweep.png")]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["varied", "value", "training", "%", "validation", "%", "seconds"]
+    assert lines[1].split() == ["width", "32", "50.0", "45.0", "1.2"]

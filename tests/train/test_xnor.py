@@ -1,4 +1,4 @@
-"""The binary layers of training, against SEMANTICS' definition written out in NumPy."""
+"""XNOR-Net's weights and their gradient, against the definitions written out in NumPy."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ SHAPES = [(50, 20, 5, 5), (500, 800), (3, 2, 1, 1), (4, 7)]
 
 def real_weight(shape: tuple[int, ...], *, scale: float = 1.0, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
-
-
-def test_sign_of_zero_and_of_negative_zero_is_plus_one() -> None:
-    x = torch.tensor([-2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0])
-    assert xnor.sign(x).tolist() == [-1, -1, 1, 1, 1, 1]
-
-
-def test_gradient_of_sign_passes_between_minus_one_and_one() -> None:
-    x = torch.tensor([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5], requires_grad=True)
-    xnor.sign(x).backward(torch.arange(1.0, 8.0))
-    assert x.grad is not None
-    assert x.grad.tolist() == [0, 2, 3, 4, 5, 6, 0]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -49,69 +37,70 @@ def test_single_input_channel_centres_to_zero_and_becomes_plus_one() -> None:
     assert alpha.tolist() == [0, 0, 0]
 
 
-def test_weight_gradient_is_the_formula_of_the_paper() -> None:
-    # Rows that are centred already, so that centring passes only its own projection.
-    weight = torch.from_numpy(real_weight((4, 16), scale=0.3, seed=1))
-    real = xnor.centre_and_clamp(weight).requires_grad_()
-    g = torch.from_numpy(real_weight((4, 16), seed=2))
-    signs, alpha = xnor.binarise(real)
-    (signs * alpha[:, None]).backward(g)
+@pytest.mark.parametrize("shape", [(4, 16), (3, 5, 2, 3)], ids=str)
+@pytest.mark.parametrize("kind", ["full", "diagonal"])
+def test_gradient_of_scaled_signs_is_the_formula(shape: tuple[int, ...], kind: str) -> None:
+    weight = real_weight(shape, scale=0.7, seed=1).astype(np.float64)
+    g = real_weight(shape, seed=2).astype(np.float64)
+    real = torch.from_numpy(weight).requires_grad_()
+    signs, alpha = xnor.scaled_signs(real, gradient=kind)
+    assert signs.unique().tolist() == [-1, 1]
+    (signs * alpha.reshape(-1, *[1] * (len(shape) - 1))).backward(torch.from_numpy(g))
 
-    w, s, n = real.detach(), signs.detach(), 16
-    through_sign = alpha.detach()[:, None] * g * (w.abs() <= 1)
-    through_alpha = s / n * (g * s).sum(dim=1, keepdim=True)
-    wanted = through_sign + through_alpha
-    wanted = wanted - wanted.mean(dim=1, keepdim=True)
+    rows, slopes = weight.reshape(len(weight), -1), g.reshape(len(weight), -1)
+    n = rows.shape[1]
+    wanted = np.empty_like(rows)
+    for w, d, out in zip(rows, slopes, wanted, strict=True):
+        s, size = np.where(w < 0, -1, 1), np.abs(w).mean()
+        for i in range(n):
+            through_sign = size * d[i] * (abs(w[i]) <= 1)
+            terms = range(n) if kind == "full" else [i]
+            out[i] = through_sign + sum(d[j] * s[i] * s[j] / n for j in terms)
     assert real.grad is not None
-    torch.testing.assert_close(real.grad, wanted)
+    np.testing.assert_allclose(real.grad.numpy().reshape(wanted.shape), wanted, rtol=1e-12)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_convolution_is_scaled_integer_plus_bias(bias: bool) -> None:
-    torch.manual_seed(0)
-    layer = xnor.BinaryConv2d(20, 6, 5, bias=bias)
-    x = torch.randn(2, 20, 9, 8)
-    signs, alpha = xnor.binarise(layer.weight)
-    exact = torch.nn.functional.conv2d(xnor.sign(x).double(), signs.double())
-    wanted = exact.float() * alpha[:, None, None]
-    if layer.bias is not None:
-        wanted = wanted + layer.bias[:, None, None]
-    # Equal, not close: the sum over +-1 is an integer before anything is rounded.
-    assert torch.equal(layer(x), wanted)
+def test_both_gradients_belong_to_the_same_forward_pass() -> None:
+    weight = torch.from_numpy(real_weight((6, 3, 3, 3)))
+    full, diagonal = (xnor.binarise(weight, gradient=kind) for kind in ("full", "diagonal"))
+    assert torch.equal(full.signs, diagonal.signs)
+    assert torch.equal(full.alpha, diagonal.alpha)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_dense_layer_is_scaled_integer_plus_bias(bias: bool) -> None:
-    torch.manual_seed(0)
-    layer = xnor.BinaryLinear(800, 7, bias=bias)
-    x = torch.randn(3, 800)
-    signs, alpha = xnor.binarise(layer.weight)
-    wanted = (xnor.sign(x).double() @ signs.double().T).float() * alpha
-    if layer.bias is not None:
-        wanted = wanted + layer.bias
-    assert torch.equal(layer(x), wanted)
+def test_steps_of_binop_in_their_order_are_binarise() -> None:
+    weights = [torch.from_numpy(real_weight(shape)) for shape in SHAPES]
+    wanted = [xnor.binarise(weight) for weight in weights]
+    xnor.mean_centre(weights)
+    xnor.clamp(weights)
+    saved = xnor.save(weights)
+    xnor.binarise_in_place(weights)
+    for weight, (signs, alpha) in zip(weights, wanted, strict=True):
+        assert torch.equal(weight, signs * alpha.reshape(-1, *[1] * (weight.dim() - 1)))
+    xnor.restore(weights, saved)
+    for weight, shape in zip(weights, SHAPES, strict=True):
+        assert torch.equal(weight, xnor.centre_and_clamp(torch.from_numpy(real_weight(shape))))
+        assert not torch.equal(weight, torch.from_numpy(real_weight(shape)))
 
 
-def test_every_parameter_of_a_binary_layer_gets_a_gradient() -> None:
-    torch.manual_seed(0)
-    layer = xnor.BinaryConv2d(3, 4, 3)
-    x = torch.randn(2, 3, 6, 6, requires_grad=True)
-    layer(x).square().sum().backward()
-    for gradient in (x.grad, layer.weight.grad, layer.bias.grad):
-        assert gradient is not None
-        assert gradient.abs().sum() > 0
+@pytest.mark.parametrize("shape", [(5, 8), (4, 6, 3, 2)], ids=str)
+def test_gradient_update_is_that_of_util_py(shape: tuple[int, ...]) -> None:
+    """Written out as there: m = alpha where -1 <= w <= 1, times the gradient; plus the sum."""
+    weight = real_weight(shape, scale=0.8, seed=3).astype(np.float64)
+    g = real_weight(shape, seed=4).astype(np.float64)
+    parameter = torch.from_numpy(weight.copy()).requires_grad_()
+    parameter.grad = torch.from_numpy(g.copy())
+    xnor.update_gradients([parameter])
+
+    axes = tuple(range(1, len(shape)))
+    n = weight[0].size
+    m = np.abs(weight).sum(axis=axes, keepdims=True) / n * np.ones_like(weight)
+    m[weight < -1] = 0
+    m[weight > 1] = 0
+    m_add = (np.sign(weight) * g).sum(axis=axes, keepdims=True) / n * np.sign(weight)
+    wanted = (m * g + m_add) * (1 - 1 / shape[1]) * n
+    np.testing.assert_allclose(parameter.grad.numpy(), wanted, rtol=1e-12)
 
 
-def test_projection_keeps_what_the_layer_computes_and_bounds_the_weights() -> None:
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(30, 30), xnor.BinaryLinear(30, 5))
-    with torch.no_grad():
-        network[1].weight.mul_(8)
-    float_weight = network[0].weight.clone()
-    signs = xnor.binarise(network[1].weight).signs
-    xnor.project_weights(network)
-    assert torch.equal(network[0].weight, float_weight)
-    assert network[1].weight.abs().max() <= 1
-    again = xnor.binarise(network[1].weight).signs
-    # Centring again moves what was clamped; only weights next to zero may change their sign.
-    assert (again == signs).float().mean() > 0.9
+def test_gradient_update_without_a_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"backward\(\) comes before"):
+        xnor.update_gradients([torch.zeros(2, 2, requires_grad=True)])

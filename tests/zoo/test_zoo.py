@@ -66,6 +66,11 @@ def test_networks_map_their_input_to_their_classes(name: str) -> None:
             + 9216 * 4096
             + 4096 * 4096,
         ),
+        (
+            "bitres11",
+            9
+            * (256 * 3 * 64 * 64 + 64 * (64 * 128 + 3 * 128 * 128) + 16 * (128 * 256 + 256 * 256)),
+        ),
         ("bnn-pynq-lfc", 784 * 1024 + 2 * 1024 * 1024 + 1024 * 10),
         (
             "bnn-vgg-small",

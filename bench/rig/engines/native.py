@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitinfer import __version__, backends, bits
-from bitinfer.errors import BackendError
+from bitinfer.errors import BackendError, MissingExtraError
 from bitinfer.plan import steps
 from bitinfer.plan.steps import Buffer, Plan, Window
 from rig.engines import Engine, UnavailableError
@@ -20,13 +20,13 @@ def build(name: str, problem: Problem) -> Engine:
 
     ``bitinfer`` takes float32, packs its signs, convolves, scales and adds the biases;
     ``bitinfer-bits`` takes packed signs and returns packed signs through thresholds.  Both are one
-    C call an inference, whose arrays are bound before.  BITINFER_KERNELS=native:... chooses the
-    kernels.
+    compiled call an inference, whose arrays are bound before.  BITINFER_KERNELS=native:...
+    chooses the kernels.
     """
     spec = "numba" if name == "bitinfer-numba" else native_kernels()
     try:
         backend = backends.select(spec)
-    except BackendError as error:
+    except (BackendError, MissingExtraError) as error:
         raise UnavailableError(str(error)) from error
     to_bits = name == "bitinfer-bits"
     plan = _plan(problem, to_bits=to_bits)

@@ -8,7 +8,8 @@
 #if defined(__x86_64__)
 #include "../isa.h"
 #include "../unroll.h"
-#include "finish_avx512.h"
+#include "../vectors/vectors_avx512.h"
+#include "lookup.h"
 #include "pairs_avx2.h"
 
 #define BI_TARGET BI_TARGET_avx512bw

@@ -10,7 +10,8 @@
 #if defined(__x86_64__)
 #include "../isa.h"
 #include "../unroll.h"
-#include "finish_avx512.h"
+#include "../vectors/vectors_avx512.h"
+#include "lookup.h"
 
 #define BI_TARGET BI_TARGET_avx512vbmi
 #define BI_OWN(name) name##_lookup6

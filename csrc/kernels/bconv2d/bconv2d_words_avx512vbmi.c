@@ -11,7 +11,13 @@
 #if defined(__x86_64__)
 #include "../isa.h"
 #include "../unroll.h"
-#include "finish_avx512.h"
+#include "../vectors/vectors_avx512.h"
+#include "bconv2d.h"
+
+#define BI_TARGET BI_TARGET_avx512vbmi
+#define BI_OWN(name) name##_words_avx512vbmi
+#define V(operation) bi_v_##operation##_avx512
+#include "../epilogue_body.inc"
 
 enum { WIDE_BLOCK = 32, VECTORS = 4, PIXELS = 4 };
 
@@ -95,22 +101,21 @@ write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, bi_output ou
     int32_t left = s->out_c - b->first - i;
     if (left <= 0)
         return 0;
-    __mmask16 here = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
     const float *scales = b->scales + i;
-    if (output == BI_SIGNS) {
-        __m512i threshold = _mm512_loadu_si512(scales + THRESHOLD * b->outputs);
-        return _mm512_mask_cmplt_epi32_mask(here, dot, threshold);
-    }
+    if (output == BI_SIGNS)
+        return _mm512_cmplt_epi32_mask(dot, _mm512_loadu_si512(scales + THRESHOLD * b->outputs));
     size_t c = pixel * (size_t)s->out_c + (size_t)(b->first + i);
-    bi_sixteen sixteen = {
-        .here = here,
-        .scales = scales,
-        .outputs = b->outputs,
+    bi_vector_outputs sixteen = {
+        .scale = BI_SCALES_FROM(scales, b->outputs),
         .beta = at->beta != NULL ? at->beta + pixel : NULL,
         .residual = at->residual != NULL ? at->residual + c : NULL,
         .floats = output != BI_ANY_OUTPUT || !b->is_signs ? (float *)at->target + c : NULL,
+        .left = left,
     };
-    return bi_finish_sixteen(s, &sixteen, dot, output);
+    bi_activation kind =
+        output == BI_ANY_OUTPUT ? (bi_activation)s->activation : BI_ACTIVATION_NONE;
+    __m512 y = _mm512_cvtepi32_ps(dot);
+    return (uint32_t)finish(s, &sixteen, &y, 1, output, kind, 1);
 }
 
 /* What the padded taps of a window add to the dot products of 32 outputs; out of line, since few
@@ -255,4 +260,9 @@ const bi_kernel bi_bconv2d_words_avx512vbmi = {
     .pack_weight = words_avx512vbmi_pack_weight,
     .run = words_avx512vbmi_run,
 };
+
+#include "../epilogue_end.inc"
+#undef BI_TARGET
+#undef BI_OWN
+#undef V
 #endif

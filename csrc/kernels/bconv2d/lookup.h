@@ -144,9 +144,6 @@ void bi_lookup_run(const bi_step *s, const bi_pointers *at, int32_t group,
                    const bi_lookup_group *planes, int32_t begin, int32_t end,
                    bi_run_block *run_block);
 
-/* The last activation of the chain, one by one. */
-void bi_lookup_sigmoid(float *y, int32_t count);
-
 /* PA of every output pixel from the odd entries of every pixel of the padded map: `odd` is
  * [plane_h][plane_w], with room for one more row that this function uses. */
 void bi_lookup_sum_parities(const bi_step *s, const bi_lookup *shape, uint16_t *odd,

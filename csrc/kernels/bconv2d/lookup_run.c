@@ -194,10 +194,3 @@ void bi_lookup_run(const bi_step *s, const bi_pointers *at, int32_t group,
     if (count > 0)
         run_blocks(&first, pairs, count, run_block);
 }
-
-void bi_lookup_sigmoid(float *y, int32_t count)
-{
-    const bi_step sigmoid = {.activation = BI_ACTIVATION_SIGMOID};
-    for (int32_t i = 0; i < count; i++)
-        y[i] = bi_activate(&sigmoid, i, y[i]);
-}

@@ -9,13 +9,17 @@
  */
 #include <string.h>
 
+#include "../vectors/vectors_portable.h"
+
 #define BI_TARGET BI_TARGET_portable
 #define BI_NAME(operation) bi_##operation##_vectors_portable
 #define BI_OWN(name) name##_portable
+#define V(operation) bi_v_##operation##_portable
 #include "elementwise_body.inc"
 #undef BI_TARGET
 #undef BI_NAME
 #undef BI_OWN
+#undef V
 
 static void normalize_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {

@@ -40,6 +40,9 @@ class Executor(Protocol):
         all C-contiguous.
         """
 
+    def is_finite(self, x: Array) -> bool:
+        """Tell whether there is neither NaN nor infinity in float32 numbers, C-contiguous."""
+
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """Return ``run(x, outputs)`` as a call that checks nothing and allocates nothing.
 

@@ -1,4 +1,4 @@
-"""Runs a plan step by step from Python; what the backends that do so share."""
+"""Runs a plan step by step from Python, and ends layers in NumPy."""
 
 from __future__ import annotations
 
@@ -30,27 +30,25 @@ StepFunction = Callable[[Array, Extras, Array], None]
 """Runs one step of one sample: (source, extras, target), arrays as stored."""
 
 
-class BoundStep(NamedTuple):
-    """A step, ready to run: its function, and the name of the kernel that this is."""
-
-    function: StepFunction
-    kernel: str
-
-
 class InterpretedExecutor:
     """Runs a plan step by step from Python, through one function per step."""
 
-    def __init__(self, plan: Plan, bind_step: Callable[[Step, Plan], BoundStep]) -> None:
+    def __init__(
+        self, plan: Plan, bind_step: Callable[[Step, Plan], StepFunction], kernel: str
+    ) -> None:
         self.plan = plan
-        bound = [bind_step(step, plan) for step in plan.steps]
-        self.kernels = tuple(step.kernel for step in bound)
-        self._functions = [step.function for step in bound]
+        self.kernels = (kernel,) * len(plan.steps)
+        self._functions = [bind_step(step, plan) for step in plan.steps]
         self._offsets, self.arena_bytes = place_buffers(plan)
         self._arenas = FreeList(self._new_arena)
 
     def run(self, x: Array, outputs: Sequence[Array]) -> None:
         """See :meth:`Executor.run`."""
         self._run(x, outputs, None)
+
+    def is_finite(self, x: Array) -> bool:
+        """See :meth:`Executor.is_finite`."""
+        return bool(np.isfinite(x).all())
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`Executor.bind_call`; here it is :meth:`run` itself."""

@@ -5,6 +5,9 @@ This module imports next to nothing, so that an interrupt during any other impor
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see ``bitinfer --help``)."""
     code = 0
     try:
-        if sys.stdout is None:  # closed by the caller, who wants no output
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - pathlib costs time
+        _stand_in_for_closed_streams()
         from bitinfer.cli._app import run_command
 
         code = run_command(sys.argv[1:] if argv is None else list(argv))
@@ -34,8 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code == 0:
             code = 1
             message = f"bitinfer: error: cannot write the output: {error.strerror or error}\n"
-            os.write(2, message.encode())
+            with contextlib.suppress(OSError):
+                os.write(2, message.encode())
     return code
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Standard output that the caller has closed: what is written to it is lost, and says so."""
+
+    def write(self, text: str) -> int:
+        """Raise OSError."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Keep files that are opened from becoming a standard stream that the caller has closed."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free, which is this one
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - pathlib costs time
 
 
 def _silence_stdout() -> None:

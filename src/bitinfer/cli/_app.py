@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from importlib import import_module
@@ -15,13 +16,17 @@ from bitinfer.cli._terminal import report
 COMMANDS = (
     "run",
     "convert",
+    "verify",
     "inspect",
     "eval",
     "train",
+    "zoo",
     "bench",
     "profile",
     "info",
     "report",
+    "serve",
+    "batch",
     "export-c",
     "doctor",
     "completion",
@@ -31,7 +36,7 @@ EPILOG = """exit codes:
   0    done
   1    internal error, the output cannot be written, or 'doctor' has found a fault
   2    wrong usage, or a backend or an extra that is not available here
-  3    the model or checkpoint is rejected, or cannot become what is asked for
+  3    the model or checkpoint is rejected, cannot become what is asked for, or is not its source
   4    the input cannot be read (of several inputs: none of them)
   5    some of several inputs cannot be read; the others are done
   130  interrupted
@@ -61,6 +66,8 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        # Also lists of them, as in --mean -0.5,0.5,0.5: no option begins with a digit.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
@@ -123,6 +130,8 @@ def _parse_and_run(argv: list[str]) -> int:
         parser.parse_args(before)
         parser.error(f"a command is missing: {', '.join(COMMANDS)}")
     name = argv[position]
+    if name == "help":
+        return _parse_and_run([*before, *after[:1], "--help"])
     if name not in COMMANDS:
         parser.error(str(names.unknown("command", name, COMMANDS)))
     module = _module(name)  # the only one: another's fault or slowness is not this one's
@@ -153,7 +162,7 @@ def _module(name: str) -> Any:
 def _describe(error: Exception) -> str:
     if isinstance(error, errors.BitInferError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _lacks_memory(error):
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         where = error.filename or "cannot write the output"
@@ -162,6 +171,16 @@ def _describe(error: Exception) -> str:
         f"internal error: {type(error).__name__}: {error}; "
         "please report it with what --traceback shows"
     )
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Tell whether it is a library that could not be loaded, for want of memory."""
+    words = ("failed to map segment", "cannot allocate memory")
+    while isinstance(error, ImportError):
+        if any(text in str(error).lower() for text in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _add_traceback(parser: argparse.ArgumentParser) -> None:

@@ -6,13 +6,19 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli._terminal import printable
+from bitinfer.cli._terminal import note, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bitinfer.documents import Answer, ModelFile, Part
+    from bitinfer.model import Model
     from bitinfer.session import Session
 
 BACKENDS = ("auto", "native", "numba", "reference")
+
+_NAMED_FILES = 10
+_FILE_NAME = 100
 
 
 class _PrintSchema(argparse.Action):
@@ -56,6 +62,37 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads",
+        type=count,
+        default=1,
+        metavar="N",
+        help="threads of a call (default: 1; 0: as many as this process may use)",
+    )
+
+
+def add_ground(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ground`` and ``--invert``, which replace what the model file says."""
+    parser.add_argument(
+        "--ground",
+        choices=("black", "white"),
+        help="what transparent pixels lie on (default: as the model file says, mostly black)",
+    )
+    parser.add_argument(
+        "--invert",
+        action=argparse.BooleanOptionalAction,
+        help="whether to exchange dark and light, as for black ink on paper where the network "
+        "learned white on black (default: as the model file says, mostly not)",
+    )
+
+
+def count(text: str) -> int:
+    """Parse an integer of at least 0."""
+    return 0 if text == "0" else positive(text)
+
+
 def positive(text: str) -> int:
     """Parse an integer of at least 1."""
     try:
@@ -75,20 +112,52 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_session(path: str, backend: str) -> Session:
+def picture_model(path: str) -> Model:
     """Load a model that takes pictures.
 
     Raises:
         ModelFileError: the model is rejected, or does not say how a picture becomes its input.
-        BackendError: the backend is not available here.
     """
-    from bitinfer import session, vision
+    from bitinfer import modelfile, vision
     from bitinfer.errors import ModelFileError
 
-    loaded = session.load(path, backend)
-    if loaded.model.preprocessing is None:
-        raise ModelFileError(f"{path}: {vision.describe_lack(loaded.inputs[0].shape)}")
-    return loaded
+    model = modelfile.load(path)
+    if model.preprocessing is None:
+        raise ModelFileError(f"{path}: {vision.describe_lack(model.graph.input.shape)}")
+    return model
+
+
+def load_session(args: argparse.Namespace) -> Session:
+    """Load a model that takes pictures: the arguments are those of add_backend to add_ground.
+
+    Raises:
+        ModelFileError: as of :func:`picture_model`.
+        BackendError: the backend is not available here, or not with so many threads.
+    """
+    import dataclasses
+
+    import msgspec
+
+    from bitinfer import session
+
+    model = picture_model(args.model)
+    asked = {"ground": args.ground, "invert": args.invert}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if changes and model.preprocessing is not None:
+        preprocessing = msgspec.structs.replace(model.preprocessing, **changes)
+        model = dataclasses.replace(model, preprocessing=preprocessing)
+    return session.Session(model, args.backend, args.threads)
+
+
+def note_passed_over(paths: Sequence[str]) -> None:
+    """Say on stderr which files in folders are no pictures, if there are any."""
+    if paths:
+        more = ", ..." if len(paths) > _NAMED_FILES else ""
+        names = ", ".join(printable(path, _FILE_NAME) for path in paths[:_NAMED_FILES])
+        note(
+            f"passed over {len(paths)} {'files that are' if len(paths) > 1 else 'file that is'} "
+            f"no picture: {names}{more}"
+        )
 
 
 def main_output(session: Session, result: Any) -> Any:

@@ -33,11 +33,10 @@ def make_input(session: Session, image: str | None, *, as_float: bool) -> tuple[
 
     Raises:
         UsageError: random float32 is wanted, but a picture is given, or the network takes none.
-        ImageError, ModelFileError: see vision.decode and vision.prepare.
+        ImageError, ModelFileError: see Session.prepare.
     """
     import numpy as np
 
-    from bitinfer import vision
     from bitinfer.errors import UsageError
 
     shape = session.inputs[0].shape
@@ -45,9 +44,7 @@ def make_input(session: Session, image: str | None, *, as_float: bool) -> tuple[
     if image is not None:
         if as_float:
             raise UsageError("--float is for random input, but a picture is given")
-        picture = vision.decode(image, name=image)
-        preprocessing = session.model.preprocessing
-        return vision.prepare(picture, preprocessing, shape, name=image), f"{image}, {size}"
+        return session.prepare(image), f"{image}, {size}"
     rng = np.random.default_rng(0)
     takes_pixels_only = session.inputs[0].dtype == "uint8"
     if takes_pixels_only and as_float:

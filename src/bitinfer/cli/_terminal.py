@@ -15,6 +15,8 @@ Span = tuple[str, str]
 """Text, and its style in rich's words."""
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_STATES = 0.5
+_CLEAR_LINE = "\r\x1b[K"
 
 
 def printable(text: str, limit: int | None = None) -> str:
@@ -80,6 +82,49 @@ def progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str]
 
 
 @contextlib.contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """Yield what shows a text in place of the last one, in a terminal, at most twice a second.
+
+    It has no thread of its own, which would disturb what is measured meanwhile.
+    """
+    if not _wants_colour(sys.stderr):
+        yield lambda text: None
+        return
+    last = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_STATES:
+            last = now
+            print(f"{_CLEAR_LINE}{text}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield say
+    finally:
+        print(_CLEAR_LINE, end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show in a terminal that something is being done, and for how long; elsewhere nothing."""
+    if quiet or not _wants_colour(sys.stderr):
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(printable(what, 100), total=None)
+        yield
+
+
+@contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import (
@@ -111,4 +156,6 @@ def _wants_colour(stream: TextIO | None) -> bool:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # Nobody can be told that nobody can be told; results and exit code are not lost for it.
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common, _measuring
-from bitinfer.cli._terminal import printable, show, table
+from bitinfer.cli._terminal import printable, show, status, table
 
 if TYPE_CHECKING:
     from bitinfer.documents.runs import Bench, BenchResult
@@ -132,12 +132,15 @@ def _measure(
     seconds = len(combinations) * (_SECONDS if args.seconds is None else args.seconds)
     end = clock() + seconds
     rounds = 0
-    while rounds < args.rounds if args.rounds is not None else rounds < 1 or clock() < end:
-        for _, session, x, times in combinations:
-            start = clock()
-            session.run(x)
-            times.append(clock() - start)
-        rounds += 1
+    with status() as say:
+        while rounds < args.rounds if args.rounds is not None else rounds < 1 or clock() < end:
+            for _, session, x, times in combinations:
+                start = clock()
+                session.run(x)
+                times.append(clock() - start)
+            rounds += 1
+            left = "" if args.rounds is not None else f", {max(0.0, end - clock()):.0f} s left"
+            say(f"{rounds} rounds{left}")
     return [(batch, session.threads, times) for batch, session, _, times in combinations]
 
 
@@ -197,7 +200,7 @@ def _positives(text: str) -> list[int]:
 
 
 def _counts(text: str) -> list[int]:
-    return [0 if part == "0" else _common.positive(part) for part in text.split(",")]
+    return [_common.count(part) for part in text.split(",")]
 
 
 def _seconds(text: str) -> float:

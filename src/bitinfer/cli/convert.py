@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli._common import add_quiet, file_sha256, main_output, positive
-from bitinfer.cli._terminal import note, printable, table
+from bitinfer.cli._common import (
+    add_ground,
+    add_quiet,
+    file_sha256,
+    main_output,
+    note_passed_over,
+    positive,
+)
+from bitinfer.cli._terminal import busy, note, printable, progress, report, table
+from bitinfer.cli.inspect import preprocessing
 
 if TYPE_CHECKING:
+    from bitinfer.errors import ImageError
+    from bitinfer.importers.options import Options
     from bitinfer.importers.outcome import Conversion
     from bitinfer.model import Model
 
@@ -23,11 +35,12 @@ def add_parser(subparsers: Any) -> None:
     """Register the command and its arguments."""
     parser = subparsers.add_parser(
         "convert",
-        help="make a model file from a checkpoint",
+        help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
-        "its content: so far, PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
-        "Nothing in the file is executed. Labels and preprocessing become part of the "
-        "model; each architecture has its own, which the options replace.",
+        "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), darknet, "
+        "MXNet and BMXNet, BNN-PYNQ, and PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
+        "Nothing in the file is executed. Labels and preprocessing become part of the model; "
+        "architectures of checkpoints have their own, which the options replace.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(
@@ -35,8 +48,14 @@ def add_parser(subparsers: Any) -> None:
         choices=ARCHITECTURES,
         help="the network that the weights belong to, where their names do not tell",
     )
+    add_source_options(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which set of weights is meant, where SOURCE holds several, such as an averaged one",
     )
     parser.add_argument(
         "--swap-hw",
@@ -55,9 +74,27 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--std", type=_divisors, metavar="A[,B,C]", help="see --mean")
     parser.add_argument("--scale", type=_number, metavar="X", help="see --mean (default: 1/255)")
     parser.add_argument(
+        "--mean-image",
+        type=Path,
+        metavar="FILE",
+        help="instead of --mean, a mean of each pixel, 0 to 255, in the order of the colours: .npy "
+        "or Caffe's .binaryproto; x = (pixel - image) * scale / std",
+    )
+    parser.add_argument(
+        "--color",
+        choices=("rgb", "bgr", "grey"),
+        help="colours that the network takes, in this order (Caffe and OpenCV: bgr)",
+    )
+    parser.add_argument(
         "--resize", type=_size, metavar="N|HxW", help="size of the picture, or of its shorter side"
     )
     parser.add_argument("--crop", type=_pair, metavar="HxW", help="centre that the network sees")
+    parser.add_argument(
+        "--interpolation",
+        choices=("nearest", "box", "bilinear", "bicubic", "lanczos"),
+        help="how pictures are resized, as Pillow names it",
+    )
+    add_ground(parser)
     parser.add_argument(
         "--integer-ends",
         action="store_true",
@@ -69,64 +106,179 @@ def add_parser(subparsers: Any) -> None:
         metavar="DATA",
         help="with --integer-ends: labelled pictures, as for 'bitinfer eval', to say what it costs",
     )
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="use only the first N of --pictures"
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="write nothing if a layer stays float although its input or its weights are binary",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with the source on random inputs, as 'bitinfer verify' does, and write "
+        "nothing if they differ",
+    )
     add_quiet(parser)
     parser.set_defaults(run=run)
 
 
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a file of another framework may need besides itself."""
+    parser.add_argument(
+        "--network",
+        type=Path,
+        metavar="FILE",
+        help="what describes the network, where SOURCE holds its weights alone: Keras's JSON, "
+        "darknet's .cfg, MXNet's symbol.json",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="HxWxC|C",
+        help="size of the input, where the files do not say it: MXNet's",
+    )
+    parser.add_argument(
+        "--bit-path",
+        action="store_true",
+        help="read binary layers as darknet's path of bits computes them, which pads with -1 "
+        "where its float path pads with 0",
+    )
+
+
+def source_options(args: argparse.Namespace) -> Options:
+    """Return what :func:`add_source_options` has read."""
+    from bitinfer.importers.options import Options, read_network
+
+    return Options(
+        network=None if args.network is None else read_network(args.network),
+        input_shape=args.input_shape,
+        bit_path=args.bit_path,
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Convert, and say on stderr what became of every layer; returns the exit code."""
-    from bitinfer import files, modelfile
-    from bitinfer.errors import OutputError, ShapeError, UsageError
+    from bitinfer import files, labels, modelfile
+    from bitinfer.errors import ShapeError, UsageError
     from bitinfer.importers.convert import convert
-    from bitinfer.importers.options import Options, read_labels
+    from bitinfer.integer_ends import integer_ends
 
     if args.pictures is not None and not args.integer_ends:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
-    files.check_writable(args.output)
-    if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
-        raise OutputError(f"cannot write {args.output}: it is the file to convert itself")
-    options = Options(
+    if args.limit is not None and args.pictures is None:
+        raise UsageError("--limit wants --pictures, of which it takes the first")
+    if args.mean is not None and args.mean_image is not None:
+        raise UsageError("--mean and --mean-image do not go together")
+    inputs = (args.source, args.labels, args.mean_image, args.pictures, args.network)
+    files.check_outputs({"--output": args.output}, inputs)
+    named = None if args.labels is None else labels.read(args.labels)
+    if named is not None and named.remark and not args.quiet:
+        note(named.remark)
+    options = dataclasses.replace(
+        source_options(args),
         swap_hw=args.swap_hw,
-        labels=None if args.labels is None else read_labels(args.labels),
+        weights=args.weights,
+        labels=None if named is None else named.names,
+        labels_from="labels" if named is None else named.path,
         mean=args.mean,
         std=args.std,
         scale=args.scale,
         resize=args.resize,
         crop=args.crop,
+        color=args.color,
+        interpolation=args.interpolation,
+        ground=args.ground,
+        invert=args.invert,
     )
     try:
-        model, report = convert(args.source, args.arch, options)
+        with busy(f"converting {args.source}", quiet=args.quiet):
+            model, became = convert(args.source, args.arch, options)
+        if args.mean_image is not None:
+            model = _with_mean_image(model, args.mean_image)
+        if args.strict:
+            _refuse_half_binary(became)
         remarks: list[str] = []
+        failed = 0
+        if args.verify:
+            remarks += _verified(model, args.source, options)
         if args.integer_ends:
-            model, remarks = _with_integer_ends(model, args.pictures)
+            ends = integer_ends(model)
+            remarks += [f"integer ends: {text}" for text in ends.notes]
+            if args.pictures is not None:
+                compared, failed = _compare(model, ends.model, args)
+                remarks.append(f"integer ends: {compared}")
+            model = ends.model
         modelfile.save(model, args.output)
     except ShapeError as error:  # what the file holds would be a CheckpointError
         raise UsageError(f"the options do not fit the network: {error}") from error
     if not args.quiet:
-        for line in [*_describe(report), *remarks]:
+        for line in [*_describe(became), *remarks]:
             print(printable(line), file=sys.stderr)
+        print(f"pictures: {preprocessing(model.preprocessing)}", file=sys.stderr)
         written = args.output.stat().st_size
         note(
             f"wrote {args.output}: {written:,} bytes, "
-            f"{report.float_bytes / written:.1f} times smaller than float32 "
-            f"({report.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
+            f"{became.float_bytes / written:.1f} times smaller than float32 "
+            f"({became.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
         )
-    return 0
+    return 5 if failed else 0
 
 
-def _with_integer_ends(model: Model, pictures: str | None) -> tuple[Model, list[str]]:
-    """Return the network with integer ends, and what to say of them."""
-    from bitinfer.integer_ends import integer_ends
+def _refuse_half_binary(became: Conversion) -> None:
+    """Raise ConversionError if a layer stays float that is binary on one side."""
+    from bitinfer.errors import ConversionError
 
-    ends = integer_ends(model)
-    lines = [f"integer ends: {note}" for note in ends.notes]
-    if pictures is not None:
-        lines.append(f"integer ends: {_compare(model, ends.model, pictures)}")
-    return ends.model, lines
+    found = [layer for layer in became.layers if layer.half_binary]
+    if found:
+        more = f", and {len(found) - 1} more layers" if len(found) > 1 else ""
+        raise ConversionError(
+            f"--strict: {printable(found[0].name)} stays float: {found[0].reason}{more}; "
+            "without --strict the report says of each what would make it binary"
+        )
 
 
-def _compare(model: Model, other: Model, pictures: str) -> str:
-    """Say what another form of a network does to its answers on labelled pictures."""
+def _verified(model: Model, path: Path, options: Options) -> list[str]:
+    """Return the comparison in words, or raise ConversionError if model and source differ."""
+    from bitinfer.errors import ConversionError
+    from bitinfer.importers.convert import read_network
+    from bitinfer.verify import random_inputs, verify
+    from bitinfer.verify.page import lines
+
+    result = verify(model, read_network(path, options), random_inputs(model, 8))
+    found = lines(result, "the model", path.name)
+    if not result.is_equal:
+        raise ConversionError(f"--verify: {'; '.join(line.strip() for line in found)}")
+    return found
+
+
+def _with_mean_image(model: Model, path: Path) -> Model:
+
+    import msgspec
+
+    from bitinfer.errors import UsageError
+    from bitinfer.vision import read_mean_image
+
+    p = model.preprocessing
+    if p is None:
+        raise UsageError(
+            f"--mean-image {path}: nothing says how pictures become this network's input; "
+            "add --std, --scale or --resize"
+        )
+    image = read_mean_image(path, p, model.graph.input.shape)
+    name = "mean_image"
+    while name in model.tensors:
+        name += "_"
+    p = msgspec.structs.replace(p, mean=(0.0,) * len(p.mean), mean_image=name)
+    return dataclasses.replace(model, preprocessing=p, tensors={**model.tensors, name: image})
+
+
+def _compare(model: Model, other: Model, args: argparse.Namespace) -> tuple[str, int]:
+    """Say what another form of a network does to its answers on labelled pictures.
+
+    Returns the words, and how many of the pictures cannot be read, which is reported.
+    """
     import numpy as np
 
     from bitinfer import datasets
@@ -136,23 +288,36 @@ def _compare(model: Model, other: Model, pictures: str) -> str:
     before, after = Session(model), Session(other)
     total = right_before = right_after = same = 0
     largest = 0.0
-    for images, labels in datasets.load(pictures, model):
-        outputs = [
-            main_output(session, session.run(images)).reshape(len(labels), -1)
-            for session in (before, after)
-        ]
-        first, second = (output.argmax(axis=1) for output in outputs)
-        total += len(labels)
-        right_before += int(np.count_nonzero(first == labels))
-        right_after += int(np.count_nonzero(second == labels))
-        same += int(np.count_nonzero(first == second))
-        largest = max(largest, float(np.abs(outputs[0] - outputs[1]).max()))
+    failed = 0
+
+    def count_failure(error: ImageError) -> None:
+        nonlocal failed
+        failed += 1
+        report(str(error))
+
+    data = datasets.load(args.pictures, model, limit=args.limit, on_error=count_failure)
+    if not args.quiet:
+        note_passed_over(data.passed_over)
+    with progress(data.total, quiet=args.quiet) as advance:
+        for images, labels in data:
+            outputs = [
+                main_output(session, session.run(images)).reshape(len(labels), -1)
+                for session in (before, after)
+            ]
+            first, second = (output.argmax(axis=1) for output in outputs)
+            total += len(labels)
+            right_before += int(np.count_nonzero(first == labels))
+            right_after += int(np.count_nonzero(second == labels))
+            same += int(np.count_nonzero(first == second))
+            largest = max(largest, float(np.abs(outputs[0] - outputs[1]).max()))
+            advance(total, f"{same} answers the same")
     if not total:
-        raise DataError(f"{pictures}: no picture can be read")
-    return (
+        raise DataError(f"{args.pictures}: no picture can be read")
+    words = (
         f"top-1 {100 * right_before / total:.2f} % -> {100 * right_after / total:.2f} % of {total} "
         f"pictures, {same} answers the same, outputs at most {largest:.2g} apart"
     )
+    return f"{words}, {failed} not read" if failed else words, failed
 
 
 def _describe(report: Conversion) -> list[str]:
@@ -179,12 +344,15 @@ def _describe(report: Conversion) -> list[str]:
 
 
 def _number(text: str) -> float:
+    numerator, slash, denominator = text.partition("/")
     try:
-        value = float(text)
-    except ValueError:
+        value = float(numerator) / (float(denominator) if slash else 1)
+    except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a finite number")
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text)}' is not a finite number, such as 0.5 or 1/255"
+        )
     return value
 
 
@@ -200,11 +368,22 @@ def _divisors(text: str) -> tuple[float, ...]:
 
 
 def _size(text: str) -> tuple[int, int] | int:
-    return _pair(text) if "x" in text else positive(text)
+    return int(text) if text.isascii() and text.isdigit() and int(text) else _pair(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if len(parts) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not HEIGHTxWIDTHxCHANNELS, or C")
+    return tuple(positive(part) for part in parts)
 
 
 def _pair(text: str) -> tuple[int, int]:
-    parts = text.split("x")
-    if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not HEIGHTxWIDTH")
-    return positive(parts[0]), positive(parts[1])
+    # Also as others write it: 256X256, 256,256, and with the sign of multiplication.
+    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX,\u00d7]\s*(\d{1,9})\s*", text, re.ASCII)
+    height, width = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not height or not width:
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text)}' is no size; wanted HEIGHTxWIDTH, such as 224x224"
+        )
+    return height, width

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common
-from bitinfer.cli._terminal import printable, progress, report, show
+from bitinfer.cli._terminal import note, printable, progress, report, show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +26,29 @@ _MAX_CONFUSION_CLASSES = 4096
 _Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
+_RULES = {
+    "labels": "folders bear the model's labels",
+    "numbers": "folders bear the numbers of the classes, from 0",
+    "numbers from 1": "folders bear the numbers of the classes, from 1",
+    "order": "folders sorted as texts are the classes in order",
+}
+
 _EPILOG = """data:
   a directory with MNIST's t10k-images-idx3-ubyte[.gz] and t10k-labels-idx1-ubyte[.gz], or such
   an images file with its labels file beside it; an .npz with images (N,H,W,C) or (N,H,W) uint8
-  and labels (N,); or a directory with one folder of pictures per class, named as the model's
-  labels or by class number, or else in the order of the classes
+  and labels (N,); CIFAR's test_batch or test_batch.bin (CIFAR-100: test, test.bin) or the
+  directory with it; a root of torchvision's MNIST or CIFAR; or a directory with one folder of
+  pictures per class, alone or in a part of its own (val or test beside train)
 
-Pictures that cannot be read are reported and not counted; the exit code is then 5.
+names of folders (--classes):
+  labels   the model's labels
+  numbers  numbers of the classes: from 0, or from 1 if that of the last class is among them
+  order    as many as classes; sorted as texts they are the classes in order, as torchvision's
+           ImageFolder counts them (10 before 2)
+  auto     the first of these that fits; the output says which one
+
+Pictures that cannot be read are reported and not counted; the exit code is then 5. Files in the
+folders that are no pictures are passed over, counted and named.
 """
 
 
@@ -55,6 +71,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="write the confusion matrix as CSV: a row per true class, a column per predicted one",
     )
+    parser.add_argument(
+        "--classes",
+        choices=("auto", "labels", "numbers", "order"),
+        default="auto",
+        help="how names of folders are classes (default: auto; see below)",
+    )
+    _common.add_ground(parser)
+    _common.add_threads(parser)
     _common.add_backend(parser)
     _common.add_json(parser, "eval")
     _common.add_quiet(parser)
@@ -87,18 +111,20 @@ class _Score:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the figures, and return the exit code."""
+    from msgspec import UNSET
+
     from bitinfer import datasets, files
     from bitinfer.documents import SCHEMA_VERSION, runs
     from bitinfer.errors import DataError, OutputError
 
-    session = _common.load_session(args.model, args.backend)
+    session = _common.load_session(args)
     classes = math.prod(session.outputs[0].shape)
     if args.confusion is not None:
         if classes > _MAX_CONFUSION_CLASSES:
             raise OutputError(
                 f"--confusion: {classes} classes, at most {_MAX_CONFUSION_CLASSES} make a table"
             )
-        files.check_writable(args.confusion)
+        files.check_outputs({"--confusion": args.confusion}, (args.model, args.data))
     failed = 0
 
     def count_failure(error: ImageError) -> None:
@@ -107,8 +133,18 @@ def run(args: argparse.Namespace) -> int:
         report(str(error))
 
     data = datasets.load(
-        args.data, session.model, batch_size=_BATCH, limit=args.limit, on_error=count_failure
+        args.data,
+        session.model,
+        batch_size=_BATCH,
+        limit=args.limit,
+        classes=args.classes,
+        on_error=count_failure,
     )
+    if not args.quiet:
+        _common.note_passed_over(data.passed_over)
+        for text in data.notes:
+            note(text)
+    session.bind(pixels=True)  # what is done once is not part of a picture's time
     score = _Score(classes, confusion=args.confusion is not None)
     with progress(data.total, quiet=args.quiet) as advance:
         seconds = _evaluate(session, data, score, advance)
@@ -121,7 +157,12 @@ def run(args: argparse.Namespace) -> int:
         schema_version=SCHEMA_VERSION,
         model=_common.model_file(args.model),
         backend=session.backend,
-        data=runs.EvaluationData(path=args.data, kind=data.kind),
+        data=runs.EvaluationData(
+            path=data.path,
+            kind=data.kind,
+            classes=data.classes or UNSET,
+            passed_over=data.passed_over if data.classes else UNSET,
+        ),
         top1=score.top1 / score.total,
         top1_interval=wilson_interval(score.top1, score.total),
         top5=score.top5 / score.total,
@@ -190,4 +231,8 @@ def _as_text(answer: Eval, classes: int) -> list[str]:
         f"speed    {answer.ms_per_image:.3f} ms inference an image, {answer.backend}",
         f"data     {printable(answer.data.path)} ({answer.data.kind})",
     ]
+    if answer.data.classes:
+        lines.append(f"classes  {_RULES[answer.data.classes]}")
+    if answer.data.passed_over:
+        lines.append(f"others   {len(answer.data.passed_over)} files are no pictures")
     return lines

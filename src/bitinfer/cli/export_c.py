@@ -11,7 +11,7 @@ from bitinfer.cli._terminal import note, printable, show, table
 
 if TYPE_CHECKING:
     from bitinfer.documents.models import ExportC, ExportedCode
-    from bitinfer.export import Exported
+    from bitinfer.export_c import Exported
 
 
 def add_parser(subparsers: Any) -> None:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.errors import BackendError, OutputError
 
     try:
-        from bitinfer import export
+        from bitinfer import export_c as export
     except ImportError as error:
         raise BackendError(
             "export-c: there is no compiled extension, which lays out the weights; install a C "
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _code(exported: Exported) -> ExportedCode | None:
     from bitinfer.documents import models
-    from bitinfer.export import measure
+    from bitinfer.export_c import measure
 
     size = measure.code_bytes(exported)
     if size is None:

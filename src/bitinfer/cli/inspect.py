@@ -84,6 +84,8 @@ def _describe(path: str, model: Model, *, with_passes: bool) -> Inspect:
         file_bytes=Path(path).stat().st_size,
         float32_bytes=4 * parameters,
         arena_bytes=_arena_bytes(model),
+        input_range=_input_range(model),
+        takes_floats=graph.input.kind == "float",
         preprocessing=model.preprocessing,
         labels=model.labels,
         provenance=model.provenance,
@@ -204,7 +206,8 @@ def _as_text(answer: Inspect) -> list[str]:
         f"size           {file_bytes:,} bytes; the parameters in float32: {float_bytes:,}{smaller}",
         f"arena          {answer.arena_bytes:,} bytes hold the values between the layers",
         f"binary         {100 * answer.binary_operations / total:.1f} % of the operations",
-        f"preprocessing  {_preprocessing(answer.preprocessing)}",
+        f"takes          {_takes(answer)}",
+        f"preprocessing  {preprocessing(answer.preprocessing)}",
         f"labels         {_labels(answer.labels)}",
     ]
     lines += _provenance(answer.provenance)
@@ -239,19 +242,66 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _preprocessing(p: Preprocessing | None) -> str:
+def _takes(answer: Inspect) -> str:
+    """Say what a caller may give to the network."""
+    shape = answer.input.shape
+    kinds = []
+    p = answer.preprocessing
+    if p is not None:
+        colours = {"rgb": "in colour", "bgr": "in colour", "grey": "in grey"}[p.color]
+        size = "any size"
+        if p.resize is None:
+            size = f"at least {shape[1]}x{shape[0]}" if p.crop else f"{shape[1]}x{shape[0]} only"
+        kinds.append(f"pictures ({size}), seen {colours}")
+        order = f", {p.color}" if len(shape) == 3 and shape[2] == 3 else ""
+        kinds.append(f"uint8 {_shape(shape)} (pixels 0 to 255{order})")
+    elif answer.input_range == (0.0, 255.0):
+        kinds.append(f"uint8 {_shape(shape)} (0 to 255)")
+    if answer.takes_floats:
+        found = answer.input_range
+        described = f" (pixels are {found[0]:.4g} to {found[1]:.4g})" if found else ""
+        kinds.append(f"float32 {_shape(shape)}{described}")
+    return "; ".join(kinds)
+
+
+def _input_range(model: Model) -> tuple[float, float] | None:
+    """Return what the darkest and the lightest pixel become, over all channels; None if unknown."""
+    import numpy as np
+
+    from bitinfer import numerics
+
+    if model.graph.input.kind == "uint8":
+        return 0.0, 255.0
+    p = model.preprocessing
+    if p is None:
+        return None
+    values = numerics.normalization_table(p.scale, p.mean, p.std)
+    if p.mean_image is not None:
+        image = model.tensors[p.mean_image]
+        ends = np.array([0, 255], np.uint8)[:, None, None, None]
+        values = numerics.subtract_mean_image(ends, image, p.scale, p.mean, p.std)
+    return float(values.min()), float(values.max())
+
+
+def preprocessing(p: Preprocessing | None) -> str:
+    """Say how a picture becomes the input."""
     if p is None:
         return "none: takes arrays, not pictures"
     steps: list[str] = [p.color]
+    if p.ground != "black":
+        steps.append(f"transparency on {p.ground}")
     if isinstance(p.resize, int):
         steps.append(f"shorter side to {p.resize} ({p.interpolation})")
     elif p.resize is not None:
         steps.append(f"resize to {p.resize[1]}x{p.resize[0]} ({p.interpolation})")
     if p.crop is not None:
         steps.append(f"centre crop {p.crop[1]}x{p.crop[0]}")
+    if p.invert:
+        steps.append("dark and light exchanged")
     mean = ", ".join(f"{v:.6g}" for v in p.mean)
     std = ", ".join(f"{v:.6g}" for v in p.std)
-    steps.append(f"(pixel * {p.scale:.6g} - [{mean}]) / [{std}]")
+    pixel = "pixel" if p.mean_image is None else "(pixel - mean image)"
+    steps.append(f"({pixel} * {p.scale:.6g} - [{mean}]) / [{std}]")
     return "; ".join(steps)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common, _measuring
@@ -36,13 +35,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="calls that are measured (default: 100)",
     )
-    parser.add_argument(
-        "--threads",
-        type=_count,
-        default=1,
-        metavar="N",
-        help="threads of a call (default: 1; 0: as many as this process may use)",
-    )
+    _common.add_threads(parser)
     parser.add_argument(
         "--trace",
         metavar="FILE",
@@ -59,9 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files, profiling, session
     from bitinfer.documents import runs
 
-    if args.trace is not None:
-        _check_distinct(args)
-        files.check_writable(args.trace)
+    files.check_outputs({"--trace": args.trace}, (args.model, args.image))
     loaded = session.load(args.model, args.backend, args.threads)
     sample, described = _measuring.make_input(loaded, args.image, as_float=args.as_float)
     _measuring.check_output(loaded, sample)
@@ -86,19 +77,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         show([[(line, "")] for line in _as_text(answer)])
     return 0
-
-
-def _check_distinct(args: argparse.Namespace) -> None:
-    """Refuse to write over what is read."""
-    from bitinfer.errors import UsageError
-
-    for source in (args.model, args.image):
-        try:
-            is_same = source is not None and Path(source).samefile(args.trace)
-        except (OSError, ValueError):  # what is wrong with it is said later
-            continue
-        if is_same:
-            raise UsageError(f"--trace: {args.trace} is an input; the trace needs its own name")
 
 
 def _as_text(answer: Profile) -> list[str]:
@@ -139,7 +117,3 @@ def _totals(steps: Sequence[StepTime], outside: float) -> list[str]:
         f"by operation          {', '.join(f'{name} {100 * s:.1f} %' for name, s in parts)}",
         f"outside convolutions  {100 * outside:.1f} %",
     ]
-
-
-def _count(text: str) -> int:
-    return 0 if text == "0" else _common.positive(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from bitinfer.cli import _common
@@ -41,31 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files
     from bitinfer.report import document, markdown, page, records
 
-    targets = [path for path in (args.output, args.markdown) if path is not None]
-    _check_distinct(args.files, targets)
-    for path in targets:
-        files.check_writable(path)
+    files.check_outputs({"--output": args.output, "--markdown": args.markdown}, args.files)
     blocks = document.build([records.read(path) for path in args.files])
     for path, render in ((args.output, page.render), (args.markdown, markdown.render)):
         if path is not None:
             files.write_atomically(path, render(blocks).encode())
             if not args.quiet:
                 note(f"{printable(path)} written")
-    if not targets:
+    if args.output is None and args.markdown is None:
         print(markdown.render(blocks), end="")
     return 0
-
-
-def _check_distinct(sources: list[str], targets: list[str]) -> None:
-    """Refuse to write over what is read, or twice to the same file."""
-    from bitinfer.errors import UsageError
-
-    seen: set[Path] = set()
-    for path in [*dict.fromkeys(sources), *targets]:
-        try:
-            resolved = Path(path).resolve()
-        except (OSError, ValueError, RuntimeError):  # what is wrong with it is said later
-            continue
-        if resolved in seen and path in targets:
-            raise UsageError(f"{path} is named twice; an output needs a name of its own")
-        seen.add(resolved)

@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import glob
 import math
-import os
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli import _common
-from bitinfer.cli._terminal import Span, note, printable, report, show
+from bitinfer.cli import _common, _inputs, _results
+from bitinfer.cli._results import Result
+from bitinfer.cli._terminal import note, report
 
 if TYPE_CHECKING:
-    from bitinfer.errors import BitInferError
-    from bitinfer.session import Prediction, Session
-
-_STDIN = "-"
-_BAR = 20
-_LABEL = 40
-_END = "]}"
-"""Of the JSON, whose last field are the results."""
-_STAGES = ("decode", "preprocess", "inference")
+    from bitinfer.session import Session
 
 _EPILOG = """inputs:
   a picture (PNG, JPEG, WebP, BMP, binary PNM), a folder (the pictures in it and its subfolders,
-  by suffix), a quoted glob such as 'photos/**/*.png' (files only), or - for the bytes of one
-  picture on stdin
+  by their first bytes), a quoted glob such as 'photos/**/*.png' (files only; folders that exist as
+  they are written are meant so, brackets included), or - for the bytes of one picture on stdin
 
 Results appear one by one; inputs that cannot be read are reported on stderr, and the others are
-done. The exit code is 4 if none of the inputs can be read, 5 if some of them cannot.
+done. Files in folders that are no pictures are passed over, counted and named. The exit code is 4
+if none of the inputs can be read, 5 if some of them cannot.
 The JSON stays valid when the command is interrupted: it then ends early (exit code 130).
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class _Result:
-    name: str
-    size: tuple[int, int] = (0, 0)
-    predictions: Sequence[Prediction] = ()
-    ms: dict[str, float] = dataclasses.field(default_factory=dict)
-    error: BitInferError | None = None
-
-
-class _Output(Protocol):
-    def add(self, result: _Result) -> None: ...
 
 
 def add_parser(subparsers: Any) -> None:
@@ -61,7 +35,13 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="model file")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="picture, folder, glob or -")
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="picture, folder, glob or -")
+    parser.add_argument(
+        "--files-from",
+        metavar="FILE",
+        help="read further inputs from a file, or from stdin if it is -: pictures and folders, one "
+        "per line or with a NUL after each, as 'find -print0' writes them",
+    )
     parser.add_argument(
         "-k",
         "--top-k",
@@ -70,192 +50,118 @@ def add_parser(subparsers: Any) -> None:
         metavar="K",
         help="how many classes to name for each picture (default: 5)",
     )
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="also show what the network gave for each class, before it became a probability",
+    )
+    _common.add_ground(parser)
+    _common.add_threads(parser)
     _common.add_backend(parser)
     _common.add_json(parser, "run")
+    parser.add_argument(
+        "--jsonl",
+        action="store_true",
+        help="print each result as JSON on a line of its own: one of the results of --json",
+    )
+    parser.add_argument(
+        "--csv", action="store_true", help="print a table: a row for each class that is named"
+    )
     _common.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Classify every input as it comes, and return the exit code."""
+    _check(args)
     from PIL import Image
 
-    session = _common.load_session(args.model, args.backend)
+    listed = [] if args.files_from is None else _inputs.read_list(args.files_from)
+    session = _common.load_session(args)
     # What is done once is not part of the first picture's stages: importing decoders, and binding
     # the network.
     Image.preinit()
     session.bind(pixels=True)
     done = failed = 0
-    output: contextlib.AbstractContextManager[_Output] = (
-        _JsonOutput(args.model, session.backend)
-        if args.json
-        else contextlib.nullcontext(_TextOutput(session))
-    )
-    with output as sink:
-        for name, problem in _expand(args.inputs):
-            result = (
-                _classify(session, name, args.top_k)
-                if problem is None
-                else _Result(name, error=problem)
-            )
-            if result.error is None:
-                done += 1
-            else:
-                failed += 1
-                report(str(result.error))
-            sink.add(result)
-    if failed and done + failed > 1 and not args.quiet:
-        note(f"{failed} of {done + failed} inputs failed")
+    passed_over: list[str] = []
+    sink = _sink(args, session)
+    try:
+        for inputs, globs in ((args.inputs, True), (listed, False)):
+            for name, problem in _inputs.expand(inputs, passed_over, globs=globs):
+                result = (
+                    _classify(session, name, args.top_k, may_be_stdin=globs)
+                    if problem is None
+                    else Result(name, error=problem)
+                )
+                if result.is_lost and not args.quiet:
+                    note(_lost(session, name))
+                if result.error is None:
+                    done += 1
+                else:
+                    failed += 1
+                    report(str(result.error))
+                sink.add(result)
+    except BrokenPipeError:
+        raise
+    except BaseException:
+        sink.end(passed_over)
+        raise
+    sink.end(passed_over)
+    if not args.quiet:
+        _common.note_passed_over(passed_over)
+        if failed and done + failed > 1:
+            note(f"{failed} of {done + failed} inputs failed")
     if failed:
         return 5 if done else 4
     return 0
 
 
-def _classify(session: Session, name: str, top_k: int) -> _Result:
-    from bitinfer import vision
+def _check(args: argparse.Namespace) -> None:
+    from bitinfer.errors import UsageError
+
+    if not args.inputs and args.files_from is None:
+        raise UsageError("run: INPUT is missing: pictures, folders, globs or -; or --files-from")
+    if args.files_from == _inputs.STDIN and _inputs.STDIN in args.inputs:
+        raise UsageError("run: a picture and the list of inputs cannot both come on stdin")
+    formats = [f"--{name}" for name in ("json", "jsonl", "csv") if getattr(args, name)]
+    if len(formats) > 1:
+        raise UsageError(f"run: {' and '.join(formats)} do not go together")
+
+
+def _sink(args: argparse.Namespace, session: Session) -> _results.Sink:
+    if args.json:
+        return _results.Json(args.model, session.backend)
+    if args.jsonl:
+        return _results.JsonLines()
+    if args.csv:
+        return _results.Csv()
+    return _results.Text(session, scores=args.scores)
+
+
+def _classify(session: Session, name: str, top_k: int, *, may_be_stdin: bool) -> Result:
     from bitinfer.errors import BitInferError
 
-    clock = time.perf_counter
     try:
-        start = clock()
-        image = (
-            vision.decode(_stdin(), name="standard input")
-            if name == _STDIN
-            else vision.decode(name)
-        )
-        decoded = clock()
-        pixels = vision.prepare(
-            image, session.model.preprocessing, session.inputs[0].shape, name=name
-        )
-        prepared = clock()
-        output = session.run(pixels)
-        finished = clock()
-        predictions = session.predictions(_common.main_output(session, output), top_k)
-        if not all(math.isfinite(p.probability) for p in predictions):
+        if may_be_stdin and name == _inputs.STDIN:
+            source = _inputs.binary_stdin("the bytes of a picture")
+            found = session.examine(source, top_k, name="standard input")
+        else:
+            found = session.examine(name, top_k)
+        if not all(math.isfinite(p.probability + p.score) for p in found.predictions):
             raise BitInferError(f"{name}: the network's output is not finite; its values overflow")
     except BitInferError as error:
-        return _Result(name, error=error)
-    times = (start, decoded, prepared, finished)
+        return Result(name, error=error)
     ms = {
-        stage: round((after - before) * 1000, 3)
-        for stage, before, after in zip(_STAGES, times, times[1:], strict=False)
+        stage: round(1000 * seconds, 3)
+        for stage, seconds in zip(_results.STAGES, found.seconds, strict=True)
     }
-    return _Result(name, image.size, predictions, ms)
+    return Result(name, found.size, found.predictions, ms, is_lost=found.is_lost)
 
 
-def _stdin() -> Any:
-    from bitinfer.errors import ImageError
-
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ImageError("standard input: is a terminal; pipe the bytes of a picture into it")
-    return sys.stdin.buffer
-
-
-def _expand(inputs: Sequence[str]) -> Iterator[tuple[str, BitInferError | None]]:
-    """Yield the name of every picture, or what is wrong with an input that stands for none."""
-    from bitinfer.errors import ImageError
-    from bitinfer.vision import pictures_in
-
-    for text in inputs:
-        found = 0
-        try:
-            if text == _STDIN or os.path.isfile(text):  # noqa: PTH113 - a NUL is no error yet
-                names: Iterator[str] = iter((text,))
-            elif os.path.isdir(text):  # noqa: PTH112
-                names = pictures_in(text)
-            elif glob.has_magic(text) and not os.path.lexists(text):
-                # Path.glob takes no absolute pattern.
-                matches = glob.glob(text, recursive=True)  # noqa: PTH207
-                names = iter(sorted(p for p in matches if not os.path.isdir(p)))  # noqa: PTH112
-            else:
-                names = iter((text,))
-            for name in names:
-                found += 1
-                yield name, None
-        except ImageError as error:
-            yield text, error
-            continue
-        if not found:
-            yield text, ImageError(f"{text}: no picture there; see 'bitinfer run --help'")
-
-
-class _TextOutput:
-    """A block of lines for every picture."""
-
-    def __init__(self, session: Session) -> None:
-        height, width = session.inputs[0].shape[:2]
-        self._target = f"{width}x{height}"
-        self._backend = session.backend
-
-    def add(self, result: _Result) -> None:
-        if result.error is not None:
-            return
-        width, height = result.size
-        source = f"{width}x{height}"
-        sizes = source if source == self._target else f"{source} -> {self._target}"
-        lines: list[list[Span]] = [
-            [(printable(result.name), "bold"), (f"  ({sizes})", "dim")],
-        ]
-        labels = [printable(p.label, _LABEL) for p in result.predictions]
-        column = max(map(len, labels), default=0)
-        for rank, (p, label) in enumerate(zip(result.predictions, labels, strict=True), start=1):
-            filled = round(p.probability * _BAR)
-            best = "bold green" if rank == 1 else ""
-            lines.append(
-                [
-                    (f"{rank:4}  ", "dim"),
-                    (label.ljust(column), best),
-                    (f"  {100 * p.probability:5.1f} %  ", best),
-                    ("#" * filled, "green"),
-                    ("-" * (_BAR - filled), "dim"),
-                ]
-            )
-        stages = " | ".join(f"{stage} {ms:.2f} ms" for stage, ms in result.ms.items())
-        lines.append([(f"      {stages} | {self._backend}", "dim")])
-        show(lines)
-
-
-class _JsonOutput:
-    """One JSON document, whose results are written as they come, each on a line of its own.
-
-    The comma stands before a result and not after it: nobody knows yet whether another follows.
-    """
-
-    def __init__(self, model: str, backend: str) -> None:
-        from bitinfer.documents import SCHEMA_VERSION, runs
-
-        self._head = runs.Run(
-            schema_version=SCHEMA_VERSION,
-            model=_common.model_file(model),
-            backend=backend,
-            results=(),
-        )
-        self._separator = ""
-
-    def __enter__(self) -> _JsonOutput:
-        _write(f"{_common.to_json(self._head).removesuffix(_END)}\n")
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if not isinstance(error, BrokenPipeError):
-            _write(f"{_END}\n")
-
-    def add(self, result: _Result) -> None:
-        from bitinfer.documents import runs
-
-        if result.error is None:
-            record = runs.RunResult(
-                input=result.name,
-                predictions=tuple(result.predictions),
-                ms=runs.StageTimes(**result.ms),
-            )
-        else:
-            kind, message = type(result.error).__name__, str(result.error)
-            failure = runs.Failure(type=kind, message=message)
-            record = runs.RunResult(input=result.name, error=failure)
-        separator, self._separator = self._separator, ","
-        _write(f"{separator}{_common.to_json(record)}\n")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _lost(session: Session, name: str) -> str:
+    p = session.model.preprocessing
+    assert p is not None  # as _common.load_session made sure
+    other = "black" if p.ground == "white" else "white"
+    return (
+        f"{name}: all that is not transparent is {p.ground} too, so that nothing is seen of it; "
+        f"see --ground {other} and --invert"
+    )

@@ -1,23 +1,28 @@
-"""``bitinfer train``: trains one of bitinfer's recipes and writes its model file."""
+"""``bitinfer train``: trains one of bitinfer's recipes and writes its model file or picture."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli._common import add_quiet, positive
-from bitinfer.cli._terminal import printable, progress
+from bitinfer.cli._terminal import note, printable, progress, table
 
 if TYPE_CHECKING:
     from bitinfer.train.loop import Step
+    from bitinfer.train.recipes.mlp_cifar10 import Row
 
-RECIPES = ("lenet5-mnist",)
+NETWORKS = ("lenet5-mnist", "nin-cifar10", "vgg-small-cifar10", "bitres11-cifar10")
+RECIPES = (*NETWORKS, "half-moon", "mlp-cifar10")
 
 _MAX_SEED = (1 << 63) - 1
+_MAX_THREADS = 256
+"""As bitinfer.load takes them."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -25,16 +30,20 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train a network and write its model file",
-        description="Train one of bitinfer's recipes with PyTorch and write a model file. "
-        "lenet5-mnist is XNOR-Net's LeNet-5; --data names the directory with MNIST's "
-        "four files (train-images-idx3-ubyte.gz and so on).",
+        description="Train one of bitinfer's recipes. Networks are written as model files, with "
+        "their curves (.csv, .png) beside; a run that is stopped goes on with the same command. "
+        "half-moon and mlp-cifar10 train plain networks by hand and write a picture. --data "
+        "names the directory with MNIST's four files or with CIFAR-10's binary version.",
     )
     parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help=", ".join(RECIPES))
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="directory of the training data"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="directory of the training data (not for half-moon)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write"
     )
     parser.add_argument(
         "--epochs", type=positive, metavar="N", help="passes over the data (default: the recipe's)"
@@ -44,42 +53,85 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=positive,
+        type=_threads,
         default=1,
         metavar="N",
         help="threads of PyTorch (default: 1); another number rounds differently, so it trains "
         "another network",
     )
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="do not compile the steps of bitres11-cifar10 (which takes a C++ compiler): slower, "
+        "and another network",
+    )
+    parser.add_argument("--activation", metavar="NAME", help="of half-moon (default: relu)")
+    parser.add_argument("--loss", metavar="NAME", help="of half-moon (default: cross-entropy)")
+    parser.add_argument("--optimiser", metavar="NAME", help="of half-moon (default: adam)")
+    parser.add_argument("--rate", type=_rate, metavar="X", help="of half-moon (default: 0.01)")
     add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, write the model file and print the accuracy; return the exit code."""
+    """Train, write what the recipe makes, and print what it came to; return the exit code."""
+    from bitinfer import files
+    from bitinfer.errors import UsageError
+
+    inputs = [] if args.data is None else sorted(args.data.glob("*"))
+    files.check_outputs({"--output": args.output}, inputs)
+    of_half_moon = {n: getattr(args, n) for n in ("activation", "loss", "optimiser", "rate")}
+    if args.recipe == "half-moon":
+        return _half_moon(args, of_half_moon)
+    given = next((name for name, value in of_half_moon.items() if value is not None), None)
+    if given is not None:
+        raise UsageError(f"--{given} is of half-moon alone, not of {args.recipe}; leave it out")
+    if args.data is None:
+        raise UsageError(
+            f"{args.recipe} needs --data, the directory of "
+            + ("MNIST" if args.recipe == "lenet5-mnist" else "CIFAR-10")
+        )
+    return _mlp(args) if args.recipe == "mlp-cifar10" else _network(args)
+
+
+def _network(args: argparse.Namespace) -> int:
     from bitinfer.errors import MissingExtraError
 
     try:
-        from bitinfer.train.loop import Recipe
-        from bitinfer.train.recipes import lenet5_mnist
+        from bitinfer.train.recipes import networks
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("training needs PyTorch, which is not installed", "train") from None
 
-    recipe = Recipe(seed=args.seed)
+    recipe = dataclasses.replace(networks.SPECS[args.recipe].recipe, seed=args.seed)
     if args.epochs is not None:
-        recipe = Recipe(seed=args.seed, epochs=args.epochs)
+        recipe = dataclasses.replace(recipe, epochs=args.epochs)
+    if args.no_compile:
+        recipe = dataclasses.replace(recipe, compiled=False)
     start = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        outcome = lenet5_mnist.run(
-            args.data,
-            args.output,
-            recipe,
-            threads=args.threads,
-            report=_reporter(stack, quiet=args.quiet),
-        )
-    seconds = int(time.monotonic() - start)
+    try:
+        with contextlib.ExitStack() as stack:
+            outcome = networks.run(
+                args.recipe,
+                args.data,
+                args.output,
+                recipe,
+                threads=args.threads,
+                report=_reporter(stack, quiet=args.quiet),
+            )
+    except networks.Stopped as stopped:
+        if stopped.best is None:
+            note("stopped within the first epoch; nothing is kept")
+        else:
+            note(
+                f"stopped behind epoch {stopped.epoch} of {stopped.epochs}; {args.output} is the "
+                f"best so far, validation accuracy {_accuracy(stopped.best)}; the same command "
+                f"goes on from {stopped.state}"
+            )
+        raise
     print(f"validation accuracy {_accuracy(outcome.validation)}")
     print(f"test accuracy {_accuracy(outcome.test)}")
+    seconds = int(time.monotonic() - start)
     print(
         f"{printable(str(args.output))}: {args.output.stat().st_size / 1000:.1f} kB, "
         f"trained in {seconds // 60} min {seconds % 60} s"
@@ -87,18 +139,72 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _half_moon(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from bitinfer import names
+    from bitinfer.train import by_hand
+    from bitinfer.train.recipes import half_moon
+
+    known = {
+        "activation": by_hand.ACTIVATIONS[:-1],  # the last, sign, is the twin's
+        "loss": by_hand.LOSSES,
+        "optimiser": by_hand.OPTIMISERS,
+    }
+    for name, choices in known.items():
+        if options[name] is not None and options[name] not in choices:
+            raise names.unknown(name, options[name], choices)
+    chosen = {k: v for k, v in options.items() if v is not None and k != "activation"}
+    if args.epochs is not None:
+        chosen["epochs"] = args.epochs
+    settings = dataclasses.replace(half_moon.DEFAULTS, seed=args.seed, **chosen)
+    activation = options["activation"] or "relu"
+    outcome = half_moon.run(args.output, settings, activation=activation)
+    print(f"{activation}: {_accuracy(outcome.real)} of unseen points")
+    print(f"binary twin: {_accuracy(outcome.binary)}")
+    print(printable(str(args.output)))
+    return 0
+
+
+def _mlp(args: argparse.Namespace) -> int:
+    from bitinfer.train.recipes import mlp_cifar10
+
+    def report(done: int, total: int, row: Row) -> None:
+        show(done, f"{row.varied}: validation {100 * row.validation:.1f} %")
+
+    epochs = args.epochs or mlp_cifar10.EPOCHS
+    with progress(_sweep_size(mlp_cifar10.SWEEP), quiet=args.quiet) as show:
+        rows = mlp_cifar10.run(args.data, args.output, epochs=epochs, seed=args.seed, report=report)
+    cells = [["varied", "value", "training %", "validation %", "seconds"]]
+    for row in rows:
+        value = str(getattr(row.setting, row.varied))
+        shares = (f"{100 * row.training:.1f}", f"{100 * row.validation:.1f}", f"{row.seconds:.1f}")
+        cells.append([row.varied, value, *shares])
+    print("\n".join(table(cells, right=frozenset((2, 3, 4)))))
+    print(printable(str(args.output)))
+    return 0
+
+
+def _sweep_size(sweep: dict[str, tuple[Any, ...]]) -> int:
+    return sum(len(values) for values in sweep.values())
+
+
 def _reporter(stack: contextlib.ExitStack, *, quiet: bool) -> Callable[[Step], None]:
     """Return what shows a step; the display lives until ``stack`` is closed."""
     show: Callable[[int, str], None] | None = None
     validation = ""
+    warned: set[str] = set()
 
     def report(step: Step) -> None:
         nonlocal show, validation
         if show is None:
             # The number of steps is known only once the data has been read.
             show = stack.enter_context(progress(step.epochs * step.steps, quiet=quiet))
-        if step.validation is not None:
-            validation = f", validation {_accuracy(step.validation)}"
+        if step.end is not None:
+            validation = f", validation {_accuracy((step.end.correct, step.end.total))}"
+        if step.warning is not None:
+            kind = step.warning.partition(" ")[0]
+            if kind not in warned:
+                warned.add(kind)
+                note(step.warning)
         done = (step.epoch - 1) * step.steps + step.step
         show(done, f"epoch {step.epoch} of {step.epochs}, loss {step.loss:.3f}{validation}")
 
@@ -110,10 +216,29 @@ def _accuracy(result: tuple[int, int]) -> str:
     return f"{100 * correct / total:.2f} % ({correct} of {total})"
 
 
+def _threads(text: str) -> int:
+    value = positive(text)
+    if value > _MAX_THREADS:
+        raise argparse.ArgumentTypeError(
+            f"{value} threads, wanted 1 to {_MAX_THREADS}; PyTorch dies of many more"
+        )
+    return value
+
+
 def _seed(text: str) -> int:
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
     if not 0 <= value <= _MAX_SEED:
         raise argparse.ArgumentTypeError(
             f"'{printable(text)}' is not an integer within 0 to {_MAX_SEED}"
         )
+    return value
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a number above 0")
     return value

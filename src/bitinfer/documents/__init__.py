@@ -51,6 +51,8 @@ _HOMES = {
     "bench": "runs.Bench",
     "profile": "runs.Profile",
     "info": "runs.Info",
+    "verify": "verification.Verify",
+    "zoo": "models.Zoo",
     "export-c": "models.ExportC",
     "doctor": "runs.Doctor",
 }

@@ -66,6 +66,9 @@ class Inspect(Answer, frozen=True):
         binary_operations: those with weights of one bit.
         file_bytes, float32_bytes: size of the file, and of its parameters in float32.
         arena_bytes: of all values between input and outputs; kernels may add scratch.
+        input_range: least and largest value that pixels become in the network's input, of all
+            channels; null if the model does not say.
+        takes_floats: whether it takes float32 too, and not pixels (uint8) alone.
         labels: of the classes in order; empty if the model has none.
         optimised: with ``--passes``.
     """
@@ -84,10 +87,37 @@ class Inspect(Answer, frozen=True):
     file_bytes: Bytes
     float32_bytes: Bytes
     arena_bytes: Bytes
+    input_range: tuple[float, float] | None
+    takes_floats: bool
     preprocessing: Preprocessing | None
     labels: tuple[str, ...]
     provenance: Provenance | None
     optimised: Optimised | UnsetType = UNSET
+
+
+class ZooModel(Part, frozen=True):
+    """A trained model that is installed with bitinfer.
+
+    Attributes:
+        path, sha256, bytes: of its file.
+        architecture: of the zoo.
+        data_set: ``correct`` of ``total`` of its test pictures are right.
+    """
+
+    name: str
+    path: str
+    sha256: Sha256
+    bytes: Bytes
+    architecture: str
+    data_set: str
+    correct: Count
+    total: Count
+
+
+class Zoo(Answer, frozen=True):
+    """What ``bitinfer zoo --json`` prints: all models, or the one that was asked for."""
+
+    models: tuple[ZooModel, ...]
 
 
 class ExportTarget(Part, frozen=True):

@@ -53,21 +53,37 @@ class RunResult(Part, frozen=True):
 
 
 class Run(Answer, frozen=True):
-    """What ``bitinfer run --json`` prints; ``backend`` is backend and instruction set."""
+    """What ``bitinfer run --json`` prints; ``--jsonl`` prints its results, each on a line.
+
+    Attributes:
+        backend: backend and instruction set.
+        passed_over: files in the given folders that are no pictures, if there are any.
+    """
 
     model: ModelFile
     backend: str
     results: tuple[RunResult, ...]
+    passed_over: tuple[str, ...] | UnsetType = UNSET
 
 
 # --- eval ----------------------------------------------------------------------------------------
 
 
 class EvaluationData(Part, frozen=True):
-    """Where the labelled pictures are from."""
+    """Where the labelled pictures are from.
+
+    Attributes:
+        path: the file or folder that was read, within what was named.
+        classes: how names of folders became classes: they are the model's labels, numbers of the
+            classes from 0 or from 1, or in the order of the classes when sorted as texts.  Absent
+            where the labels are numbers in a file.
+        passed_over: files in the folders that are no pictures; absent as ``classes`` is.
+    """
 
     path: str
-    kind: Literal["idx", "npz", "folder"]
+    kind: Literal["idx", "npz", "cifar", "folder"]
+    classes: Literal["labels", "numbers", "numbers from 1", "order"] | UnsetType = UNSET
+    passed_over: tuple[str, ...] | UnsetType = UNSET
 
 
 class Eval(Answer, frozen=True):

@@ -18,6 +18,8 @@ from bitinfer.graph.checks import (
     MAX_NODES,
     MAX_OPERATIONS,
     MAX_READS,
+    MAX_ROW_OPERATIONS,
+    MAX_ROW_TAPS,
     MAX_TOTAL_BYTES,
     check_value,
 )
@@ -95,7 +97,9 @@ def check(graph: Graph, tensors: Mapping[str, NDArray[Any]]) -> CheckedGraph:
                 f"node {node.name!r}: all values together take over {MAX_TOTAL_BYTES} bytes"
             )
         values |= made
-        total += operations(node, values, table)
+        here = operations(node, values, table)
+        _check_row(node, values[node.name], here)
+        total += here
         if total > MAX_OPERATIONS:
             raise ShapeError(
                 f"node {node.name!r}: the network takes more than {MAX_OPERATIONS} operations"
@@ -105,6 +109,14 @@ def check(graph: Graph, tensors: Mapping[str, NDArray[Any]]) -> CheckedGraph:
     _check_outputs(graph, values)
     names = {node.name: (node.name,) for node in graph.nodes}
     return CheckedGraph(graph, table, values, Lineage(names, {name: name for name in values}))
+
+
+def _check_row(node: Node, value: Value, total: int) -> None:
+    if len(value.shape) == 3:
+        most = MAX_ROW_OPERATIONS if node_tensors(node) else MAX_ROW_TAPS
+        if total // value.shape[0] > most:
+            here = total // value.shape[0]
+            raise ShapeError(f"node {node.name!r}: a row takes {here} operations, at most {most}")
 
 
 def make(node: Node, values: Values, tensors: Tensors) -> dict[str, Value]:

@@ -30,6 +30,10 @@ MAX_SUM = (1 << 31) - 1
 """Largest integer sum of a layer, whatever its input."""
 MAX_OPERATIONS = 1 << 38
 """Largest number of multiply-accumulates (or window taps) of one inference."""
+MAX_ROW_OPERATIONS = 1 << 34
+"""Largest number of operations for one row of a result: it cannot be interrupted."""
+MAX_ROW_TAPS = 1 << 30
+"""The same for the taps of a window without weights."""
 MAX_NODES = 1 << 11
 MAX_READS = 1 << 13
 """Largest number of inputs of all nodes together: a plan has a step for each part of a concat."""

@@ -92,6 +92,39 @@ def split_weight(weight: Floats) -> Split | Refusal:
     return Split(np.where(weight < 0, np.float32(-1), np.float32(1)), alpha, zeros)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TwoLevels:
+    """A weight whose filters have two values each: ``centre[o] +- scale[o]``.
+
+    Attributes:
+        signs: +-1 as float32, of the weight's shape; +1 for the larger value.
+        scale, centre: (Cout,) float64; the scale is at least 0.
+    """
+
+    signs: Floats
+    scale: NDArray[np.float64]
+    centre: NDArray[np.float64]
+
+
+def split_levels(weight: Floats) -> TwoLevels | None:
+    """Return the two values of every filter; None if one has more.
+
+    Shapes:  weight (Cout, ...)  ->  signs of the same shape, scale and centre (Cout,).
+    Meaning: values count as equal within SAME_SIZE of the filter's largest (AdaBin, Tu et al. 2022,
+             equations 3 and 7: a filter's values are its mean +- its standard deviation).
+    """
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    if rows.size == 0 or not np.isfinite(rows).all():
+        return None
+    low, high = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
+    close = SAME_SIZE * np.maximum(np.abs(low), np.abs(high))
+    is_high = rows - low > high - rows
+    if (np.minimum(rows - low, high - rows) > close).any():
+        return None
+    signs = np.where(is_high, np.float32(1), np.float32(-1)).reshape(weight.shape)
+    return TwoLevels(signs, ((high - low) / 2)[:, 0], ((high + low) / 2)[:, 0])
+
+
 @dataclasses.dataclass(frozen=True)
 class MeanScale:
     """XNOR-Net's way from real weights to signs and alpha, in its three variants.
@@ -110,7 +143,7 @@ class MeanScale:
         Meaning: means are summed in float64 and rounded once to float32: the value that every order
                  of float32 summation approximates.
         """
-        with np.errstate(over="ignore"):  # an overflow is clipped, or found by who checks the graph
+        with np.errstate(all="ignore"):  # an overflow is clipped, or found by who checks the graph
             if self.centred:
                 centre = weight.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
                 weight = weight - centre

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,22 @@ import numpy as np
 
 from bitinfer import zoo
 from bitinfer._version import __version__
-from bitinfer.errors import CheckpointError, GraphError, ShapeError
+from bitinfer.errors import (
+    CheckpointError,
+    ConversionError,
+    GraphError,
+    ShapeError,
+    UsageError,
+)
 from bitinfer.importers import detect, states
+from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.options import DEFAULTS, Options
-from bitinfer.importers.outcome import Conversion, conversion
+from bitinfer.importers.outcome import Conversion, Finding, conversion
+from bitinfer.importers.readers._unpickle import quoted
 from bitinfer.importers.readers.torch_checkpoint import read_file
-from bitinfer.model import Model, Provenance
+from bitinfer.importers.recognise import recognise
+from bitinfer.importers.states import adabin
+from bitinfer.model import Model, Preprocessing, Provenance
 from bitinfer.zoo.data import LABELS
 
 
@@ -33,33 +46,169 @@ def convert(
              the zoo a state dict belongs to.
     Cost:    memory for the file and about twice its largest layer.
     Raises:  CheckpointError if nothing reads such a file, or it does not hold that network;
-             ConversionError if no checkpoints of ``arch`` can be read; ShapeError or InputError if
-             labels or preprocessing do not fit it.
+             ConversionError if it holds what has no counterpart here, or no checkpoints of
+             ``arch`` can be read; MissingExtraError if reading it wants a package that is absent;
+             ShapeError or InputError if labels or preprocessing do not fit it; UsageError if
+             ``arch`` is given for a file that holds its network.
     """
     if arch is not None:
         states.find_family(arch)
+    try:
+        content, origin = _read(path, options)
+        if isinstance(content, Foreign):
+            if arch is not None:
+                raise UsageError(
+                    f"{origin.name} is {origin.title} and holds its network: leave out --arch"
+                )
+            if options.weights is not None:
+                raise UsageError(f"--weights is for state dicts, {origin.name} is {origin.title}")
+            return from_foreign(content, options, origin)
+        with np.errstate(all="ignore"):  # what leaves float32 is found and named
+            return _from_state_dict(content, arch, options, origin)
+    except (CheckpointError, ConversionError) as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
+
+
+def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> Foreign:
+    """Return the network that the file at ``path`` holds, as its framework has it.
+
+    Raises:
+        CheckpointError: as of :func:`convert`.
+        ConversionError: the file holds weights alone.
+    """
+    try:
+        content, origin = _read(path, options)
+    except (CheckpointError, ConversionError) as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
+    if not isinstance(content, Foreign):
+        state = states.find_state_dict(content, wanted=options.weights)
+        if state.has_signature(adabin.SIGNATURE):
+            return adabin.network(state)
+        raise ConversionError(
+            f"{os.fspath(path)}: this is {origin.title}, which holds weights without their network"
+        )
+    return content
+
+
+def _read(path: str | os.PathLike[str], options: Options) -> tuple[Any, Origin]:
+    """Return what a reader makes of a file, and what the file is."""
     detect.refuse_directory(path)
     data = read_file(path)
     name = Path(path).name.encode("utf-8", "replace").decode()
-    try:
-        found = detect.require_reader(data)
-        content = import_module(f"bitinfer.importers.readers.{found.reader}").from_bytes(data)
-        digest = hashlib.sha256(data).hexdigest()
-        del data
-        return _from_state_dict(content, arch, options, name, found.title, digest)
-    except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from error
+    found = detect.require_reader(data)
+    reader = import_module(f"bitinfer.importers.readers.{found.reader}")
+    content = reader.from_bytes(data, **_further(found, options))
+    digest = hashlib.sha256(data).hexdigest()
+    return content, Origin(name, found.title, found.reader, digest)
+
+
+def _further(found: detect.Format, options: Options) -> dict[str, Any]:
+    """Return what a reader wants besides the file."""
+    result: dict[str, Any] = {}
+    if options.network is not None:
+        if not found.has_network_apart:
+            raise UsageError(f"--network: {found.title} holds its network, or needs none")
+        result["network"] = options.network
+    if options.input_shape is not None:
+        if not found.has_shape_apart:
+            raise UsageError(f"--input-shape: {found.title} says itself how large its input is")
+        *size, channels = options.input_shape
+        result["shape"] = (channels, *size)
+    if options.bit_path:
+        if not found.has_two_paths:
+            raise UsageError(f"--bit-path is for darknet, this is {found.title}")
+        result["bit_path"] = True
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a network comes from.
+
+    Attributes:
+        name: of the file, or of the network in memory.
+        title: what that is, in words.
+        importer: what reads it.
+        digest: SHA-256 of the file.
+        versions: of what else had a part in it.
+    """
+
+    name: str
+    title: str
+    importer: str
+    digest: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def provenance(self, notes: tuple[str, ...] = ()) -> Provenance:
+        """Return it as a model bears it."""
+        return Provenance(
+            importer=self.importer,
+            source=self.name,
+            source_sha256=self.digest,
+            versions={
+                "bitinfer": __version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+                **self.versions,
+            },
+            notes=notes,
+        )
+
+
+def from_foreign(
+    source: Foreign,
+    options: Options,
+    origin: Origin,
+    trained_with: Preprocessing | None = None,
+    labels: Sequence[str] = (),
+) -> tuple[Model, Conversion]:
+    """Return a network that a reader has read as a model, and what became of its layers.
+
+    ``trained_with`` and ``labels`` are what is known of it, unless options say otherwise.
+    """
+    if options.swap_hw:
+        raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.title}")
+    found = recognise(source)
+    shape = found.graph.input.shape
+    preprocessing = (
+        options.preprocessing_for(shape)
+        if trained_with is None
+        else options.replace_in(trained_with)
+    )
+    model = Model(
+        graph=found.graph,
+        tensors=found.tensors,
+        preprocessing=preprocessing,
+        provenance=origin.provenance(),
+    )
+    classes = math.prod(model.checked.values[found.graph.outputs[0]].shape)
+    model = dataclasses.replace(model, labels=options.labels_for(classes, labels))
+    report = conversion(origin.name, origin.title, found.layers)
+    if preprocessing is None and len(shape) == 3 and shape[2] in (1, 3):
+        text = (
+            "input, of which the file does not say how pictures become it: --mean, --std, "
+            "--scale and --resize do"
+        )
+        lack = Finding("no preprocessing", 1, text)
+        report = dataclasses.replace(report, findings=(*report.findings, lack))
+    return model, report
 
 
 def _from_state_dict(
-    checkpoint: dict[str, Any],
-    arch: str | None,
-    options: Options,
-    name: str,
-    title: str,
-    digest: str,
+    checkpoint: dict[str, Any], arch: str | None, options: Options, origin: Origin
 ) -> tuple[Model, Conversion]:
-    state = states.find_state_dict(checkpoint)
+    state = states.find_state_dict(checkpoint, arch, options.weights)
+    if arch is None and state.has_signature(adabin.SIGNATURE):
+        origin = dataclasses.replace(
+            origin, importer=adabin.IMPORTER, title=f"{origin.title} of {adabin.NAME}"
+        )
+        return from_foreign(
+            adabin.network(state),
+            options,
+            origin,
+            adabin.TRAINED_WITH,
+            LABELS[adabin.DATA_SET],
+        )
     if arch is None:
         arch = states.find_architecture(state)
     family = states.find_family(arch)
@@ -70,21 +219,18 @@ def _from_state_dict(
     except (GraphError, ShapeError) as error:
         raise CheckpointError(str(error)) from error
     state.check_nothing_left()
+    notes = ("height and width swapped",) if options.swap_hw else ()
     model = Model(
         graph=graph,
         tensors=tensors,
         labels=options.labels_for(source.classes, LABELS[family.DATA_SETS[arch]]),
         preprocessing=preprocessing,
-        provenance=Provenance(
-            importer=family.IMPORTER,
-            source=name,
-            source_sha256=digest,
-            versions={
-                "bitinfer": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            notes=("height and width swapped",) if options.swap_hw else (),
-        ),
+        provenance=dataclasses.replace(origin, importer=family.IMPORTER).provenance(notes),
     )
-    return model, conversion(name, f"{title} of {arch}", source.outcomes)
+    report = conversion(origin.name, f"{origin.title} of {arch}", source.outcomes)
+    if state.others:
+        others = ", ".join(map(quoted, state.others))
+        text = f"other sets of weights are in the file, under {others}; --weights takes one"
+        finding = Finding("other weights", len(state.others), text)
+        report = dataclasses.replace(report, findings=(*report.findings, finding))
+    return model, report

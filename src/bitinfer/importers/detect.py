@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bitinfer.errors import CheckpointError
 
-MAX_MEMBERS = 1 << 16
+MAX_MEMBERS = 1 << 18
 _HEAD = 1024
 """Bytes at the beginning that texts are recognised by."""
 
@@ -30,12 +30,18 @@ class Format:
         fits: whether some bytes are such a file.
         reader: module in readers/ that reads it; empty where nothing does.
         advice: what to do with a file that no reader reads.
+        has_network_apart: whether a second file may describe the network.
+        has_shape_apart: whether neither says how large the input is.
+        has_two_paths: whether the framework computes bits otherwise than floats.
     """
 
     title: str
     fits: Callable[[bytes], bool]
     reader: str = ""
     advice: str = ""
+    has_network_apart: bool = False
+    has_shape_apart: bool = False
+    has_two_paths: bool = False
 
 
 def _starts(*starts: bytes) -> Callable[[bytes], bool]:
@@ -65,6 +71,8 @@ def _zip_with(*names: str) -> Callable[[bytes], bool]:
     """Recognise an archive with all these members, or folders, at its top or in a folder there."""
 
     def fits(data: bytes) -> bool:
+        if not all(name.encode() in data for name in names):  # much quicker than the directory
+            return False
         members = _members(data)
         members += [name.partition("/")[2] for name in members]
         return all(
@@ -130,7 +138,6 @@ def _is_picture(data: bytes) -> bool:
 
 
 _SAVE_STATE = "save the weights instead: torch.save(model.state_dict(), FILE)"
-_NOT_YET = "no reader for it is here"
 _UNPACK = "unpack it first"
 
 FORMATS: tuple[Format, ...] = (
@@ -159,21 +166,27 @@ FORMATS: tuple[Format, ...] = (
     Format("a torch.export archive", _zip_with("archive_format"), advice=_SAVE_STATE),
     Format("a PyTorch checkpoint", _zip_with("data.pkl"), "torch_checkpoint"),
     Format("a PyTorch checkpoint", _is_torch_stream, "torch_checkpoint"),
-    Format("a Keras model (.keras)", _zip_with("metadata.json", "config.json"), advice=_NOT_YET),
+    Format("a Keras model (.keras)", _zip_with("metadata.json", "config.json"), "keras"),
+    Format("an archive of BNN-PYNQ's bits (.npz)", _zip_with("w0_bits.npy", "t0.npy"), "bnn_pynq"),
     Format(
         "a zip archive",
         _starts(b"PK\x03\x04", b"PK\x05\x06"),
         advice=_UNPACK + ", and pass the checkpoint in it",
     ),
     Format("a pickle of Python", _is_pickle, advice="it could run anything; " + _SAVE_STATE),
-    Format("an HDF5 file, as Keras writes", _starts(b"\x89HDF\r\n\x1a\n"), advice=_NOT_YET),
-    Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", advice=_NOT_YET),
+    Format(
+        "an HDF5 file, as Keras writes",
+        _starts(b"\x89HDF\r\n\x1a\n"),
+        "keras",
+        has_network_apart=True,
+    ),
+    Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", "tflite"),
     Format(
         "a safetensors file",
         _is_safetensors,
         advice="load it in PyTorch and " + _SAVE_STATE,
     ),
-    Format("an ONNX model", _is_onnx, advice=_NOT_YET),
+    Format("an ONNX model", _is_onnx, "onnx"),
     Format(
         "a picture",
         _is_picture,
@@ -185,12 +198,24 @@ FORMATS: tuple[Format, ...] = (
         _starts(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd"),
         advice=_UNPACK,
     ),
-    Format("darknet's .cfg", _text_starts("[net]", "[network]"), advice=_NOT_YET),
-    Format("darknet's .weights", _is_darknet_weights, advice=_NOT_YET),
+    Format(
+        "darknet's .cfg",
+        _text_starts("[net]", "[network]"),
+        advice="pass its .weights, and this file as --network",
+    ),
+    Format(
+        "darknet's .weights",
+        _is_darknet_weights,
+        "darknet",
+        has_network_apart=True,
+        has_two_paths=True,
+    ),
     Format(
         "MXNet's .params",
         _starts((0x112).to_bytes(8, "little") + bytes(8)),
-        advice=_NOT_YET,
+        "mxnet",
+        has_network_apart=True,
+        has_shape_apart=True,
     ),
     Format(
         "a NumPy array",
@@ -198,7 +223,9 @@ FORMATS: tuple[Format, ...] = (
         advice="one array is no network",
     ),
     Format(
-        "a JSON document", _text_starts("{", "["), advice="it holds no weights; pass their file"
+        "a JSON document",
+        _text_starts("{", "["),
+        advice="it holds no weights; pass their file, and this one as --network",
     ),
 )
 """What files are told apart as, the first that fits."""

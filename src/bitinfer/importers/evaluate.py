@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.errors import CheckpointError
-from bitinfer.importers.foreign import OPERATIONS, Attribute, Foreign, ForeignNode
+from bitinfer.importers.foreign import Attribute, Foreign, ForeignNode
 
 Array = NDArray[Any]
 
@@ -62,6 +62,9 @@ def _sign(x: Array, at_zero: int, low: float, high: float) -> Array:
 
 _WITH_ATTRIBUTES: Mapping[str, Callable[..., Array]] = {
     "sign": _sign,
+    "quantize": lambda x, scale: (
+        np.clip(np.rint(x / np.float32(scale)), -128, 127) * np.float32(scale)
+    ),
     "clip": lambda x, low, high: np.clip(x, np.float32(low), np.float32(high)),
     "reshape": lambda x, shape: x.reshape(shape),
     "transpose": lambda x, axes: x.transpose(axes),
@@ -72,6 +75,11 @@ _WITH_ATTRIBUTES: Mapping[str, Callable[..., Array]] = {
 
 CAN_EVALUATE = frozenset(_SIMPLE) | frozenset(_WITH_ATTRIBUTES)
 """The words that :func:`evaluate` knows: all that is done element by element, and reshaping."""
+
+
+def function_of(operation: str) -> Callable[..., Array] | None:
+    """Return what a word computes of its inputs, then its attributes by name; None if unknown."""
+    return _SIMPLE.get(operation) or _WITH_ATTRIBUTES.get(operation)
 
 
 def evaluate(operation: str, attributes: Mapping[str, Attribute], inputs: list[Array]) -> Array:
@@ -112,9 +120,3 @@ def fold_constants(foreign: Foreign) -> Foreign:
         else:
             nodes.append(node)
     return dataclasses.replace(foreign, nodes=tuple(nodes), constants=constants)
-
-
-def is_elementwise(node: ForeignNode) -> bool:
-    """Tell whether every element of the node's value follows from one element of each input."""
-    word = OPERATIONS.get(node.operation)
-    return word is not None and word.is_elementwise

@@ -1,9 +1,10 @@
 """A network in the terms of every framework: what readers write and ``recognise`` reads.
 
 No node of bitinfer appears here, and no file format.  Values belong to one sample: the batch is
-not part of a shape.  A value's shape is (C, H, W) or (H, W, C) as the graph's ``layout`` says, or
-(C,); constants keep the shape that the file gives them, and broadcast against a batch of values as
-NumPy does: a (C, 1, 1) constant, or a (1, C, 1, 1), is one number per channel of a (C, H, W) value.
+not part of a shape.  A value's shape is (C, H, W), (H, W, C) or (C,): ``layout`` is what layers
+and pools read, and a ``transpose`` goes to the other one and back.  Constants keep the shape that
+the file gives them, and broadcast against a batch of values as NumPy does: a (C, 1, 1) constant, or
+a (1, C, 1, 1), is one number per channel of a (C, H, W) value.
 
 :data:`OPERATIONS` is the vocabulary.  A reader translates the names of its format into these words,
 fills in the defaults of its format, and leaves what has no word under its own name: ``recognise``
@@ -67,14 +68,18 @@ OPERATIONS: Mapping[str, Operation] = {
     "batch_norm": Operation(("x", "gamma", "beta", "mean", "variance"), {"epsilon": float}),
     # A sign by its framework's own name; ``at_zero`` is -1, 0 or +1; low and high stand for -1, +1.
     "sign": _elementwise("x", at_zero=int, low=float, high=float),
-    # Maps.
-    "pad": Operation(("x",), {"pads": tuple, "value": float}),
+    # Whole numbers of 8 bits: clip(round_half_even(x / scale), -128, 127) * scale.
+    "quantize": _elementwise("x", scale=float),
+    # Maps.  ``axis`` and ``axes`` are the value's own, without the batch.
+    "pad": Operation(("x",), {"axes": tuple, "pads": tuple, "value": float}),
     "max_pool": Operation(("x",), _WINDOW),
     "avg_pool": Operation(("x",), {**_WINDOW, "count_include_pad": int}),
     "global_max_pool": Operation(("x",)),
     "global_avg_pool": Operation(("x",)),
-    "concat": Operation(("x", "[others]")),
-    "slice_channels": Operation(("x",), {"begin": int, "end": int}),
+    "concat": Operation(("x", "[others]"), {"axis": int}),
+    "slice": Operation(("x",), {"axis": int, "begin": int, "end": int}),
+    # Channel g * (C / groups) + i becomes channel i * groups + g (ShuffleNet).
+    "shuffle": Operation(("x",), {"groups": int}),
     "flatten": Operation(("x",)),
     # ``shape`` and ``axes`` of values are without the batch; -1 in a shape stands for the rest.
     "reshape": Operation(("x",), {"shape": tuple}),
@@ -134,9 +139,10 @@ class Foreign:
 
     Attributes:
         name: of the network.
-        layout: of maps, and of every (C,) constant that broadcasts against them.
+        layout: of the maps that layers and pools read.
         input: name of the value that comes in.
-        input_shape: of one sample, in ``layout``.
+        input_shape: of one sample, in ``layout``, or in the other one if all that reads it is a
+            transposition to ``layout``.
         nodes: in order of execution.
         constants: arrays by name.
         outputs: names of values.
@@ -205,3 +211,9 @@ def _check_word(where: str, node: ForeignNode, word: Operation) -> None:
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or (isinstance(value, float) and math.isnan(value)):
             raise CheckpointError(f"{where}: {name} is {value!r}, wanted {kind.__name__}")
+
+
+def is_elementwise(node: ForeignNode) -> bool:
+    """Tell whether every element of the node's value follows from one element of each input."""
+    word = OPERATIONS.get(node.operation)
+    return word is not None and word.is_elementwise

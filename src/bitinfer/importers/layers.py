@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,55 +10,19 @@ from numpy.typing import NDArray
 
 from bitinfer import bits
 from bitinfer.bits import Floats
-from bitinfer.errors import CheckpointError
+from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
 from bitinfer.importers import binary
 from bitinfer.importers.binary import Levels, Refusal, Split
 from bitinfer.importers.foreign import ForeignNode
-from bitinfer.importers.outcome import Became, Finding, LayerOutcome
+from bitinfer.importers.layer import Decision, Layer, outcome_of
+from bitinfer.importers.levels import of_two_levels, two_levels
+from bitinfer.importers.outcome import Finding
 from bitinfer.importers.pending import Pending, Writer
 
 LONG = 16
 """Weights per filter from which bits are worth it where the input is numbers: below, a word of 64
 bits is hardly filled, and one weight always has "one size"."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A convolution, or a dense layer as one of a 1x1 map.
-
-    ``weight`` is (Cout, kh, kw, Cin / groups), or (Cout, Cin) of a dense layer.
-    """
-
-    name: str
-    weight: Floats
-    bias: Floats | None
-    stride: Pair = (1, 1)
-    padding: Padding = NO_PADDING
-    pad_value: float = 0.0
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    counts_agreements: bool = False
-
-    @property
-    def is_conv(self) -> bool:
-        """Whether it slides over a map."""
-        return self.weight.ndim == 4
-
-    @property
-    def length(self) -> int:
-        """Weights per filter."""
-        return math.prod(self.weight.shape[1:])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Decision:
-    """What a layer becomes: the outcome without parameters, and a function that writes it."""
-
-    outcome: LayerOutcome
-    shape: tuple[int, ...]
-    bias: Floats | None
-    write: Callable[[str, Floats | None], str]
 
 
 def integers(node: ForeignNode, name: str) -> tuple[int, ...]:
@@ -174,19 +136,24 @@ def decide(layer: Layer, x: Pending, write: Writer, norm: tuple[Floats, Floats] 
         )
     if x.levels is None:
         if layer.counts_agreements:
-            raise CheckpointError("agreements are counted of signs, and the input is numbers")
+            raise ConversionError("agreements are counted of signs, and the input is numbers")
         return _of_numbers(layer, x, write, shape)
     split = binary.split_weight(layer.weight)
     sign = _pad_sign(layer, x.levels)
     if isinstance(split, Split) and not isinstance(sign, Refusal):
         return _of_signs(layer, x, write, split, sign, shape, norm)
+    levels = two_levels(layer, split)
+    if levels is not None:
+        return of_two_levels(layer, x, write, levels, shape)
     refusal = split if isinstance(split, Refusal) else sign
     assert isinstance(refusal, Refusal)
     if layer.counts_agreements:
-        raise CheckpointError(f"agreements of what is not binary: {refusal.reason}")
+        raise ConversionError(f"agreements of what is not binary: {refusal.reason}")
     decision = _of_numbers(layer, write.numbers(x), write, shape)
     reason = f"input is binary, but {refusal.reason}"
-    outcome = dataclasses.replace(decision.outcome, reason=reason, mend=refusal.mend)
+    outcome = dataclasses.replace(
+        decision.outcome, reason=reason, mend=refusal.mend, half_binary=True
+    )
     return dataclasses.replace(decision, outcome=outcome)
 
 
@@ -226,14 +193,15 @@ def _of_signs(
     scale, bias = affine.before(split.alpha, layer.bias)
     alpha = None if np.all(scale == 1) else scale
 
-    def written(name: str, bias: Floats | None) -> str:
+    def written(name: str, bias: Floats | None, beta: str | None) -> str:
         if not layer.is_conv:
-            return write.b.bdense(x.name, split.signs, alpha=alpha, bias=bias, name=name)
+            return write.b.bdense(x.name, split.signs, alpha=alpha, bias=bias, beta=beta, name=name)
         return write.b.bconv2d(
             x.name,
             split.signs,
             alpha=alpha,
             bias=bias,
+            beta=beta,
             stride=layer.stride,
             padding=layer.padding,
             dilation=layer.dilation,
@@ -243,7 +211,7 @@ def _of_signs(
         )
 
     reason = "input is binary, and weights are ±alpha"
-    outcome = _outcome(layer, "binary", reason, findings=_of_zeros(x, split, norm))
+    outcome = outcome_of(layer, "binary", reason, findings=_of_zeros(x, split, norm))
     return Decision(outcome, shape, bias, written)
 
 
@@ -268,23 +236,29 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         x = write.bordered(border)
         layer = dataclasses.replace(layer, padding=NO_PADDING)
     split = binary.split_weight(layer.weight)
-    if isinstance(split, Split) and layer.length >= LONG:
-        alpha = None if np.all(split.alpha == 1) else split.alpha
-        weight: Floats | bits.BitTensor = bits.pack(split.signs)
-        outcome = _outcome(
+    alpha: Floats | None = None
+    weight: Floats | bits.BitTensor = layer.weight
+    if isinstance(split, Split) and (layer.length >= LONG or x.step is not None):
+        scale = split.alpha * np.float32(1 if x.step is None else x.step)
+        alpha = None if np.all(scale == 1) else scale
+        weight = bits.pack(split.signs)
+        outcome = outcome_of(
             layer,
             "binary weights",
-            "weights are ±alpha, and input is real",
+            f"weights are ±alpha, and input {'is real' if x.step is None else 'has 8 bits'}",
             "a sign before it",
             _of_zeros(x, split, None),
         )
     else:
-        alpha, weight = None, layer.weight
+        x = write.numbers(x)
         why = split.reason if isinstance(split, Refusal) else f"filters have {layer.length} weights"
         mend = "a sign before it, and weights of one size per filter"
-        outcome = _outcome(layer, "float", f"input is real, and {why}", mend)
+        outcome = outcome_of(layer, "float", f"input is real, and {why}", mend)
+        outcome = dataclasses.replace(outcome, half_binary=isinstance(split, Split))
 
-    def written(name: str, bias: Floats | None) -> str:
+    def written(name: str, bias: Floats | None, beta: str | None) -> str:
+        if beta is not None:
+            raise ConversionError("a beta map is there only behind a binary layer")
         if not layer.is_conv:
             return write.b.dense(x.name, weight, bias, alpha=alpha, name=name)
         return write.b.conv2d(
@@ -300,16 +274,3 @@ def _of_numbers(layer: Layer, x: Pending, write: Writer, shape: tuple[int, ...])
         )
 
     return Decision(outcome, shape, layer.bias, written)
-
-
-def _outcome(
-    layer: Layer,
-    became: Became,
-    reason: str,
-    mend: str = "",
-    findings: tuple[Finding, ...] = (),
-) -> LayerOutcome:
-    operation = ("b" if became == "binary" else "") + ("conv2d" if layer.is_conv else "dense")
-    shape = layer.weight.shape
-    count = layer.weight.size + (0 if layer.bias is None else layer.bias.size)
-    return LayerOutcome(layer.name, operation, shape, count, became, reason, mend, findings)

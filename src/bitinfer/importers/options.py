@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Literal
 
-from bitinfer.errors import InputError, ShapeError
-from bitinfer.files import read_regular
+import msgspec
+
+from bitinfer.errors import CheckpointError, InputError, ShapeError
+from bitinfer.files import one_line, read_regular
 from bitinfer.model import Preprocessing
 
-MAX_LABEL_BYTES = 1 << 24
+MAX_NETWORK_BYTES = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,18 +23,32 @@ class Options:
     Attributes:
         swap_hw: exchange height and width in every kernel and every flattened map, for a network
             that was trained on transposed pictures.
+        weights: which of several sets of weights in the file is meant.
+        network: the file that describes the network, where the weights are in one of their own.
+        input_shape: (H, W, C) or (C,), where the files do not say it.
+        bit_path: read binary layers as darknet's path of bits computes them, which pads with -1.
         labels: names of the classes.
         mean, std, scale: ``x = (pixel * scale - mean) / std``; one mean or std serves all channels.
-        resize, crop: as of Preprocessing.
+        labels_from: what messages call the labels: the file that they are from.
+        color, resize, crop, interpolation, ground, invert: as of Preprocessing.
     """
 
     swap_hw: bool = False
+    weights: str | None = None
+    network: bytes | None = None
+    input_shape: tuple[int, ...] | None = None
+    bit_path: bool = False
     labels: Sequence[str] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     scale: float | None = None
     resize: tuple[int, int] | int | None = None
     crop: tuple[int, int] | None = None
+    labels_from: str = "labels"
+    color: Literal["rgb", "bgr", "grey"] | None = None
+    interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] | None = None
+    ground: Literal["black", "white"] | None = None
+    invert: bool | None = None
 
     def replace_in(self, default: Preprocessing) -> Preprocessing:
         """Return ``default`` with what the caller says otherwise.
@@ -39,14 +56,40 @@ class Options:
         Raises:
             ShapeError: there are means or stds for another number of channels.
         """
-        return Preprocessing(
-            color=default.color,
-            mean=_per_channel("mean", self.mean, default.mean),
-            std=_per_channel("std", self.std, default.std),
-            scale=default.scale if self.scale is None else self.scale,
-            resize=default.resize if self.resize is None else self.resize,
-            crop=default.crop if self.crop is None else self.crop,
-            interpolation=default.interpolation,
+        own = default.mean, default.std
+        if {self.color, default.color} == {"rgb", "bgr"}:
+            own = default.mean[::-1], default.std[::-1]
+        plain = ("color", "scale", "resize", "crop", "interpolation", "ground", "invert")
+        changes = {name: getattr(self, name) for name in plain if getattr(self, name) is not None}
+        return msgspec.structs.replace(
+            default,
+            mean=_per_channel("mean", self.mean, own[0]),
+            std=_per_channel("std", self.std, own[1]),
+            **changes,
+        )
+
+    def preprocessing_for(self, shape: tuple[int, ...]) -> Preprocessing | None:
+        """Return what the caller says of a network whose file says nothing; None if nothing.
+
+        Shapes:  shape (H, W, C) of the input; pictures are resized to (H, W) unless a crop or
+                 another size is given.
+        Meaning: what is left open is mean 0, std 1 and scale 1/255.
+        Raises:  ShapeError if the input is no picture, or the numbers do not fit its channels.
+        """
+        given = (self.mean, self.std, self.scale, self.resize, self.crop, self.color)
+        more = (self.interpolation, self.ground, self.invert)
+        if all(value is None for value in given + more):
+            return None
+        if len(shape) != 3 or shape[2] not in (1, 3):
+            raise ShapeError(f"preprocessing for an input of shape {shape}, which is no picture")
+        channels = shape[2]
+        return self.replace_in(
+            Preprocessing(
+                color="grey" if channels == 1 else "rgb",
+                mean=(0.0,) * channels,
+                std=(1.0,) * channels,
+                resize=None if self.crop is not None else (shape[0], shape[1]),
+            )
         )
 
     def labels_for(self, classes: int, default: Sequence[str]) -> tuple[str, ...]:
@@ -58,7 +101,10 @@ class Options:
         if self.labels is None:
             return tuple(default) if len(default) == classes else ()
         if len(self.labels) != classes:
-            raise InputError(f"{len(self.labels)} labels, the network has {classes} classes")
+            raise InputError(
+                f"{self.labels_from}: {len(self.labels)} labels, the network has {classes} "
+                f"classes; {_mend(self.labels, classes)}"
+            )
         return tuple(self.labels)
 
 
@@ -74,19 +120,25 @@ def _per_channel(
     channels = len(own)
     if len(values) not in (1, channels):
         raise ShapeError(
-            f"{what}: {len(values)} numbers for {channels} channels, wanted 1 or {channels}"
+            f"{what}: {len(values)} numbers for {channels} channels, wanted "
+            f"{'1' if channels == 1 else f'1 or {channels}'}"
         )
     return tuple(values) * (channels // len(values))
 
 
-def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read one label per line, UTF-8; empty lines at the end do not count.
+def _mend(labels: Sequence[str], classes: int) -> str:
+    if len(labels) == classes + 1:
+        return (
+            f"remove the line that names no class, such as the first ('{one_line(labels[0], 20)}') "
+            "where it stands for the background"
+        )
+    return "wanted one label per line, in the order of the classes"
+
+
+def read_network(path: str | os.PathLike[str]) -> bytes:
+    """Read a file that describes a network.
 
     Raises:
-        InputError: the file cannot be read.
+        CheckpointError: the file cannot be read.
     """
-    data = read_regular(path, MAX_LABEL_BYTES, error=InputError, what="lists of labels")
-    try:
-        return tuple(line.strip() for line in data.decode("utf-8-sig").rstrip().splitlines())
-    except UnicodeDecodeError as error:
-        raise InputError(f"{os.fspath(path)}: not UTF-8 text") from error
+    return read_regular(path, MAX_NETWORK_BYTES, error=CheckpointError, what="descriptions")

@@ -21,6 +21,8 @@ FindingKind = Literal[
     "raised gammas",
     "constant signs",
     "nothing binary",
+    "other weights",
+    "no preprocessing",
 ]
 
 
@@ -55,6 +57,7 @@ class LayerOutcome:
         reason: why.
         mend: what would make it binary; empty where nothing would, or nothing has to.
         findings: what was changed, or could not be kept.
+        half_binary: whether it stayed float although its input or its weights are binary.
     """
 
     name: str
@@ -65,6 +68,7 @@ class LayerOutcome:
     reason: str
     mend: str = ""
     findings: tuple[Finding, ...] = ()
+    half_binary: bool = False
 
     @property
     def is_binary(self) -> bool:

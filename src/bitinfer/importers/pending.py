@@ -8,22 +8,28 @@ until somebody reads it, and then either takes them over or has them written out
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer import bits
 from bitinfer.bits import Floats
-from bitinfer.errors import CheckpointError
+from bitinfer.errors import ConversionError
 from bitinfer.graph import GraphBuilder
-from bitinfer.graph.nodes import NO_PADDING, Padding
+from bitinfer.graph.nodes import NO_PADDING, Padding, Pair
 from bitinfer.importers.binary import Levels
+from bitinfer.importers.foreign import Layout
 
 Doubles = NDArray[np.float64]
-FlattenOrder = Literal["channels_first", "channels_last"]
-Layer = Callable[[Floats | None], str]
-"""Writes a layer with the bias that is given, and returns its name."""
+
+
+class Layer(Protocol):
+    """A layer that waits to be written."""
+
+    def __call__(self, bias: Floats | None, beta: str | None = None, /) -> str:
+        """Write it with that bias and beta map; returns its name."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +48,24 @@ class SignOrigin:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Magnitude:
+    """The size of numbers on its way to XNOR-Net's beta map.
+
+    Attributes:
+        source: the numbers, in the builder.
+        is_mean: whether the mean over their channels is taken.
+        kernel, stride, padding, dilation: of the window over which it is taken.
+    """
+
+    source: str
+    is_mean: bool = False
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Padding = NO_PADDING
+    dilation: Pair = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pending:
     """A value.
 
@@ -49,10 +73,14 @@ class Pending:
         name: in the builder.
         shape: (H, W, C) or (C,), in the builder.
         is_map: whether it has height and width in the source; a (C,) here may have 1 x 1 there.
+        layout: of a map in the source.
+        step: of whole numbers, int8 here, the size of 1.
         levels: what stands for -1 and +1; None of numbers.
         at_zero: what the sign was of exactly 0 in the source.
         origin: of signs that were taken here.
         layer: writes the layer that makes this value; until then ``name`` is not there.
+        is_scalable: whether a beta map may scale the sums of this layer.
+        magnitude: of sizes of numbers, whose.
         scale, shift: (C,) float64: the value is ``scale * name + shift``.
         padding, pad_value: a border around it.
     """
@@ -60,10 +88,14 @@ class Pending:
     name: str
     shape: tuple[int, ...]
     is_map: bool
+    layout: Layout
+    step: float | None = None
     levels: Levels | None = None
     at_zero: int = 1
     origin: SignOrigin | None = None
     layer: Layer | None = None
+    is_scalable: bool = False
+    magnitude: Magnitude | None = None
     scale: Doubles | None = None
     shift: Doubles | None = None
     padding: Padding = NO_PADDING
@@ -84,6 +116,16 @@ class Pending:
         """Whether a scale or a shift waits to be written."""
         return self.scale is not None or self.shift is not None
 
+    @property
+    def flatten_order(self) -> Literal["channels_first", "channels_last"]:
+        """In which order the source flattens it."""
+        return "channels_first" if self.layout == "NCHW" else "channels_last"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is numbers: neither signs nor whole numbers of 8 bits."""
+        return self.levels is None and self.step is None
+
     def scaled(self, scale: Doubles | None, shift: Doubles | None) -> Pending:
         """Return ``scale * self + shift``; what is None changes nothing."""
         old_scale, old_shift = self.scale, self.shift
@@ -98,9 +140,8 @@ class Pending:
 class Writer:
     """Writes what is pending; every method returns a value with less of it."""
 
-    def __init__(self, builder: GraphBuilder, flatten_order: FlattenOrder) -> None:
+    def __init__(self, builder: GraphBuilder) -> None:
         self.b = builder
-        self.flatten_order = flatten_order
         self._names: set[str] = set()
         self._laid: dict[Layer, str] = {}
 
@@ -155,6 +196,8 @@ class Writer:
         """
         if value.levels is not None:
             value = self._numbers_of_signs(value, value.levels)
+        if value.step is not None:
+            value = self._numbers_of_integers(value, value.step)
         if affine is None:
             return value
         return dataclasses.replace(value, scale=affine.scale, shift=affine.shift)
@@ -164,6 +207,8 @@ class Writer:
         value = self.settled(value)
         if not value.is_padded:
             return value
+        if value.step is not None:
+            value = self.numbers(value)
         if value.levels is not None:
             level = {value.levels.low: -1.0, value.levels.high: 1.0}.get(value.pad_value)
             if level is None:
@@ -190,7 +235,7 @@ class Writer:
         elif origin is not None and origin.flattened_from is not None:
             of_map = self.numbers(origin.flattened_from)
             at = self.name(f"{value.name}.numbers")
-            name = self.b.flatten(of_map.name, self.flatten_order, name=at)
+            name = self.b.flatten(of_map.name, of_map.flatten_order, name=at)
         elif origin is not None:
             at = value.name
             x = self.b.reshape(origin.source, (1, 1, value.channels), name=self.name(f"{at}.map"))
@@ -198,8 +243,20 @@ class Writer:
             x = self._unpacked(x, value.channels, levels)
             name = self.b.flatten(x, "channels_last", name=self.name(f"{at}.numbers"))
         else:
-            raise CheckpointError(f"{value.name}: signs of a vector cannot become numbers here")
+            raise ConversionError(f"{value.name}: signs of a vector cannot become numbers here")
         return dataclasses.replace(value, name=name, levels=None, origin=None)
+
+    def _numbers_of_integers(self, value: Pending, step: float) -> Pending:
+        if len(value.shape) != 3:
+            raise ConversionError(f"{value.name}: a vector of 8 bits cannot become numbers here")
+        name = self.b.conv2d(
+            value.name,
+            bits.pack(np.ones((value.channels, 1, 1, 1), np.float32)),
+            alpha=np.full(value.channels, step),
+            groups=value.channels,
+            name=self.name(f"{value.name}.numbers"),
+        )
+        return dataclasses.replace(value, name=name, step=None)
 
     def _unpacked(self, x: str, channels: int, levels: Levels) -> str:
         scale = None if levels.scale == 1 else np.full(channels, levels.scale)

@@ -17,141 +17,81 @@ from numpy.typing import NDArray
 
 from bitinfer import numerics
 from bitinfer.bits import Floats
-from bitinfer.errors import CheckpointError, GraphError, ShapeError
-from bitinfer.graph import Graph, GraphBuilder
-from bitinfer.importers import evaluate, foreign, layers, signs
+from bitinfer.errors import CheckpointError, ConversionError, GraphError, ShapeError
+from bitinfer.files import one_line
+from bitinfer.graph import Graph
+from bitinfer.importers import elementwise, evaluate, foreign, layers, signs
 from bitinfer.importers.binary import Levels, SignRule
-from bitinfer.importers.foreign import Foreign, ForeignNode
+from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
 from bitinfer.importers.outcome import Finding, LayerOutcome
-from bitinfer.importers.pending import Doubles, Pending, SignOrigin, Writer
+from bitinfer.importers.pending import Pending, SignOrigin
+from bitinfer.importers.walk import TO_FIRST, TO_LAST, Walk, own_shape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recognised:
-    """What a foreign graph became."""
+    """What a foreign graph became.
+
+    Attributes:
+        graph, tensors: the network; its values bear the names of the source's.
+        layers: what became of each.
+        layouts: of the source's values that are maps.
+    """
 
     graph: Graph
     tensors: dict[str, NDArray[Any]]
     layers: tuple[LayerOutcome, ...]
+    layouts: Mapping[str, Layout]
 
 
 def recognise(source: Foreign) -> Recognised:
     """Return the network as a graph, and what became of each of its layers.
 
     Raises:
-        CheckpointError: something in it has no counterpart here, or does not fit; the message names
-            the node.
+        ConversionError: something in it has no counterpart here; the message names the node.
+        CheckpointError: its parts do not fit together.
     """
     foreign.check(source)
     source = signs.find_signs(evaluate.fold_constants(source))
-    walk = _Walk(source)
+    walk = Walk(source)
     for node in source.nodes:
-        walk.visit(node)
+        walk.values[node.name] = _visit(walk, node)
     try:
         graph, tensors = walk.b.build(*(walk.output(name) for name in source.outputs))
     except (GraphError, ShapeError) as error:
         raise CheckpointError(f"{source.name}: {error}") from error
-    return Recognised(graph, tensors, tuple(walk.outcomes))
+    layouts = {name: value.layout for name, value in walk.values.items() if value.is_map}
+    return Recognised(graph, tensors, tuple(walk.outcomes), layouts)
 
 
-class _Walk:
-    """Writes one node after the other; ``values`` are those of the source by name."""
-
-    def __init__(self, source: Foreign) -> None:
-        self.source = source
-        self.channels_first = source.layout == "NCHW"
-        shape = source.input_shape
-        self.b = GraphBuilder(source.name, self.own_shape(shape), source.input)
-        self.write = Writer(self.b, "channels_first" if self.channels_first else "channels_last")
-        self.values = {
-            source.input: Pending(
-                self.write.name(source.input), self.own_shape(shape), len(shape) == 3
-            )
-        }
-        self.readers = source.consumers()
-        self.outcomes: list[LayerOutcome] = []
-        self.norms: dict[str, tuple[Floats, Floats]] = {}
-
-    def own_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a shape of the source as (H, W, C) or (C,)."""
-        if len(shape) not in (1, 3):
-            raise CheckpointError(f"a value has shape {shape}, wanted a map or a vector")
-        return (*shape[1:], shape[0]) if self.channels_first else shape
-
-    def visit(self, node: ForeignNode) -> None:
-        handler = _HANDLERS.get(node.operation)
-        try:
-            if handler is None:
-                raise CheckpointError("there is no such operation here")
-            value = handler(self, node)
-        except (CheckpointError, ShapeError, GraphError) as error:
-            raise CheckpointError(f"{node.name} ({node.operation}): {error}") from error
-        if len(self.readers.get(node.name, ())) != 1 and not value.levels:
+def _visit(walk: Walk, node: ForeignNode) -> Pending:
+    handler = _HANDLERS.get(node.operation)
+    where = f"{one_line(node.name)} ({one_line(node.operation)})"
+    if handler is None:
+        raise ConversionError(f"{where}: there is no such operation here")
+    try:
+        value = handler(walk, node)
+        if len(walk.readers.get(node.name, ())) != 1 and value.is_plain:
             # Several readers share what is written once.
-            value = self.write.settled(value)
-        self.values[node.name] = value
-
-    def output(self, name: str) -> str:
-        return self.write.floats(self.value(name)).name
-
-    def value(self, name: str) -> Pending:
-        if name not in self.values:
-            raise CheckpointError(f"{name!r} is a constant, wanted a value")
-        return self.values[name]
-
-    def floats(self, node: ForeignNode, index: int = 0) -> Pending:
-        """Return an input of ``node`` as numbers, all written."""
-        return self.write.floats(self.value(node.inputs[index]))
-
-    def constant(self, node: ForeignNode, index: int, what: str) -> NDArray[Any] | None:
-        """Return a constant input; None where it is missing."""
-        name = node.inputs[index] if index < len(node.inputs) else ""
-        if not name:
-            return None
-        if name not in self.source.constants:
-            raise CheckpointError(f"{what} {name!r} is computed from the input, wanted a constant")
-        array = self.source.constants[name]
-        if array.dtype.kind not in "fiub":
-            raise CheckpointError(f"{what} is {array.dtype}, wanted numbers")
-        return array
-
-    def required(self, node: ForeignNode, index: int, what: str) -> NDArray[Any]:
-        array = self.constant(node, index, what)
-        if array is None:
-            raise CheckpointError(f"{what} is missing")
-        return array
-
-    def per_channel(self, array: NDArray[Any], value: Pending, what: str) -> Doubles:
-        """Return a constant that is added to ``value``, or the like, as one number per channel.
-
-        Raises:
-            CheckpointError: it differs between pixels.
-        """
-        shape = value.shape if len(value.shape) == 3 or not value.is_map else (1, 1, *value.shape)
-        if self.channels_first and len(shape) == 3:
-            shape = (shape[2], *shape[:2])
-        while array.ndim > len(shape) and array.shape[0] == 1:
-            array = array[0]
-        try:
-            full = np.broadcast_to(array.astype(np.float64), shape)
-        except ValueError:
-            raise CheckpointError(f"{what} has shape {array.shape}, the value {shape}") from None
-        if len(shape) == 1:
-            return full
-        first = full[:, 0, 0] if self.channels_first else full[0, 0, :]
-        pixel = first[:, None, None] if self.channels_first else first
-        if not np.array_equal(full, np.broadcast_to(pixel, shape)):
-            raise CheckpointError(f"{what} of shape {array.shape} differs between pixels")
-        return first
+            value = walk.write.settled(value)
+    except ConversionError as error:
+        raise ConversionError(f"{where}: {error}") from error
+    except (CheckpointError, ShapeError, GraphError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    return value
 
 
 # --- Layers --------------------------------------------------------------------------------------
 
 
-def _layer(walk: _Walk, node: ForeignNode) -> Pending:
-    x = walk.value(node.inputs[0])
+def _layer(walk: Walk, node: ForeignNode) -> Pending:
+    x = walk.map_of(node)
     weight = walk.required(node, 1, "the weight")
     bias = walk.constant(node, 2, "the bias")
+    if node.operation == "conv" and x.magnitude is not None:
+        box = elementwise.box_of(node, x, weight, bias)
+        if box is not None:
+            return box
     layer = (layers.as_conv if node.operation == "conv" else layers.as_dense)(node, weight, bias)
     if node.operation == "conv" and len(x.shape) == 1 and x.is_map:
         x = walk.write.floats(x)
@@ -165,17 +105,21 @@ def _layer(walk: _Walk, node: ForeignNode) -> Pending:
         layer, x, walk.write, walk.norms.get(x.origin.source) if x.origin else None
     )
 
-    def written(extra: Floats | None) -> str:
+    def written(extra: Floats | None, beta: str | None = None) -> str:
+        if beta is not None and made.bias is not None:
+            raise ConversionError("a beta map behind a bias: it is there only before one")
         total = made.bias if extra is None else extra if made.bias is None else made.bias + extra
-        name = made.write(walk.write.name(node.name), total)
+        name = made.write(walk.write.name(node.name), total, beta)
         parameters = weight.size + (0 if total is None else total.size)
         walk.outcomes.append(dataclasses.replace(made.outcome, parameters=parameters))
         return name
 
-    return Pending(node.name, made.shape, node.operation == "conv", layer=written)
+    return Pending(
+        node.name, made.shape, node.operation == "conv", x.layout, layer=written, is_scalable=True
+    )
 
 
-def _batch_norm(walk: _Walk, node: ForeignNode) -> Pending:
+def _batch_norm(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.floats(node)
     mean = _vector(walk.required(node, 3, "the mean"))
     variance = _vector(walk.required(node, 4, "the variance"))
@@ -215,11 +159,11 @@ def _vector(array: NDArray[Any]) -> Floats:
     return array.reshape(-1).astype(np.float32)
 
 
-def _sign(walk: _Walk, node: ForeignNode) -> Pending:
+def _sign(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.value(node.inputs[0])
     at_zero, low, high = (node.attributes[name] for name in ("at_zero", "low", "high"))
     levels = Levels(float(low), float(high))  # type: ignore[arg-type]
-    if x.levels is not None:
+    if not x.is_plain:
         x = walk.floats(node)
     x = walk.write.laid(x)
     if x.scale is not None or x.is_padded:
@@ -231,14 +175,19 @@ def _sign(walk: _Walk, node: ForeignNode) -> Pending:
         threshold = np.nextafter(start, np.float32(np.inf))
     name = walk.b.sign(x.name, threshold=threshold, name=walk.write.name(node.name))
     origin = SignOrigin(x.name, threshold)
-    return Pending(name, x.shape, x.is_map, levels, rule.at_zero, origin)
+    return Pending(
+        name, x.shape, x.is_map, x.layout, levels=levels, at_zero=rule.at_zero, origin=origin
+    )
 
 
 # --- Maps ----------------------------------------------------------------------------------------
 
 
-def _pad(walk: _Walk, node: ForeignNode) -> Pending:
+def _pad(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.write.settled(walk.value(node.inputs[0]))
+    axes = layers.integers(node, "axes")
+    if x.is_map and axes != ((1, 2) if x.layout == "NCHW" else (0, 1)):
+        raise ConversionError(f"a border along the axes {axes} of {x.layout}")
     value, pads = float(node.attributes["value"]), layers.sides(node)  # type: ignore[arg-type]
     if len(x.shape) != 3 or min(pads) < 0:
         raise CheckpointError(f"a border of {pads} around a value of shape {x.shape}")
@@ -248,9 +197,9 @@ def _pad(walk: _Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(x, padding=sums, pad_value=value)  # type: ignore[arg-type]
 
 
-def _max_pool(walk: _Walk, node: ForeignNode) -> Pending:
-    x = walk.write.bordered(walk.value(node.inputs[0]))
-    if x.levels is not None and x.levels.high < x.levels.low:
+def _max_pool(walk: Walk, node: ForeignNode) -> Pending:
+    x = walk.write.bordered(walk.map_of(node))
+    if x.step is not None or (x.levels is not None and x.levels.high < x.levels.low):
         x = walk.write.numbers(x)
     kernel, stride = layers.pair(node, "kernel"), layers.pair(node, "strides")
     name = walk.b.max_pool2d(
@@ -261,8 +210,11 @@ def _max_pool(walk: _Walk, node: ForeignNode) -> Pending:
     )
 
 
-def _avg_pool(walk: _Walk, node: ForeignNode) -> Pending:
-    x = walk.floats(node)
+def _avg_pool(walk: Walk, node: ForeignNode) -> Pending:
+    x = walk.map_of(node)
+    if x.magnitude is not None and node.attributes["count_include_pad"]:
+        return elementwise.boxed(node, x, layers.pair(node, "kernel"))
+    x = walk.write.floats(x)
     kernel, stride = layers.pair(node, "kernel"), layers.pair(node, "strides")
     name = walk.b.avg_pool2d(
         x.name,
@@ -276,28 +228,41 @@ def _avg_pool(walk: _Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(x, name=name, shape=shape)
 
 
-def _global_pool(walk: _Walk, node: ForeignNode) -> Pending:
+def _global_pool(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.floats(node)
     mode = "max" if node.operation == "global_max_pool" else "mean"
     name = walk.b.global_pool2d(x.name, mode, name=walk.write.name(node.name))  # type: ignore[arg-type]
     return dataclasses.replace(x, name=name, shape=(x.channels,))
 
 
-def _mean(walk: _Walk, node: ForeignNode) -> Pending:
-    """Mean over height and width, which is how some exporters write global pooling."""
-    rank = 3
-    axes = {axis % rank for axis in layers.integers(node, "axes")}
-    if axes != ({1, 2} if walk.channels_first else {0, 1}) or not walk.value(node.inputs[0]).is_map:
-        raise CheckpointError("a mean over other axes than height and width")
+def _mean(walk: Walk, node: ForeignNode) -> Pending:
+    """Mean over height and width, as some exporters write global pooling, or over channels."""
+    x = walk.value(node.inputs[0])
+    axes = {axis % 3 for axis in layers.integers(node, "axes")}
+    spatial = {1, 2} if x.layout == "NCHW" else {0, 1}
+    if x.is_map and axes == {0, 1, 2} - spatial and node.attributes["keeps_axes"]:
+        return elementwise.channel_mean(walk, node, x)
+    if axes != spatial or not x.is_map:
+        raise ConversionError(f"a mean over the axes {sorted(axes)}, wanted height and width")
     value = _global_pool(walk, node)
     return dataclasses.replace(value, is_map=bool(node.attributes["keeps_axes"]))
 
 
-def _flatten(walk: _Walk, node: ForeignNode) -> Pending:
-    x = walk.write.bordered(walk.value(node.inputs[0]))
+def _shuffle(walk: Walk, node: ForeignNode) -> Pending:
+    x, groups = walk.write.floats(walk.map_of(node)), node.attributes["groups"]
+    assert isinstance(groups, int)
+    name = walk.b.shuffle_channels(x.name, groups, name=walk.write.name(node.name))
+    return dataclasses.replace(x, name=name)
+
+
+def _flatten(walk: Walk, node: ForeignNode) -> Pending:
+    x = walk.value(node.inputs[0])
     if len(x.shape) == 1:
         return dataclasses.replace(x, is_map=False)
-    name = walk.b.flatten(x.name, walk.write.flatten_order, name=walk.write.name(node.name))
+    x = walk.write.bordered(x)
+    if x.step is not None:
+        x = walk.write.numbers(x)
+    name = walk.b.flatten(x.name, x.flatten_order, name=walk.write.name(node.name))
     origin = None
     if x.levels is not None:
         origin = SignOrigin(x.name, flattened_from=x)
@@ -307,7 +272,7 @@ def _flatten(walk: _Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(x, name=name, shape=shape, is_map=False, origin=origin)
 
 
-def _reshape(walk: _Walk, node: ForeignNode) -> Pending:
+def _reshape(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.value(node.inputs[0])
     size = int(np.prod(walk.write.bordered(x).shape if x.is_padded else x.shape))
     shape = layers.integers(node, "shape")
@@ -320,25 +285,41 @@ def _reshape(walk: _Walk, node: ForeignNode) -> Pending:
         raise CheckpointError(f"{size} elements in the shape {shape}")
     if len(shape) == 1:
         return _flatten(walk, node)
-    own = walk.own_shape(shape)
-    if own == x.shape and not x.is_padded:
+    layout = walk.layout_of(node.name)
+    own = own_shape(shape, layout)
+    if x.is_map and layout == x.layout and own in (x.shape, (1, 1, *x.shape)) and not x.is_padded:
         return x
-    if len(x.shape) != 1 or (walk.channels_first and own[:2] != (1, 1)):
-        raise CheckpointError(f"a reshape from {x.shape} to {own}, which moves channels")
+    if len(x.shape) != 1 or x.is_map or (layout == "NCHW" and own[:2] != (1, 1) and own[2] != 1):
+        raise ConversionError(f"a reshape from {x.shape} to {own}, which moves channels")
+    if own[:2] == (1, 1):
+        return dataclasses.replace(x, is_map=True, layout=layout)
     x = walk.write.floats(x)
     name = walk.b.reshape(x.name, own, name=walk.write.name(node.name))
-    return dataclasses.replace(x, name=name, shape=own, is_map=True)
+    return dataclasses.replace(x, name=name, shape=own, is_map=True, layout=layout)
 
 
-def _transpose(walk: _Walk, node: ForeignNode) -> Pending:
-    axes = layers.integers(node, "axes")
-    if axes != tuple(range(len(axes))):
-        raise CheckpointError(f"a transposition by {axes}: the layout must be one in all the graph")
-    return walk.value(node.inputs[0])
+def _transpose(walk: Walk, node: ForeignNode) -> Pending:
+    """Note that the source has another layout from here on: channels are last here anyway."""
+    x, axes = walk.value(node.inputs[0]), layers.integers(node, "axes")
+    if axes == tuple(range(len(axes))):
+        return x
+    if x.is_map and axes == (TO_FIRST if x.layout == "NHWC" else TO_LAST):
+        return dataclasses.replace(x, layout="NCHW" if x.layout == "NHWC" else "NHWC")
+    raise ConversionError(f"a transposition by {axes} of {x.layout}: it moves more than channels")
 
 
-def _concat(walk: _Walk, node: ForeignNode) -> Pending:
+def _check_channel_axis(node: ForeignNode, x: Pending) -> None:
+    rank = 3 if x.is_map else 1
+    axis = node.attributes["axis"]
+    assert isinstance(axis, int)
+    if axis % rank != (0 if x.is_map and x.layout == "NCHW" else rank - 1):
+        raise ConversionError(f"along the axis {axis} of {x.layout}, wanted that of the channels")
+
+
+def _concat(walk: Walk, node: ForeignNode) -> Pending:
     parts = [walk.floats(node, i) for i in range(len(node.inputs))]
+    for part in parts:
+        _check_channel_axis(node, part)
     if len(parts) == 1:
         return parts[0]
     name = walk.b.concat(*(p.name for p in parts), name=walk.write.name(node.name))
@@ -346,8 +327,9 @@ def _concat(walk: _Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(parts[0], name=name, shape=shape)
 
 
-def _slice_channels(walk: _Walk, node: ForeignNode) -> Pending:
+def _slice(walk: Walk, node: ForeignNode) -> Pending:
     x = walk.floats(node)
+    _check_channel_axis(node, x)
     begin, end = node.attributes["begin"], node.attributes["end"]
     assert isinstance(begin, int)
     assert isinstance(end, int)
@@ -355,82 +337,7 @@ def _slice_channels(walk: _Walk, node: ForeignNode) -> Pending:
     return dataclasses.replace(x, name=name, shape=(*x.shape[:-1], end - begin))
 
 
-# --- Element by element --------------------------------------------------------------------------
-
-
-def _identity(walk: _Walk, node: ForeignNode) -> Pending:
-    return walk.value(node.inputs[0])
-
-
-def _unary(method: str) -> Callable[[_Walk, ForeignNode], Pending]:
-    def write(walk: _Walk, node: ForeignNode) -> Pending:
-        x = walk.floats(node)
-        name = getattr(walk.b, method)(x.name, name=walk.write.name(node.name))
-        return dataclasses.replace(x, name=name)
-
-    return write
-
-
-def _clip(walk: _Walk, node: ForeignNode) -> Pending:
-    x = walk.floats(node)
-    low, high = (float(node.attributes[k]) for k in ("low", "high"))  # type: ignore[arg-type]
-    largest = float(np.finfo(np.float32).max)
-    name = walk.write.name(node.name)
-    if (low, high) == (0.0, float("inf")):
-        return dataclasses.replace(x, name=walk.b.relu(x.name, name=name))
-    bounds = max(low, -largest), min(high, largest)
-    return dataclasses.replace(x, name=walk.b.clip(x.name, *bounds, name=name))
-
-
-def _prelu(walk: _Walk, node: ForeignNode) -> Pending:
-    x = walk.write.laid(walk.value(node.inputs[0]))
-    if x.shift is None or x.scale is not None or x.is_padded or x.levels is not None:
-        x = walk.write.floats(x)
-    slope = walk.per_channel(walk.required(node, 1, "the slope"), x, "the slope")
-    name = walk.write.name(node.name)
-    if x.shift is None:
-        return dataclasses.replace(x, name=walk.b.prelu(x.name, slope, name=name))
-    shift = x.shift
-    x = dataclasses.replace(x, shift=None)
-
-    def written(shift_out: Floats | None) -> str:
-        out = np.zeros(x.channels) if shift_out is None else shift_out
-        return walk.b.rprelu(x.name, shift, slope, out, name=name)
-
-    return dataclasses.replace(x, name=name, layer=written)
-
-
-def _arithmetic(walk: _Walk, node: ForeignNode) -> Pending:
-    """Sum, difference, product or quotient, of two values or with a constant."""
-    constants = [name in walk.source.constants for name in node.inputs]
-    if not any(constants):
-        if node.operation not in ("add", "multiply"):
-            raise CheckpointError("of two values: only sums and products are there")
-        x, y = walk.floats(node, 0), walk.floats(node, 1)
-        if len(x.shape) < len(y.shape):
-            x, y = y, x
-        write = walk.b.add if node.operation == "add" else walk.b.multiply
-        return dataclasses.replace(x, name=write(x.name, y.name, name=walk.write.name(node.name)))
-    index = constants.index(False)
-    x = walk.value(node.inputs[index])
-    if x.levels is not None or x.is_padded:
-        x = walk.write.floats(x)
-    c = walk.per_channel(walk.required(node, 1 - index, "the constant"), x, "the constant")
-    match node.operation, index:
-        case "add", _:
-            return x.scaled(None, c)
-        case "subtract", 0:
-            return x.scaled(None, -c)
-        case "subtract", _:
-            return x.scaled(np.full(x.channels, -1.0), c)
-        case "multiply", _:
-            return x.scaled(c, None)
-        case "divide", 0 if np.all(c):
-            return x.scaled(1 / c, None)
-    raise CheckpointError("a quotient by a value, or by 0")
-
-
-_HANDLERS: Mapping[str, Callable[[_Walk, ForeignNode], Pending]] = {
+_HANDLERS: Mapping[str, Callable[[Walk, ForeignNode], Pending]] = {
     "conv": _layer,
     "dense": _layer,
     "batch_norm": _batch_norm,
@@ -442,18 +349,10 @@ _HANDLERS: Mapping[str, Callable[[_Walk, ForeignNode], Pending]] = {
     "global_avg_pool": _global_pool,
     "mean": _mean,
     "concat": _concat,
-    "slice_channels": _slice_channels,
+    "slice": _slice,
+    "shuffle": _shuffle,
     "flatten": _flatten,
     "reshape": _reshape,
     "transpose": _transpose,
-    "softmax": _unary("softmax"),
-    "identity": _identity,
-    "relu": _unary("relu"),
-    "clip": _clip,
-    "prelu": _prelu,
-    "sigmoid": _unary("sigmoid"),
-    "add": _arithmetic,
-    "subtract": _arithmetic,
-    "multiply": _arithmetic,
-    "divide": _arithmetic,
+    **elementwise.HANDLERS,
 }

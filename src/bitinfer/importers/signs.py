@@ -10,6 +10,7 @@ value below 0 and another above.  It is evaluated on a grid that would show anyt
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError
 from bitinfer.importers.binary import Levels
-from bitinfer.importers.evaluate import CAN_EVALUATE, Array, evaluate, is_elementwise
-from bitinfer.importers.foreign import Foreign, ForeignNode
+from bitinfer.importers.evaluate import CAN_EVALUATE, Array, evaluate
+from bitinfer.importers.foreign import Foreign, ForeignNode, is_elementwise
 
 Constants = Mapping[str, Array]
 
@@ -159,7 +160,11 @@ def _probe(root: str, region: list[ForeignNode], constants: Constants) -> Array 
     values: dict[str, Array] = {root: _GRID.reshape(-1, 1, 1, 1)}
     for node in region:
         inputs = [values[n] if n in values else constants[n] for n in node.inputs]
-        if any(x.ndim > 4 or x.size > _MAX_PROBED for x in inputs):
+        try:
+            shape = np.broadcast_shapes(*(x.shape for x in inputs))
+        except ValueError:
+            return None
+        if len(shape) > 4 or math.prod(shape) > _MAX_PROBED:
             return None
         try:
             values[node.name] = evaluate(node.operation, node.attributes, inputs)

@@ -198,8 +198,7 @@ class _Lowering:
                 threshold, flip = self.tensor(node.threshold), self.flags(node.flip)
                 return steps.PackSigns(**common, threshold=threshold, flip=flip)
             case nodes.BatchNorm():
-                scale, shift = node.affine(self.tensors)
-                return steps.Affine(**common, scale=scale, shift=shift)
+                return steps.Affine(**common, norm=node.norm(self.tensors))
             case nodes.SliceChannels():
                 count = node.end - node.begin
                 return steps.CopyChannels(**common, begin=node.begin, to=0, count=count)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bitinfer.bits import Floats, words_for
 from bitinfer.graph.nodes import NO_PADDING, Node, Padding, Pair
+from bitinfer.numerics import Norm
 
 BufferKind = Literal["float", "bits", "pixels", "int8"]
 
@@ -239,12 +240,11 @@ class Dense(Layer):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Affine(Step):
-    """``y = x * scale + shift`` along the last axis; scale and shift (C,)."""
+    """``y = (x - mean) * scale + shift`` along the last axis, in float64 and rounded once."""
 
     operation = "affine"
 
-    scale: Floats
-    shift: Floats
+    norm: Norm
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

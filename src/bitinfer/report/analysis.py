@@ -21,6 +21,8 @@ PAPER_LAYER = "R3"
 
 FEW_SAMPLES = 20
 WIDE_SPREAD = 0.10
+OWN_WORK = 0.97
+"""An engine that leaves less of the core's vector throughput behind is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,23 @@ def significant(value: float) -> str:
 
 
 def engine_names(layers: Mapping[str, Mapping[str, Row]]) -> list[str]:
-    """Return the engines of a suite in the order of their first appearance."""
-    return list(dict.fromkeys(name for engines in layers.values() for name in engines))
+    """Return the engines of a suite: ours, binary ones, int8, float; each as they first appear."""
+    names = dict.fromkeys(name for engines in layers.values() for name in engines)
+    kinds = [name for kind in ("binary", "int8", "fp32") for name in rivals(names, kind)]
+    return [*(name for name in names if name not in kinds), *kinds]
+
+
+def missing(layers: Mapping[str, Mapping[str, Row]], names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the layers at which engines have too few clean samples, by engine."""
+    found = {
+        name: [
+            layer
+            for layer, engines in layers.items()
+            if name in engines and not engines[name].summary.is_claimable
+        ]
+        for name in names
+    }
+    return {name: members for name, members in found.items() if members}
 
 
 def rivals(names: Iterable[str], kind: str) -> list[str]:
@@ -149,6 +166,8 @@ def warnings(run: Run) -> list[str]:
         f"No claim is made for rows with fewer than {MIN_CLEAN} clean samples": [
             row for row in rows if not row.summary.is_claimable
         ],
+        "The own work of these engines leaves less of the core's vector throughput behind it, by "
+        "which their samples are judged": [row for row in rows if row.summary.own_share < OWN_WORK],
         "Fewer than half of the samples are clean": [
             row for row in rows if row.summary.is_claimable and row.summary.is_busy
         ],

@@ -1,4 +1,4 @@
-"""The charts of the report.  Rows that support no claim are not drawn."""
+"""The charts of the report.  Rows that support no claim are not drawn, but named as missing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bitinfer.report import analysis
 from bitinfer.report.analysis import Bound, significant
 from bitinfer.report.records import Row
+from bitinfer.report.samples import MIN_CLEAN
 from bitinfer.report.svg import Drawing, linear_axis, log_axis, named_axis
 
 Layers = Mapping[str, Mapping[str, Row]]
@@ -15,6 +16,7 @@ _NOTHING = 1.0
 """Stands in for the values of a chart that has none."""
 
 _CURVE_STEPS = 60
+_NAMED = 12
 
 
 def throughput(layers: Layers) -> Drawing:
@@ -37,6 +39,7 @@ def throughput(layers: Layers) -> Drawing:
     )
     for style, (engine, points) in enumerate(series.items()):
         drawing.marks(engine, points, style)
+    _name_missing(drawing, analysis.missing(layers, series))
     return drawing
 
 
@@ -48,13 +51,13 @@ def speedups(layers: Layers, title: str = "Speedup of bitinfer, float32 in and o
         for kind in ("fp32", "int8", "binary")
         for name in analysis.rivals(analysis.engine_names(layers), kind)
     ]
-    series: dict[str, list[tuple[float, float, str]]] = {}
+    series: dict[str, list[tuple[float, float, str]]] = {other: [] for other in others}
     for other in others:
         for i, (layer, engines) in enumerate(layers.items()):
             ratio = analysis.speedup(engines, engines.get(other))
             if ratio is not None and not ratio.refusal:
                 text = f"{layer}: {significant(ratio.by_minimum)} times as fast as {other}"
-                series.setdefault(other, []).append((ratio.by_minimum, float(i), text))
+                series[other].append((ratio.by_minimum, float(i), text))
     values = [x for points in series.values() for x, _, _ in points] or [_NOTHING]
     drawing = Drawing(
         title,
@@ -64,6 +67,7 @@ def speedups(layers: Layers, title: str = "Speedup of bitinfer, float32 in and o
     )
     for style, (other, points) in enumerate(series.items()):
         drawing.marks(other, points, style)
+    _name_missing(drawing, analysis.missing(layers, [analysis.OURS, *others]))
     return drawing
 
 
@@ -104,6 +108,13 @@ def figure4(layers: Layers, suite: str) -> Drawing:
         (log_axis if by_channels else linear_axis)(label, xs, xs),
         log_axis("times as fast", ys),
     )
+    rivals_used = {
+        row.engine
+        for engines in layers.values()
+        for row in (engines.get(analysis.NAIVE), analysis.fastest(engines, "fp32"))
+        if row is not None
+    }
+    _name_missing(drawing, analysis.missing(layers, [analysis.OURS, *sorted(rivals_used)]))
     for style, (name, points) in enumerate(measured.items()):
         drawing.line(name, points, style)
         drawing.marks("", [(x, y, f"{label} {x:g}: {significant(y)}x") for x, y in points], style)
@@ -138,7 +149,22 @@ def roofline(rows: Sequence[Row], bounds: Sequence[Bound], bandwidth: float | No
         drawing.marks(engine, members, style)
         for x, y, text in members:
             drawing.note(x, y, text.partition(" ")[0])
+    absent: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.summary.is_claimable:
+            absent.setdefault(row.engine, []).append(row.layer)
+    _name_missing(drawing, absent)
     return drawing
+
+
+def _name_missing(drawing: Drawing, missing: Mapping[str, Sequence[str]]) -> None:
+    """Say below the chart which engines are not drawn where, and why."""
+    for engine, layers in missing.items():
+        shown = ", ".join(layers[:_NAMED])
+        more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
+        drawing.footnote(
+            f"Missing: {engine} at {shown}{more}, where fewer than {MIN_CLEAN} samples are clean."
+        )
 
 
 def _claimed(row: Row) -> float | None:

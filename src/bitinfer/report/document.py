@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from bitinfer.report import analysis, charts
 from bitinfer.report.analysis import Speedup, significant
 from bitinfer.report.records import Row, Run
 from bitinfer.report.samples import MIN_CLEAN
-from bitinfer.report.svg import Drawing
 
 TITLE = "Speed of binary layers"
 
@@ -18,13 +17,22 @@ _ABOUT = (
     "Written by 'bitinfer report' from the files named below, which 'pytest bench' wrote. Batch 1, "
     "one thread. The engines of a layer were sampled in turn; each result was checked before.",
     "Times are the minimum and the median over the clean samples. A sample is clean if probes just "
-    "before and after it saw the core's full vector throughput and the same clock, and if the "
-    f"process ran all the time. With fewer than {MIN_CLEAN} clean samples, figures are of all "
+    "before and after it saw the core's full vector throughput, or what the engine's own work "
+    "always leaves of it, and the same clock, and if the process ran all the time. "
+    f"With fewer than {MIN_CLEAN} clean samples, figures are of all "
     "samples, marked with '?', and no speedup is claimed. MAC/cycle is from the minimum and the "
     "clock around it; multiplications with padding count.",
     "bitinfer takes and returns float32 maps and packs signs itself; bitinfer-bits takes and "
     "returns packed signs. The others take and return float32 maps, some forms of int8 bytes.",
 )
+
+
+class Drawable(Protocol):
+    """What an HTML page shows as SVG."""
+
+    def render(self) -> str:
+        """Return the SVG element."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Table:
 class Chart:
     """A drawing, for those who can show one."""
 
-    drawing: Drawing
+    drawing: Drawable
 
 
 Block: TypeAlias = Heading | Paragraph | Table | Chart
@@ -152,17 +160,15 @@ def _networks(networks: Mapping[str, Mapping[str, Row]]) -> list[Block]:
 
 
 def _matrix(layers: Mapping[str, Mapping[str, Row]], cell: Callable[[Row], str]) -> Table:
-    """Lay out layers, or networks, by engines."""
-    names = analysis.engine_names(layers)
-    suites = {_any(engines).info.suite for engines in layers.values()}
+    """Lay out engines by layers, or networks: of those there are more, and none may be far off."""
     return Table(
-        ("network" if analysis.NETWORKS in suites else "layer", *names),
+        ("engine", *(f"{layer}: {_any(engines).info.shape}" for layer, engines in layers.items())),
         tuple(
             (
-                f"{layer}: {_any(engines).info.shape}",
-                *(cell(engines[name]) if name in engines else "" for name in names),
+                name,
+                *(cell(engines[name]) if name in engines else "" for engines in layers.values()),
             )
-            for layer, engines in layers.items()
+            for name in analysis.engine_names(layers)
         ),
     )
 
@@ -193,22 +199,33 @@ def _speedups(layers: Mapping[str, Mapping[str, Row]]) -> list[Block]:
     if not any(analysis.OURS in engines for engines in layers.values()):
         return []
     names = analysis.engine_names(layers)
-    others = [n for kind in ("fp32", "int8", "binary") for n in analysis.rivals(names, kind)]
-    rows = []
-    for layer, engines in layers.items():
-        cells = [_by_minimum(analysis.speedup(engines, engines.get(name))) for name in others]
-        best = [
-            _named(analysis.speedup(engines, analysis.fastest(engines, kind)))
-            for kind in ("fp32", "int8")
-        ]
-        rows.append((layer, *best, *cells))
+    kinds = ("fp32", "int8", "binary")
+    best = tuple(
+        (
+            layer,
+            *(_named(analysis.speedup(engines, analysis.fastest(engines, kind))) for kind in kinds),
+        )
+        for layer, engines in layers.items()
+    )
+    each = tuple(
+        (
+            name,
+            *(
+                _by_minimum(analysis.speedup(engines, engines.get(name)))
+                for engines in layers.values()
+            ),
+        )
+        for name in names
+        if any(name in analysis.rivals(names, kind) for kind in kinds)
+    )
     return [
         Heading(3, "Speedup of bitinfer, float32 in and out"),
         Paragraph(
-            "Ratio of the minima. Against the fastest float and the fastest int8 engine of each "
-            "layer, with the ratio of the medians; then against each."
+            "Ratio of the minima. Against the fastest float, int8 and binary engine of each layer, "
+            "with the ratio of the medians; then against each."
         ),
-        Table(("layer", "fastest fp32", "fastest int8", *others), tuple(rows)),
+        Table(("layer", *(f"fastest {kind}" for kind in kinds)), best),
+        Table(("engine", *layers), each),
         Chart(charts.speedups(layers)),
     ]
 

@@ -33,7 +33,10 @@ def escape(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [_row(table.header), _row(["---", *["---:"] * (len(table.header) - 1)])]
+    lines = [
+        _row([escape(cell) for cell in table.header]),
+        _row(["---", *["---:"] * (len(table.header) - 1)]),
+    ]
     lines += [_row([escape(cell) for cell in row]) for row in table.rows]
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --text: #e3e7eb; --soft: #9aa5b1; --line: #3a424c;
   --ground: #15191e; --warn: #4a3c10; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground);
-  max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+  max-width: 112rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { border-top: 1px solid var(--line); padding-top: 1.5rem; margin-top: 2.5rem; }
 p { max-width: 48rem; }
 .warning { background: var(--warn); padding: 0.5rem 0.8rem; border-radius: 4px; }
@@ -23,13 +23,14 @@ p { max-width: 48rem; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.6rem; text-align: right;
   vertical-align: top; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; position: sticky; left: 0;
+  background: var(--ground); }
 th { color: var(--soft); font-weight: 600; }
 svg { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
 """
 
 
-def render(blocks: Iterable[Block]) -> str:
+def render(blocks: Iterable[Block], title: str = TITLE) -> str:
     """Return the page; foreign words in it cannot become markup."""
     parts = [
         "<!doctype html>",
@@ -38,7 +39,7 @@ def render(blocks: Iterable[Block]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{escape(TITLE)}</title>",
+        f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}{svg.STYLE}</style>",
     ]
     for block in blocks:

@@ -15,7 +15,7 @@ import msgspec
 
 from bitinfer.errors import DataError
 from bitinfer.files import read_regular
-from bitinfer.report.samples import Sample, Summary, summarise
+from bitinfer.report.samples import Sample, Summary, levels, summarise
 
 MAX_BYTES = 1 << 28
 """Largest file that is read; a full run takes a few megabytes."""
@@ -135,23 +135,40 @@ def read(path: str | os.PathLike[str]) -> Run:
             f"{name}: not JSON of pytest-benchmark ({error}); "
             "write it with 'pytest bench --benchmark-json=FILE'"
         ) from error
-    rows: dict[str, dict[str, dict[str, Row]]] = {}
+    found: dict[str, dict[str, dict[str, _Sampled]]] = {}
     for number, benchmark in enumerate(document.benchmarks):
         if "engine" not in benchmark.extra_info:
             continue  # of another suite
-        row = _row(benchmark, f"{name}: benchmark {number}")
-        engines = rows.setdefault(row.info.suite, {}).setdefault(row.layer, {})
-        if row.engine in engines:
-            raise DataError(f"{name}: two rows of {row.engine} at {row.layer}")
-        if any(other.info.macs != row.info.macs for other in engines.values()):
-            raise DataError(f"{name}: layers of different size are called {row.layer}")
-        engines[row.engine] = row
-    if not rows:
+        info, samples = _sampled(benchmark, f"{name}: benchmark {number}")
+        engines = found.setdefault(info.suite, {}).setdefault(info.layer, {})
+        if info.engine in engines:
+            raise DataError(f"{name}: two rows of {info.engine} at {info.layer}")
+        if any(other.macs != info.macs for other, _ in engines.values()):
+            raise DataError(f"{name}: layers of different size are called {info.layer}")
+        engines[info.engine] = info, samples
+    if not found:
         raise DataError(f"{name}: no rows of bitinfer's benchmarks; see 'pytest bench --help'")
+    rows = {
+        suite: {layer: _rows(engines) for layer, engines in layers.items()}
+        for suite, layers in found.items()
+    }
     return Run(Path(name).name, document.datetime[:10], rows)
 
 
-def _row(benchmark: _Benchmark, where: str) -> Row:
+_Sampled = tuple[_ExtraInfo, list[Sample]]
+
+
+def _rows(engines: dict[str, _Sampled]) -> dict[str, Row]:
+    """Summarise the engines of a layer, which were sampled in turn."""
+    peak = max(info.vector_peak for info, _ in engines.values())
+    found = levels([samples for _, samples in engines.values()], peak)
+    return {
+        name: Row(info, summarise(samples, info.macs, peak, level))
+        for (name, (info, samples)), level in zip(engines.items(), found, strict=True)
+    }
+
+
+def _sampled(benchmark: _Benchmark, where: str) -> _Sampled:
     fields = benchmark.extra_info
     if "layer" not in fields and "network" in fields:
         fields = {**_OF_LAYERS, **fields, "layer": fields["network"]}
@@ -170,4 +187,4 @@ def _row(benchmark: _Benchmark, where: str) -> Row:
         Sample(*values)
         for values in zip(times, columns.cpu_seconds, columns.ghz, columns.vector, strict=True)
     ]
-    return Row(info, summarise(samples, info.macs, info.vector_peak))
+    return info, samples

@@ -4,6 +4,11 @@ A core that another process shares runs vector code at about half speed while it
 same.  So every sample is taken between two probes: a chain of dependent additions gives the clock,
 a stream of independent vector operations shows whether the core was there for us alone.  Slow
 samples of a quiet core count; samples of a busy core do not.
+
+An engine may also lower the probe behind its samples by its own work, by the state in which it
+leaves caches and core (docs/performance.md).  That is no neighbour; so a sample is compared with
+what the probe reaches around the samples of the same engine (:func:`levels`), if the core was seen
+to be quiet meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +23,14 @@ MIN_CLEAN = 5
 _FULL_VECTOR = 0.93
 """Share of the core's vector throughput that both probes must have seen."""
 
+_STEADY = 0.8
+"""The level of an engine's probes is what this share of them does not exceed, so that a neighbour
+who comes and goes does not lower it; the peak of a quiet core is found in the same way."""
+
+_OWN_DOING = 0.85
+"""Share of the core's vector throughput below which a level is a neighbour's doing: sharing a core
+takes about half of it, what an engine does to itself a tenth."""
+
 _SAME_CLOCK = 0.02
 """How far the clocks before and after a sample may be apart."""
 
@@ -26,6 +39,10 @@ _OWN_TIME = 1.02
 
 _BUSY = 0.5
 """A series of which a smaller share is clean was measured on a busy machine."""
+
+
+Level = tuple[float, float]
+"""Throughput that the vector probe reaches before and after the samples of an engine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +61,9 @@ class Sample:
     ghz: tuple[float, float] | None
     vector: tuple[float, float]
 
-    def is_clean(self, peak: float) -> bool:
-        """Tell whether nobody else used the core; ``peak`` is the full throughput of the probe."""
-        if min(self.vector) < _FULL_VECTOR * peak:
+    def is_clean(self, level: Level) -> bool:
+        """Tell whether nobody else used the core; ``level`` is what the probes then reach."""
+        if any(v < _FULL_VECTOR * own for v, own in zip(self.vector, level, strict=True)):
             return False
         if self.ghz is not None and max(self.ghz) > (1 + _SAME_CLOCK) * min(self.ghz):
             return False
@@ -58,7 +75,8 @@ class Summary:
     """What a series of samples says.
 
     Minimum, median and p90 are of the clean samples if there are enough of them
-    (``is_claimable``), else of all.  ``mac_per_cycle`` is from the minimum.
+    (``is_claimable``), else of all.  ``mac_per_cycle`` is from the minimum.  ``own_share`` is what
+    the engine's own work leaves of the core's vector throughput just before or after its samples.
     """
 
     count: int
@@ -68,6 +86,7 @@ class Summary:
     p90_s: float
     ghz: float | None
     mac_per_cycle: float | None
+    own_share: float
 
     @property
     def is_claimable(self) -> bool:
@@ -85,9 +104,37 @@ class Summary:
         return self.p90_s / self.minimum_s - 1
 
 
-def summarise(samples: Sequence[Sample], macs: int, peak: float) -> Summary:
-    """Return what ``samples`` (at least one) of a layer of ``macs`` say."""
-    clean = [s for s in samples if s.is_clean(peak)]
+def levels(series: Sequence[Sequence[Sample]], peak: float) -> list[Level]:
+    """Return what the vector probe reaches around the samples of each engine.
+
+    ``series`` are the samples of engines that were sampled in turn, each at least one; ``peak`` is
+    the full throughput of the probe.  A level is the peak unless the engine has MIN_CLEAN samples
+    that keep below it, by no more than it can do to itself, while before or after some engine the
+    core was seen to be quiet.
+    """
+    steady = [tuple(_steady([s.vector[side] for s in one]) for side in (0, 1)) for one in series]
+    was_quiet = any(max(pair) >= _FULL_VECTOR * peak for pair in steady)
+
+    def level(found: float, count: int) -> float:
+        is_own = was_quiet and count >= MIN_CLEAN and found >= _OWN_DOING * peak
+        return min(found, peak) if is_own else peak
+
+    return [
+        (level(before, len(one)), level(after, len(one)))
+        for one, (before, after) in zip(series, steady, strict=True)
+    ]
+
+
+def _steady(values: Sequence[float]) -> float:
+    return _quantile(sorted(values), _STEADY)
+
+
+def summarise(samples: Sequence[Sample], macs: int, peak: float, level: Level) -> Summary:
+    """Return what ``samples`` (at least one) of a layer of ``macs`` say.
+
+    ``peak`` is the full throughput of the vector probe, ``level`` that around these samples.
+    """
+    clean = [s for s in samples if s.is_clean(level)]
     used = sorted(clean if len(clean) >= MIN_CLEAN else samples, key=lambda s: s.seconds)
     fastest, times = used[0], [s.seconds for s in used]
     ghz = None
@@ -103,6 +150,7 @@ def summarise(samples: Sequence[Sample], macs: int, peak: float) -> Summary:
         p90_s=_quantile(times, 0.9),
         ghz=ghz,
         mac_per_cycle=None if ghz is None else macs / (times[0] * 1e9 * ghz),
+        own_share=min(1.0, *(own / peak for own in level)),
     )
 
 

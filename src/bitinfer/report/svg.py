@@ -92,6 +92,7 @@ class Drawing:
         self._width, self._height = 900, height
         self._parts: list[str] = []
         self._legend: list[tuple[str, str, int, bool]] = []
+        self._footnotes: list[str] = []
         self._draw_axes()
 
     def marks(self, name: str, points: Sequence[tuple[float, float, str]], style: int) -> None:
@@ -122,10 +123,19 @@ class Drawing:
         offset, anchor = (-7, "end") if is_right else (7, "start")
         self._parts.append(_label(self._at_x(x) + offset, self._at_y(y) - 6, text, anchor))
 
+    def footnote(self, text: str) -> None:
+        """Write a line below the chart."""
+        self._footnotes.append(text)
+
     def render(self) -> str:
         """Return the element."""
         legend = [self._legend_entry(i, *entry) for i, entry in enumerate(self._legend)]
         height = max(self._height, _TOP + _LEGEND_STEP * len(legend) + 10)
+        notes = [
+            _label(_LEFT, height + _LEGEND_STEP * i, text, "start")
+            for i, text in enumerate(self._footnotes)
+        ]
+        height += _LEGEND_STEP * len(notes)
         return "\n".join(
             [
                 f'<svg viewBox="0 0 {self._width} {height}" width="{self._width}" '
@@ -134,6 +144,7 @@ class Drawing:
                 f'<text class="title" x="{_LEFT}" y="22">{plain(self._title)}</text>',
                 *self._parts,
                 *legend,
+                *notes,
                 "</svg>",
             ]
         )

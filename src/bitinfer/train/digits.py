@@ -1,43 +1,22 @@
-"""MNIST's digits: read from its files, and as a network's input."""
+"""MNIST's digits, read from its files."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from bitinfer import datasets
 from bitinfer.errors import DataError
-from bitinfer.numerics import normalization_table
-from bitinfer.zoo.data import LABELS, PREPROCESSING
-
-PREPARED = PREPROCESSING["mnist", "xnor-net-pytorch"]
-"""Mean and standard deviation over the training images, of pixels scaled to 0..1."""
+from bitinfer.train.pictures import Pictures
+from bitinfer.zoo.data import LABELS
 
 SIDE = 28
 VALIDATION_IMAGES = 5_000
 """How many images at the end of the training set are never trained on."""
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.uint8]
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Digits:
-    """Some digits: images (n, 28, 28) uint8, 0 is background; labels (n,) uint8, 0..9."""
-
-    images: Images
-    labels: Labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def read_digits(data: Path) -> tuple[Digits, Digits, Digits]:
+def read_digits(data: Path) -> tuple[Pictures, Pictures, Pictures]:
     """Read the four MNIST files under ``data`` as (training, validation, test) digits.
 
     Raises:
@@ -51,20 +30,13 @@ def read_digits(data: Path) -> tuple[Digits, Digits, Digits]:
         )
     split = len(train) - VALIDATION_IMAGES
     return (
-        Digits(train.images[:split], train.labels[:split]),
-        Digits(train.images[split:], train.labels[split:]),
+        Pictures(train.images[:split], train.labels[:split]),
+        Pictures(train.images[split:], train.labels[split:]),
         test,
     )
 
 
-def normalise(images: Images) -> Tensor:
-    """Return images (n, 28, 28) as the network's input, rounded exactly as at inference."""
-    table = normalization_table(PREPARED.scale, PREPARED.mean, PREPARED.std)[:, 0]
-    x = torch.from_numpy(table[images])[:, None]
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _read_pair(data: Path, prefix: str) -> Digits:
+def _read_pair(data: Path, prefix: str) -> Pictures:
     images = datasets.read_idx(_find(data, f"{prefix}-images-idx3-ubyte"))
     labels = datasets.read_idx(_find(data, f"{prefix}-labels-idx1-ubyte"))
     if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE):
@@ -79,8 +51,8 @@ def _read_pair(data: Path, prefix: str) -> Digits:
         )
     if len(labels) == 0 or labels.max() >= len(LABELS["mnist"]):
         raise DataError(f"{data}: the {prefix} labels are empty or not all within 0 to 9")
-    # torch.from_numpy wants an array that it may write to.
-    return Digits(np.array(images), np.array(labels))
+    # PyTorch wants arrays that it may write to.
+    return Pictures(np.array(images), np.array(labels))
 
 
 def _find(data: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Distorted copies of pictures: what a small data set is trained on in place of itself."""
+"""Altered copies of pictures: what a small data set is trained on in place of itself."""
 
 from __future__ import annotations
 
@@ -58,3 +58,21 @@ def distort(pixels: Tensor, limits: Distortion, *, generator: torch.Generator) -
     field = functional.interpolate(knots, size=(height, width), mode="bicubic", align_corners=True)
     grid += field.permute(0, 2, 3, 1) * pixel
     return functional.grid_sample(pixels, grid, align_corners=False)
+
+
+MARGIN = 4
+
+
+def crop_and_flip(padded: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Return of every picture a random crop, turned left to right half of the time.
+
+    Shapes:  (n, h + 8, w + 8, c), with a margin of 4 pixels around the picture -> (n, h, w, c).
+    """
+    n, height, width = len(padded), padded.shape[1] - 2 * MARGIN, padded.shape[2] - 2 * MARGIN
+    corner = torch.randint(0, 2 * MARGIN + 1, (2, n), generator=generator)
+    turned = torch.rand(n, generator=generator) < 0.5
+    across = torch.arange(width)
+    rows = corner[0][:, None] + torch.arange(height)
+    columns = corner[1][:, None] + torch.where(turned[:, None], width - 1 - across, across)
+    samples = torch.arange(n)[:, None, None]
+    return padded[samples, rows[:, :, None], columns[:, None, :]]

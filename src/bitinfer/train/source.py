@@ -18,4 +18,4 @@ def torch_source(module: nn.Module, arch: str) -> StateSource:
              ``module.state_dict()`` are the same network, byte by byte.
     """
     arrays = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    return find_family(arch).source(find_state_dict(arrays), zoo.find(arch), DEFAULTS)
+    return find_family(arch).source(find_state_dict(arrays, arch), zoo.find(arch), DEFAULTS)

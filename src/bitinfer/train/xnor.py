@@ -1,47 +1,28 @@
-"""Binary layers with XNOR-Net's weights, in PyTorch.
+"""XNOR-Net's binary weights: the real weights behind them, their scale, and its gradient.
 
 Source: Rastegari, Ordonez, Redmon, Farhadi, "XNOR-Net: ImageNet Classification Using Binary
 Convolutional Neural Networks", ECCV 2016 (arXiv 1603.05279), section 3.1; the centring and the
-clamping of the real weights are those of the authors' code.
+clamping of the real weights are those of XNOR-Net-PyTorch.
 
-A binary layer computes, for output channel o,
+:func:`binarise` leaves the gradients to autograd.  The functions below it do it as class BinOp in
+util.py of XNOR-Net-PyTorch does, in place and between backward and step, to be read beside it:
 
-    y[o] = alpha[o] * sum_i sign(x[i]) * sign(w[o, i]) + bias[o]
-
-with sign(v) = -1 for v < 0 and +1 otherwise (also for 0 and -0.0), bitinfer's own convention, in
-training as in inference. The sum is taken over +-1 before the scale is applied, so it is an exact
-integer in float32 (below 2**24), and an exported network counts the very same integer, unless a
-weight is so close to the mean of its tap that float32 and float64 round it to different sides.
+    mean_centre, clamp, save, binarise_in_place        before the forward pass
+    restore, update_gradients                          behind the backward pass
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from bitinfer.train.signs import sign
 
-class _StraightThroughSign(torch.autograd.Function):
-    """sign forward; backward lets the gradient pass where abs(x) <= 1 (the paper's section 3.1)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.where(x < 0, -1.0, 1.0)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        result: Tensor = gradients[0] * (x.abs() <= 1)
-        return result
-
-
-def sign(x: Tensor) -> Tensor:
-    """Return -1 where x < 0 and +1 elsewhere, with the straight-through gradient 1[abs(x) <= 1]."""
-    result: Tensor = _StraightThroughSign.apply(x)  # type: ignore[no-untyped-call]
-    return result
+AlphaGradient = Literal["full", "diagonal"]
+"""What of alpha's derivative is kept; docs/training-gradients.md derives both."""
 
 
 class BinaryWeight(NamedTuple):
@@ -59,48 +40,91 @@ def centre_and_clamp(weight: Tensor) -> Tensor:
     return (weight - weight.mean(dim=1, keepdim=True)).clamp(-1.0, 1.0)
 
 
-def binarise(weight: Tensor) -> BinaryWeight:
+def binarise(weight: Tensor, *, gradient: AlphaGradient = "full") -> BinaryWeight:
     """Split a real weight into signs and one scale per filter.
 
     Shapes:   (out, in, ...) -> signs (out, in, ...), alpha (out,).
     Meaning:  alpha[o] = mean abs(w[o]), signs = sign(w), w being centred and clamped first;
               alpha * signs is the closest scaled +-1 filter to w (the paper's equation 6).
-    Gradient: with g the gradient at alpha * signs and n the weights of a filter,
-              alpha * g * 1[abs(w) <= 1] + sign(w) / n * sum(g * sign(w)):
-              the paper's 1/n + alpha * dsign/dw, with the whole sum through alpha and not its
-              diagonal only. Autograd finds it from the two factors; no formula is repeated here.
+    Gradient: as :func:`scaled_signs`, then through clamping and centring.
     """
-    real = centre_and_clamp(weight)
-    return BinaryWeight(signs=sign(real), alpha=real.abs().flatten(1).mean(dim=1))
+    return scaled_signs(centre_and_clamp(weight), gradient=gradient)
 
 
-class BinaryConv2d(nn.Conv2d):
-    """sign(x) convolved with sign(w), times alpha, plus bias; x (n, in, h, w), no padding."""
+def scaled_signs(weight: Tensor, *, gradient: AlphaGradient = "full") -> BinaryWeight:
+    """Split a real weight as it is into signs and one scale per filter.
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - as in the class above
-        signs, alpha = binarise(self.weight)
-        dot = functional.conv2d(
-            sign(input), signs, stride=self.stride, dilation=self.dilation, groups=self.groups
-        )
-        result = dot * alpha[:, None, None]
-        return result if self.bias is None else result + self.bias[:, None, None]
+    Shapes:   (out, in, ...) -> signs (out, in, ...), alpha (out,).
+    Gradient: with g the gradient at alpha * signs and n the weights of a filter,
 
+              full       g_i alpha 1[abs(w_i) <= 1] + sign(w_i) / n * sum_j g_j sign(w_j)
+              diagonal   g_i (alpha 1[abs(w_i) <= 1] + 1 / n)
 
-class BinaryLinear(nn.Linear):
-    """sign(x) times sign(w) transposed, times alpha, plus bias; x (n, in)."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - as in the class above
-        signs, alpha = binarise(self.weight)
-        result = functional.linear(sign(input), signs) * alpha
-        return result if self.bias is None else result + self.bias
+              The first is the derivative; the second, which the paper prints, keeps of its sum
+              what belongs to j = i.
+    """
+    alpha = weight.abs().flatten(1).mean(dim=1)
+    signs = sign(weight)
+    if gradient == "diagonal":
+        count = weight[0].numel()
+        alpha = alpha.detach()
+        # 0, with the derivative 1 / (n alpha), so that alpha * signs gets 1 / n.
+        share = (count * alpha.clamp(min=1e-12)).reshape(-1, *[1] * (weight.dim() - 1))
+        signs = signs + (weight - weight.detach()) / share
+    return BinaryWeight(signs, alpha)
 
 
 @torch.no_grad()
-def project_weights(network: nn.Module) -> None:
-    """Replace every binary layer's real weight by its centred and clamped self, in place.
+def mean_centre(weights: Sequence[Tensor]) -> None:
+    """Subtract from every weight (out, in, ...) its mean over axis 1 (meancenterConvParams)."""
+    for weight in weights:
+        weight.sub_(weight.mean(dim=1, keepdim=True))
 
-    Done after each optimiser step: a weight outside [-1, 1] gets no gradient and would stay there.
+
+@torch.no_grad()
+def clamp(weights: Sequence[Tensor]) -> None:
+    """Clamp every weight to [-1, 1] (clampConvParams)."""
+    for weight in weights:
+        weight.clamp_(-1.0, 1.0)
+
+
+def save(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of the real weights (save_params)."""
+    return [weight.detach().clone() for weight in weights]
+
+
+@torch.no_grad()
+def binarise_in_place(weights: Sequence[Tensor]) -> None:
+    """Replace every weight by alpha * sign(weight) (binarizeConvParams).
+
+    There the sign of 0 is 0; here it is +1, as everywhere in bitinfer.
     """
-    for module in network.modules():
-        if isinstance(module, BinaryConv2d | BinaryLinear):
-            module.weight.copy_(centre_and_clamp(module.weight))
+    for weight in weights:
+        signs, alpha = scaled_signs(weight)
+        weight.copy_(signs * alpha.reshape(-1, *[1] * (weight.dim() - 1)))
+
+
+@torch.no_grad()
+def restore(weights: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    """Put the real weights back (restore)."""
+    for weight, real in zip(weights, saved, strict=True):
+        weight.copy_(real)
+
+
+@torch.no_grad()
+def update_gradients(weights: Sequence[Tensor]) -> None:
+    """Turn gradients at alpha * sign(w) into those of the real weights (updateBinaryGradWeight).
+
+    Meaning: the full gradient of :func:`scaled_signs`, times (1 - 1 / in) n as there: the first
+             factor stands for the centring, the second makes the step larger.
+    Raises:  ValueError if a weight has no gradient.
+    """
+    for weight in weights:
+        if weight.grad is None:
+            raise ValueError("a weight has no gradient; backward() comes before update_gradients")
+        count = weight[0].numel()
+        signs, alpha = scaled_signs(weight)
+        axes = tuple(range(1, weight.dim()))
+        through_sign = alpha.reshape(-1, *[1] * len(axes)) * weight.grad * (weight.abs() <= 1)
+        through_alpha = signs * (signs * weight.grad).sum(dim=axes, keepdim=True) / count
+        weight.grad.copy_((through_sign + through_alpha) * (1 - 1 / weight.shape[1]) * count)

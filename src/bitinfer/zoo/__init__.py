@@ -17,6 +17,8 @@ same graph.
     react_net     ReActNet-A
     dense_net     BinaryDenseNet-28 and MeliusNet-22
     real_to_binary_net  "Real-to-Bin"
+    bitres_net    bitinfer's own, for small pictures
+    shipped       the trained models that come along
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from bitinfer.names import unknown
 from bitinfer.zoo import (
     binary_net,
     bireal_net,
+    bitres_net,
     bnn_pynq,
     dense_net,
     quick_net,
@@ -76,6 +79,7 @@ _FAMILIES = (
     react_net,
     dense_net,
     real_to_binary_net,
+    bitres_net,
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {

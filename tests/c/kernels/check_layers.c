@@ -91,20 +91,24 @@ void check_affine(subject *k)
         bi_step s = plain_step(k, random_int(1, 4), random_int(1, 4), random_int(1, 70));
         size_t count = map_size(s.in_h, s.in_w, s.in_c);
         current_place = (place)(i % PLACES);
-        buffer source = new_floats(count), scale = new_floats((size_t)s.in_c);
-        buffer shift = new_floats((size_t)s.in_c);
-        s.alpha = (const float *)scale.data;
-        s.bias = (const float *)shift.data;
+        size_t channels = (size_t)s.in_c;
+        buffer source = new_floats(count),
+               terms = new_buffer(3 * channels * sizeof(double), sizeof(double));
+        double *mean = (double *)terms.data, *scale = mean + channels, *shift = scale + channels;
+        for (size_t c = 0; c < 3 * channels; c++)
+            mean[c] = (double)random_int(-99, 99) / 7;
+        s.weight = mean;
         float *wanted = must(malloc(count * sizeof(float)));
         for (size_t j = 0; j < count; j++) {
-            float product = ((const float *)source.data)[j] * s.alpha[j % (size_t)s.in_c];
-            wanted[j] = product + s.bias[j % (size_t)s.in_c];
+            size_t c = j % channels;
+            double difference = (double)((const float *)source.data)[j] - mean[c];
+            double product = difference * scale[c];
+            wanted[j] = (float)(product + shift[c]);
         }
         check_floats(k, &s, source.data, wanted, (size_t)s.in_w * (size_t)s.in_c, 0);
         free(wanted);
         free_buffer(source);
-        free_buffer(scale);
-        free_buffer(shift);
+        free_buffer(terms);
     }
 }
 

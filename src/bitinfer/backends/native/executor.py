@@ -15,6 +15,7 @@ from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
 from bitinfer.backends.native.structs import pointer_to, write
+from bitinfer.plan.cost import work
 from bitinfer.plan.steps import Plan
 
 _native = load_library()
@@ -25,6 +26,16 @@ FindKernel = Callable[[str, str, Any], int]
 
 LONGEST_CALL_S = 0.05
 """A batch is split so that one C call takes about this long: Ctrl-C waits for its end."""
+
+LONGEST_SAMPLE_S = 0.4
+"""Samples that take one thread longer run on their own, in parts: Ctrl-C is answered between."""
+
+WORK_AT_ONCE = 1 << 27
+"""What is done between two looks at the clock (plan.cost.work): a tenth of a second where kernels
+are slow, a hundredth of that where they are quick."""
+
+LONGEST_MEASURED_WORK = 1 << 32
+"""Networks of more work are not run to find out which of their steps are worth sharing out."""
 
 SHORTEST_PART_NS = 2000
 """Of a step that threads share: handing a part to another thread costs about a microsecond."""
@@ -50,6 +61,8 @@ class NativeExecutor:
         bound = records(plan)
         for struct, record in zip(self._steps, bound, strict=True):
             self._write(struct, record)
+        self._is_long = self._cut_into_ranges()
+        """Whether a sample may take so long that it is done in parts."""
         scratch_bytes = [_lib.bi_scratch_bytes(_ffi.addressof(struct)) for struct in self._steps]
         self._struct = _ffi.new("bi_plan *")
         self.arena_bytes = self._place(bound, scratch_bytes)
@@ -79,13 +92,27 @@ class NativeExecutor:
             externals = workspace.externals
             _point(externals, x, outputs)
             if len(x) == 1:
-                _lib.bi_execute(
-                    self._struct, workspace.pointer, externals, 1, self._pool, _ffi.NULL
-                )
+                self._run_one(workspace, _ffi.NULL)
             else:
                 self._run_batch(workspace, len(x))
         finally:
             self._workspaces.release(workspace)
+
+    def is_finite(self, x: Array) -> bool:
+        """See :meth:`bitinfer.backends.base.Executor.is_finite`."""
+        return bool(_lib.bi_all_finite(_ffi.from_buffer("float[]", x), x.size))
+
+    def _run_one(self, workspace: _Workspace, times: Any) -> None:
+        """Run one sample; Python looks for signals between the parts of a long one."""
+        struct, arenas, externals = self._struct, workspace.pointer, workspace.externals
+        if not self._is_long:
+            _lib.bi_execute(struct, arenas, externals, 1, self._pool, times)
+            return
+        progress, limit_ns = _ffi.new("bi_progress *"), int(LONGEST_CALL_S * 1e9)
+        while not _lib.bi_execute_part(
+            struct, arenas, externals, self._pool, times, progress, limit_ns
+        ):
+            pass
 
     def _run_batch(self, workspace: _Workspace, samples: int) -> None:
         externals, strides = workspace.externals, list(self._strides)
@@ -93,9 +120,12 @@ class NativeExecutor:
         while done < samples:
             count = min(wanted, samples - done)
             started = time.perf_counter()
-            _lib.bi_execute(
-                self._struct, workspace.pointer, externals, count, self._pool, _ffi.NULL
-            )
+            if count == 1:
+                self._run_one(workspace, _ffi.NULL)
+            else:
+                _lib.bi_execute(
+                    self._struct, workspace.pointer, externals, count, self._pool, _ffi.NULL
+                )
             took = time.perf_counter() - started
             for i, stride in enumerate(strides):
                 externals[i] = _ffi.cast("char *", externals[i]) + count * stride
@@ -103,7 +133,8 @@ class NativeExecutor:
             if count == wanted:
                 # A multiple of the threads, so that all are busy until the end.
                 fitting = int(count * LONGEST_CALL_S / max(took, 1e-9)) // self._threads
-                wanted = min(2 * wanted, max(1, fitting) * self._threads)
+                is_short = took / count * self._threads < LONGEST_SAMPLE_S
+                wanted = min(2 * wanted, max(1, fitting) * self._threads) if is_short else 1
         self._call_samples = wanted  # the next batch goes on where this one has come to
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
@@ -126,32 +157,50 @@ class NativeExecutor:
         with self._workspaces.take() as workspace:
             _point(workspace.externals, x, outputs)
             for row in times:
-                _lib.bi_execute(
-                    self._struct,
-                    workspace.pointer,
-                    workspace.externals,
-                    len(x),
-                    self._pool,
-                    _ffi.from_buffer("int64_t[]", row),
-                )
+                nanoseconds = _ffi.from_buffer("int64_t[]", row)
+                if len(x) == 1:
+                    self._run_one(workspace, nanoseconds)
+                else:
+                    _lib.bi_execute(
+                        self._struct,
+                        workspace.pointer,
+                        workspace.externals,
+                        len(x),
+                        self._pool,
+                        nanoseconds,
+                    )
         return times
 
     def _use_threads(self, threads: int, pool: Any) -> None:
         self._threads, self._pool = threads, pool
-        self._call_samples = threads
+        self._call_samples = 1 if self._is_long else threads
         # No method of self: in a cycle of references, threads would outlive their session.
         self._new_workspace = functools.partial(
             _Workspace, self.arena_bytes * threads, len(self._outer)
         )
         self._workspaces = FreeList(self._new_workspace)
 
+    def _cut_into_ranges(self) -> bool:
+        """Set after how many rows of each step to look at the clock; return whether it matters."""
+        costs = [work(step, self.plan) for step in self.plan.steps]
+        for struct, cost in zip(self._steps, costs, strict=True):
+            if cost > WORK_AT_ONCE:
+                struct.rows_at_once = max(1, struct.rows * WORK_AT_ONCE // cost)
+        return sum(costs) > WORK_AT_ONCE
+
     def _share_out(self, threads: int) -> None:
         """Set into how many parts each step is cut, by the time it takes one thread here.
 
-        A part for each thread, where it is worth while: kernels lose time at every cut.
+        A part for each thread, where it is worth while: kernels lose time at every cut.  Where a
+        measurement would take seconds, the estimate serves, an eighth of a nanosecond an addition.
         """
-        x, *outputs = (np.zeros((1, *b.stored_shape), b.dtype) for b in self._outer)
-        for struct, took in zip(self._steps, self.profile(x, outputs, 3).min(axis=0), strict=True):
+        costs = np.array([work(step, self.plan) for step in self.plan.steps])
+        if costs.sum() > LONGEST_MEASURED_WORK:
+            times = costs // 8
+        else:
+            x, *outputs = (np.zeros((1, *b.stored_shape), b.dtype) for b in self._outer)
+            times = self.profile(x, outputs, 3).min(axis=0)
+        for struct, took in zip(self._steps, times, strict=True):
             parts = min(struct.rows, threads, took // SHORTEST_PART_NS)
             struct.parts = min(int(parts), _lib.BI_PARTS_LIMIT)
 

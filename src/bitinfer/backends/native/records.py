@@ -217,8 +217,7 @@ def _set_normalize(step: steps.Normalize, fields: _Fields) -> None:
 
 
 def _set_affine(step: steps.Affine, fields: _Fields) -> None:
-    fields.array("alpha", step.scale)
-    fields.array("bias", step.shift)
+    fields.array("weight", np.stack(step.norm))
 
 
 def _set_activate(step: steps.Activate, fields: _Fields) -> None:

@@ -6,7 +6,9 @@ of it (one element for each lane).  An element is 32 packed signs, or one float.
 
     element = plane[row of the pixel + column of the pixel + offset of the step]
 
-Rows of taps above and below the map are skipped, so the plane needs no rows for them.
+Rows of taps above and below the map are skipped, so the plane needs no rows for them.  Output rows
+that skip the same ones are a *band*.  Pixels whose window leaves the map in the same way are of one
+*class*, and have one row of constants, which make good what was skipped, or was read as 0.
 """
 
 from __future__ import annotations
@@ -73,6 +75,39 @@ def _axis(out: int, stride: int, padding: int, dilation: int, kernel: int, exten
     first = np.clip(-(position // dilation), 0, kernel)
     end = np.clip(-((position - extent) // dilation), first, kernel)
     return np.stack([position, first, end], axis=1).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """The output pixels of a convolution, in their order.
+
+    Attributes:
+        positions: (pixels, 2): position in the plane, where the pixel's row of constants begins.
+        bands: (bands, 4): first pixel, end of the pixels, first step, end of the steps.
+        classes: for each row of constants, the taps inside the map: first row, end, first column,
+            end.
+    """
+
+    positions: Indices
+    bands: Indices
+    classes: list[tuple[int, int, int, int]]
+
+
+def pixels(at: Walk, kernel: tuple[int, int], row_length: int) -> Pixels:
+    """Return the output pixels of a walk; a row of constants has ``row_length`` elements."""
+    rows, row_class = np.unique(at.rows[:, 1:], axis=0, return_inverse=True)
+    columns, column_class = np.unique(at.columns[:, 1:], axis=0, return_inverse=True)
+    number = row_class.reshape(-1, 1) * len(columns) + column_class.reshape(1, -1)
+    position = at.rows[:, :1] + at.columns[:, 0]
+    positions = np.stack([position, number * row_length], axis=-1).reshape(-1, 2)
+    width, steps_per_row = len(at.columns), len(at.offsets) // kernel[0]
+    starts = np.flatnonzero(np.any(np.diff(at.rows[:, 1:], axis=0) != 0, axis=1)) + 1
+    starts = np.concatenate([[0], starts]).astype(np.int64)
+    ends = np.append(starts[1:], len(at.rows))
+    taps = at.rows[starts, 1:] * steps_per_row
+    bands = np.concatenate([np.stack([starts, ends], axis=1) * width, taps], axis=1)
+    classes = [(int(r[0]), int(r[1]), int(c[0]), int(c[1])) for r in rows for c in columns]
+    return Pixels(np.ascontiguousarray(positions, np.int64), bands.astype(np.int64), classes)
 
 
 def signs_in_steps(words: Words, depth: int) -> NDArray[np.uint32]:

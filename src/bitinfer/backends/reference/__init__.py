@@ -14,7 +14,6 @@ from bitinfer import bits, numerics
 from bitinfer.backends.base import Executor
 from bitinfer.backends.interpreted import (
     Array,
-    BoundStep,
     Extras,
     InterpretedExecutor,
     StepFunction,
@@ -29,7 +28,7 @@ from bitinfer.plan import operations, steps
 from bitinfer.plan.steps import Buffer, Plan, Step, Window
 
 KERNEL = "numpy"
-"""The name under which this backend's functions run, in other backends too."""
+"""The name of this backend's functions in reports."""
 
 _COLUMN_FLOATS = 1 << 24
 """Windows are copied out in chunks of about this many floats: a map has many times its own size
@@ -48,15 +47,11 @@ class ReferenceBackend:
 
     def bind(self, plan: Plan, threads: int = 1) -> Executor:
         """Return an executor of ``plan``.  NumPy does the work, whatever ``threads`` says."""
-        return InterpretedExecutor(plan, bind_step)
+        return InterpretedExecutor(plan, bind_step, KERNEL)
 
 
-def bind_step(step: Step, plan: Plan) -> BoundStep:
+def bind_step(step: Step, plan: Plan) -> StepFunction:
     """Return the function that runs ``step``; constants are unpacked here, once."""
-    return BoundStep(_function(step, plan), KERNEL)
-
-
-def _function(step: Step, plan: Plan) -> StepFunction:
     channels = plan.buffers[step.source].shape[-1]
     match step:
         case steps.BinaryConv2d():
@@ -245,7 +240,7 @@ def _elementwise(step: Step) -> StepFunction:
             case steps.BetaMap():
                 target[...] = _beta_map(step, source)
             case steps.Affine():
-                target[...] = numerics.affine(source, step.scale, step.shift)
+                target[...] = numerics.normalize(source, step.norm)
             case steps.Activate():
                 target[...] = activate(source, step.activation)
             case steps.CopyChannels():

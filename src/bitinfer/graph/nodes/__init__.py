@@ -8,6 +8,9 @@ Values belong to one sample (the batch is not part of the graph) and have a kind
     sign    -1 or +1, same shapes; packed by the bit convention of bits.py wherever it is stored
     uint8, int8   integers, same shapes: pixels, quantised activations
 
+Floats are finite: a sample whose input holds a NaN or an infinity has no answer, and its outputs
+are NaN (docs/architecture.md, Passes), so passes may use that numbers have an order.
+
 Padding is (top, bottom, left, right); kernel, stride and dilation are (vertical, horizontal).
 
 What passes fuse into a layer is its :class:`Epilogue`; a model file holds none.

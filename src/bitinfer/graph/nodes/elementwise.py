@@ -91,12 +91,14 @@ class BatchNorm(FloatNode, frozen=True, tag="batch_norm"):
             raise ShapeError(
                 f"variance + epsilon is {smallest} in some channel, wanted above 1e-30"
             )
-        if not all(np.isfinite(part).all() for part in self.affine(tensors)):
+        with np.errstate(over="ignore"):
+            folded = [part.astype(np.float32) for part in self.norm(tensors).folded()]
+        if not all(np.isfinite(part).all() for part in folded):
             raise ShapeError("the scale or shift of some channel is too large for float32")
 
-    def affine(self, tensors: Tensors) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return scale and shift (C,): ``y = x * scale + shift``."""
-        return numerics.batch_norm_affine(
+    def norm(self, tensors: Tensors) -> numerics.Norm:
+        """Return what it computes: ``y = (x - mean) * scale + shift``."""
+        return numerics.batch_norm(
             tensors[self.mean],
             tensors[self.variance],
             None if self.gamma is None else tensors[self.gamma],
@@ -106,8 +108,8 @@ class BatchNorm(FloatNode, frozen=True, tag="batch_norm"):
 
     def monotone(self, tensors: Tensors) -> Function | None:
         """See :meth:`Node.monotone`."""
-        scale, shift = self.affine(tensors)
-        return lambda x: numerics.affine(x, scale, shift)
+        norm = self.norm(tensors)
+        return lambda x: numerics.normalize(x, norm)
 
     def falls(self, tensors: Tensors) -> NDArray[Any] | None:
         """See :meth:`Node.falls`."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+import numpy as np
+
 from bitinfer.graph.checked import CheckedGraph
 from bitinfer.graph.passes.fuse import (
     fold_batch_norm,
@@ -41,16 +43,18 @@ NAMES = tuple(function.__name__ for function in PASSES)
 
 
 def optimise(checked: CheckedGraph, skip: Collection[str] = ()) -> CheckedGraph:
-    """Run all passes but those named in ``skip``; ``all`` names every pass.
+    """Run all passes but those named in ``skip``, one name or several; ``all`` names every pass.
 
     Raises:
         UnknownNameError: ``skip`` names no pass.
     """
+    skip = (skip,) if isinstance(skip, str) else skip
     if strangers := sorted(set(skip) - {*NAMES, "all"}):
         raise unknown("pass", strangers[0], (*NAMES, "all"))
-    for function in PASSES:
-        if function.__name__ not in skip and "all" not in skip:
-            checked = function(checked)
+    with np.errstate(all="ignore"):
+        for function in PASSES:
+            if function.__name__ not in skip and "all" not in skip:
+                checked = function(checked)
     return checked
 
 

@@ -26,6 +26,31 @@ def is_monotone(draft: Draft, node: Node) -> bool:
     return node.monotone(draft.tensors) is not None
 
 
+def has_integer_sums(draft: Draft, node: Node | None) -> bool:
+    """Tell whether a node is a layer whose result depends on an integer sum and nothing else."""
+    if not isinstance(node, nodes.Layer) or node.epilogue is not None:
+        return False
+    match node:
+        case nodes.BinaryConv2d() | nodes.BinaryDense():
+            return node.beta is None
+        case nodes.Conv2d():
+            return draft.values[node.input].is_integer and node.offset is None
+        case nodes.Dense():
+            return draft.values[node.input].is_integer
+
+
+def largest_sums(draft: Draft, node: nodes.Layer) -> Array:
+    """Return the largest magnitude of the sums of every channel (C,) int64."""
+    source, weight = draft.values[node.input], draft.tensor(node.weight)
+    scale = {"sign": 1, "uint8": 255, "int8": 128}[source.kind]
+    if weight.dtype == np.uint64:
+        groups = getattr(node, "groups", 1)
+        taps = int(np.prod(weight.shape[1:-1], dtype=np.int64))
+        return np.full(len(weight), scale * taps * (source.shape[-1] // groups), np.int64)
+    magnitude = np.abs(weight.reshape(len(weight), -1).astype(np.int64))
+    return np.asarray(scale * magnitude.sum(axis=1))
+
+
 def bits_of(draft: Draft, chain: list[Node], sign: nodes.Sign) -> Function:
     """Return the function from an element to the bit of its sign behind the chain of such nodes."""
     steps = [step for node in chain if (step := node.monotone(draft.tensors)) is not None]

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer import numerics
 from bitinfer.graph import nodes
 from bitinfer.graph.checked import CheckedGraph
-from bitinfer.graph.nodes import BinaryLayer, Epilogue, Layer, Node
+from bitinfer.graph.nodes import BinaryLayer, Epilogue, Function, Layer, Node
+from bitinfer.graph.passes.chains import bisect, bits_of, has_integer_sums, largest_sums
 from bitinfer.graph.passes.draft import Draft
 from bitinfer.graph.values import Value
 
@@ -27,7 +29,8 @@ def fold_batch_norm(checked: CheckedGraph) -> CheckedGraph:
 
     A ReLU between them becomes the smallest sum (``floor``): for a positive alpha,
     ``max(sum * alpha + bias, 0) * s + t = max(sum, -bias / alpha) * (alpha * s) + (bias * s + t)``.
-    Results differ by rounding.
+    Results differ by rounding; a sign that is taken of them behind integer sums does not, since its
+    threshold follows.
     """
     draft = Draft(checked)
     for norm in draft.nodes():
@@ -146,7 +149,8 @@ def _with_norm(
     draft: Draft, layer: Layer, norm: nodes.BatchNorm, *, has_relu: bool
 ) -> Layer | None:
     """Return the layer with a BatchNorm, and a ReLU before it, folded in; None if it cannot be."""
-    scale, shift = norm.affine(draft.tensors)
+    scale, shift = norm.norm(draft.tensors).folded()
+    before = layer
     if has_relu:
         floor = _floor_of_relu(draft, layer)
         if floor is None:
@@ -155,18 +159,71 @@ def _with_norm(
     weight = draft.tensor(layer.weight)
     bias = draft.tensor(layer.bias)
     with np.errstate(all="ignore"):
-        new_bias = shift if bias is None else bias * scale + shift
+        new_bias = (shift if bias is None else bias * scale + shift).astype(np.float32)
         is_float = weight.dtype == np.float32 and layer.alpha is None and not has_relu
         if is_float:
-            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+            weight = weight * scale.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
         alpha = draft.tensor(layer.alpha)
-        alpha = scale if alpha is None else alpha * scale
+        alpha = (scale if alpha is None else alpha * scale).astype(np.float32)
     if not all(np.isfinite(t).all() for t in (weight, new_bias, alpha)):
         return None  # each part is within float32, but their product is not
+    if not is_float and not _keep_signs(draft, before, norm, alpha, new_bias, has_relu=has_relu):
+        return None
     layer = replace(layer, bias=draft.keep(f"{norm.name}.bias", new_bias))
     if is_float:
         return replace(layer, weight=draft.keep(f"{norm.name}.weight", weight))
     return replace(layer, alpha=draft.keep(f"{norm.name}.alpha", alpha))
+
+
+def _keep_signs(
+    draft: Draft,
+    layer: Layer,
+    norm: nodes.BatchNorm,
+    alpha: Array,
+    bias: Array,
+    *,
+    has_relu: bool,
+) -> bool:
+    """Let the signs of a BatchNorm of integer sums decide by what the layer makes of these sums.
+
+    ``alpha`` and ``bias`` are the layer's with the BatchNorm folded in.  A sign's threshold becomes
+    the result of the first sum on its other side, so that the rounding of neither form matters.
+
+    Returns False, and changes nothing, if two sums on either side would give the same result.
+    """
+    signs = [node for node in draft.readers(norm.name) if isinstance(node, nodes.Sign)]
+    if not signs or not has_integer_sums(draft, layer):
+        return True
+    old_alpha, old_bias = draft.tensor(layer.alpha), draft.tensor(layer.bias)
+    floor = _floor_of_relu(draft, layer) if has_relu else None
+    chain: list[Node] = [nodes.Relu(name="relu", input="")] if has_relu else []
+    limit = largest_sums(draft, layer)
+    changed = []
+    for sign in signs:
+        behind = bits_of(draft, [*chain, norm], sign)
+
+        def bits(sums: Array, behind: Function = behind) -> Array:
+            return behind(numerics.scale_sum(sums, old_alpha, old_bias))
+
+        first, flip = bisect(bits, -limit, limit)
+        is_constant = first == -limit
+        above = numerics.scale_sum(first, alpha, bias, floor=floor)
+        below = numerics.scale_sum(first - 1, alpha, bias, floor=floor)
+        if ((above == below) & ~is_constant).any():
+            return False
+        falls = (above < below) & ~is_constant
+        threshold = np.where(falls, below, above)
+        threshold[is_constant] = -np.inf
+        changed.append((sign, threshold, flip ^ falls))
+    for sign, threshold, flip in changed:
+        name = sign.name
+        new = replace(
+            sign,
+            threshold=draft.keep(f"{name}.threshold", threshold.astype(np.float32)),
+            flip=draft.keep(f"{name}.flip", flip.astype(np.uint8)) if flip.any() else None,
+        )
+        draft.rearrange((sign,), (new,))
+    return True
 
 
 def _floor_of_relu(draft: Draft, layer: Layer) -> Array | None:

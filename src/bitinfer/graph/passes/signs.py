@@ -12,7 +12,14 @@ from bitinfer import numerics
 from bitinfer.graph import nodes
 from bitinfer.graph.checked import CheckedGraph
 from bitinfer.graph.nodes import Node
-from bitinfer.graph.passes.chains import bisect, bisect_floats, bits_of, is_monotone
+from bitinfer.graph.passes.chains import (
+    bisect,
+    bisect_floats,
+    bits_of,
+    has_integer_sums,
+    is_monotone,
+    largest_sums,
+)
 from bitinfer.graph.passes.draft import Draft
 
 Array = NDArray[Any]
@@ -81,7 +88,7 @@ def fold_signs(checked: CheckedGraph) -> CheckedGraph:
             chain.insert(0, source)
             source = draft.maker(source.input)
         is_alone = source is not None and draft.only_reader(source.name) is not None
-        if is_alone and _has_integer_sums(draft, source):
+        if is_alone and has_integer_sums(draft, source):
             _compare_sums(draft, source, chain, sign)
         elif chain:
             _compare_floats(draft, chain, sign)
@@ -112,35 +119,10 @@ def _is_falling(draft: Draft, chain: list[Node], sign: nodes.Sign) -> Array:
     return falls.astype(np.uint8)
 
 
-def _has_integer_sums(draft: Draft, node: Node | None) -> bool:
-    """Tell whether a node is a layer whose result depends on an integer sum and nothing else."""
-    if not isinstance(node, nodes.Layer) or node.epilogue is not None:
-        return False
-    match node:
-        case nodes.BinaryConv2d() | nodes.BinaryDense():
-            return node.beta is None
-        case nodes.Conv2d():
-            return draft.values[node.input].is_integer and node.offset is None
-        case nodes.Dense():
-            return draft.values[node.input].is_integer
-
-
-def _largest_sum(draft: Draft, node: nodes.Layer) -> Array:
-    """Return the largest magnitude of the sums of every channel (C,) int64."""
-    source, weight = draft.values[node.input], draft.tensor(node.weight)
-    scale = {"sign": 1, "uint8": 255, "int8": 128}[source.kind]
-    if weight.dtype == np.uint64:
-        groups = getattr(node, "groups", 1)
-        taps = int(np.prod(weight.shape[1:-1], dtype=np.int64))
-        return np.full(len(weight), scale * taps * (source.shape[-1] // groups), np.int64)
-    magnitude = np.abs(weight.reshape(len(weight), -1).astype(np.int64))
-    return np.asarray(scale * magnitude.sum(axis=1))
-
-
 def _compare_sums(draft: Draft, layer: Any, chain: list[Node], sign: nodes.Sign) -> None:
     alpha, bias = draft.tensor(layer.alpha), draft.tensor(layer.bias)
     behind = bits_of(draft, chain, sign)
-    limit = _largest_sum(draft, layer)
+    limit = largest_sums(draft, layer)
     threshold, flip = bisect(
         lambda sums: behind(numerics.scale_sum(sums, alpha, bias)), -limit, limit
     )

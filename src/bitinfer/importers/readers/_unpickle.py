@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from bitinfer import files
 from bitinfer.errors import CheckpointError
 
-MAX_STEPS = 1 << 19
-"""Most opcodes, and most items copied, in one pickle.  A network of 1000 tensors takes 40,000."""
+MAX_STEPS = 1 << 23
+"""Most opcodes, and most items copied, in one pickle.  A network of 1000 tensors takes 40,000; the
+rest is for what training loops keep beside it, such as the loss of every batch."""
 MAX_PICKLE_BYTES = 1 << 26
 MAX_RANK = 8
 MAX_NAME_BYTES = 256
@@ -69,6 +70,28 @@ class TensorRef:
     stride: tuple[int, ...]
 
 
+@dataclasses.dataclass(eq=False, slots=True)
+class NumpyType:
+    """A NumPy dtype, as ``<f4``."""
+
+    code: str
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class NumpyRef:
+    """A NumPy array; ``type`` is None until the pickle has said what it holds."""
+
+    shape: tuple[int, ...] = ()
+    type: NumpyType | None = None
+    data: bytes = b""
+    is_fortran: bool = False
+
+    def fill(self, shape: Any, kind: Any, data: Any, *, is_fortran: bool) -> None:
+        """Take over what the pickle says, if it is an array of numbers."""
+        if _is_extent(shape) and isinstance(kind, NumpyType) and isinstance(data, bytes):
+            self.shape, self.type, self.data, self.is_fortran = shape, kind, data, is_fortran
+
+
 def quoted(value: object) -> str:
     """Return foreign text in quotes, without control characters, cut to 100 characters."""
     return repr(files.one_line(value, 100))
@@ -94,9 +117,10 @@ def unpickle(data: bytes, start: int = 0) -> Pickle:
     """Decode the pickle that begins at byte ``start`` of ``data``.
 
     Meaning: the value holds dict, list, tuple, str, bytes, int, float, bool, None, and
-             :class:`TensorRef`, :class:`StorageRef`, :class:`Global`, :class:`Inert`.  It may share
-             parts and contain itself.  Dict entries whose key is not text are left out: no network
-             is kept under one, and hashing foreign numbers or nested tuples takes unbounded time.
+             :class:`TensorRef`, :class:`StorageRef`, :class:`NumpyRef`, :class:`NumpyType`,
+             :class:`Global`, :class:`Inert`.  It may share parts and contain itself.  Dict entries
+             whose key is not text are left out: no network is kept under one, and hashing
+             foreign numbers or nested tuples takes unbounded time.
     Cost:    at most MAX_STEPS steps, memory within a constant factor of the bytes read.
     Raises:  CheckpointError for anything that is not such a pickle.
     """
@@ -135,7 +159,10 @@ class _Machine:
     def spend(self, steps: int) -> None:
         self.steps_left -= steps
         if self.steps_left < 0:
-            self.fail(f"takes more than {MAX_STEPS} steps, far beyond any network")
+            self.fail(
+                f"takes more than {MAX_STEPS} steps: a log beside the weights is too long; "
+                "save the weights alone: torch.save(checkpoint['state_dict'], FILE)"
+            )
 
     def take(self, count: int) -> bytes:
         begin = self.position
@@ -246,7 +273,7 @@ class _Machine:
         if not isinstance(kind, Global) or not isinstance(key, str) or not _is_size(numel):
             self.fail("a storage is not given as (class, key, place, size)")
         module, _, name = kind.name.rpartition(".")
-        if module not in ("torch", "torch.cuda"):
+        if module not in ("torch", "torch.cuda", "torch.storage"):
             self.fail(f"a storage has the class {quoted(kind.name)}, wanted one of torch")
         whole = StorageRef(name, key, numel, 0, numel)
         self.storages.setdefault(key, whole)
@@ -308,13 +335,49 @@ def _first_argument(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
     return arguments[0]
 
 
+def _numpy_array(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
+    """Return an empty array, which the pickle fills in later (numpy multiarray/methods.c)."""
+    return NumpyRef()
+
+
+def _numpy_buffer(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
+    """Arguments (bytes, dtype, shape, order) of numpy/_core/numeric.py, protocol 5."""
+    array = NumpyRef()
+    if len(arguments) == 4:
+        data, kind, shape, order = arguments
+        array.fill(shape, kind, data, is_fortran=order == "F")
+    return array
+
+
+def _numpy_type(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
+    code = arguments[0] if arguments else None
+    return NumpyType(code) if isinstance(code, str) else Inert("numpy.dtype")
+
+
+def _encode(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
+    """Bytes, as Python 3 writes them in protocol 2: text of Latin-1."""
+    if len(arguments) == 2 and isinstance(arguments[0], str) and arguments[1] == "latin1":
+        try:
+            return arguments[0].encode("latin1")
+        except UnicodeEncodeError:
+            pass
+    return Inert("_codecs.encode")
+
+
 _KNOWN_CALLS: dict[str, Callable[[_Machine, tuple[Any, ...]], Any]] = {
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _first_argument,
     "torch._utils._rebuild_parameter_with_state": _first_argument,
+    "torch._utils._rebuild_device_tensor_from_numpy": _first_argument,
     "torch.Size": _first_argument,
+    "numpy.core.multiarray._reconstruct": _numpy_array,
+    "numpy._core.multiarray._reconstruct": _numpy_array,
+    "numpy.core.numeric._frombuffer": _numpy_buffer,
+    "numpy._core.numeric._frombuffer": _numpy_buffer,
+    "numpy.dtype": _numpy_type,
+    "_codecs.encode": _encode,
 }
 
 
@@ -351,10 +414,13 @@ def _made_by_class(m: _Machine, cls: Any, arguments: Any) -> Any:
 
 
 def _build(m: _Machine) -> None:
-    # The attributes of an object.  Nothing that is kept has any: torch's state_dict, an OrderedDict
-    # with the attribute _metadata, does not need it.
-    m.pop()
-    m.top()
+    # The attributes of an object.  Of what is kept, NumPy's values alone need them: torch's
+    # state_dict, an OrderedDict with the attribute _metadata, does not.
+    state, target = m.pop(), m.top()
+    if isinstance(target, NumpyRef) and isinstance(state, tuple) and len(state) == 5:
+        target.fill(*state[1:3], state[4], is_fortran=state[3] is True)
+    if isinstance(target, NumpyType) and isinstance(state, tuple) and state[1:2] == (">",):
+        target.code = f">{target.code.lstrip('<>|=')}"
 
 
 def _stack_global(m: _Machine) -> None:
@@ -428,6 +494,7 @@ _HANDLERS: dict[int, Callable[[_Machine], None]] = {
     ord("J"): lambda m: m.push(int.from_bytes(m.take(4), "little", signed=True)),
     ord("K"): lambda m: m.push(m.take_size(1)),
     ord("M"): lambda m: m.push(m.take_size(2)),
+    0x8B: lambda m: m.push(int.from_bytes(m.take(m.take_size(4)), "little", signed=True)),
     0x8A: lambda m: m.push(int.from_bytes(m.take(m.take_size(1)), "little", signed=True)),
     ord("G"): lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
     ord("T"): lambda m: _old_string(m, m.take(m.take_size(4))),

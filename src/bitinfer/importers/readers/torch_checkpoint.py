@@ -20,11 +20,12 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ from bitinfer.importers.readers._unpickle import (
     MAX_STEPS,
     Global,
     Inert,
+    NumpyRef,
     StorageRef,
     TensorRef,
     quoted,
@@ -43,7 +45,7 @@ from bitinfer.importers.readers._unpickle import (
 )
 
 MAX_FILE_BYTES = 1 << 32
-MAX_MEMBERS = 1 << 16
+MAX_MEMBERS = 1 << 18
 MAX_DEPTH = 64
 
 _ZIP_START = b"PK\x03\x04"
@@ -64,6 +66,19 @@ _DTYPES = {
     "CharStorage": "<i1",
     "ByteStorage": "<u1",
     "BoolStorage": "<u1",
+}
+
+# torch's other classes, which no weight here has: bytes of an element.
+_SKIPPED = {
+    "ComplexDoubleStorage": 16,
+    "ComplexFloatStorage": 8,
+    "ComplexHalfStorage": 4,
+    "QInt32Storage": 4,
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1,
+    "UntypedStorage": 1,
 }
 
 
@@ -88,10 +103,12 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 def from_bytes(data: bytes) -> dict[str, Any]:
     """Return the checkpoint in ``data`` as nested dicts, lists and tuples with NumPy arrays.
 
-    Meaning: tensors become contiguous arrays in native byte order, bfloat16 widened to float32;
-             parameters become their tensor, OrderedDict becomes dict.  What would need code to run
-             (optimisers, NumPy values, argparse.Namespace) becomes an inert tag.  Dict entries
-             whose key is not text are left out.
+    Meaning: tensors and NumPy arrays become contiguous arrays in native byte order, bfloat16
+             widened to float32; parameters become their tensor, OrderedDict becomes dict.  What
+             would need code to run (optimisers, NumPy scalars, argparse.Namespace) and tensors of
+             other types (complex, quantized, sparse) become inert tags.  Dict entries whose key is
+             not text are left out.  A list or tuple of dicts becomes a dict, with its indices as
+             keys.
     Cost:    memory for at most 4 times ``data`` beside it, and for MAX_STEPS small values.
     Raises:  CheckpointError for anything else, in time proportional to ``data``.
     """
@@ -110,8 +127,11 @@ def from_bytes(data: bytes) -> dict[str, Any]:
             f"holds one {quoted(result.name)}, wanted a dict of tensors; "
             "save model.state_dict() instead of the model"
         )
+    if isinstance(result, list | tuple) and any(isinstance(value, dict) for value in result):
+        result = {str(index): value for index, value in enumerate(result)}
     if not isinstance(result, dict):
-        raise CheckpointError(f"holds one {type(result).__name__}, wanted a dict of tensors")
+        what = "tensor" if isinstance(result, np.ndarray) else type(result).__name__
+        raise CheckpointError(f"holds one {what}, wanted a dict of tensors")
     return result
 
 
@@ -133,6 +153,10 @@ class _Container:
             )
         code = _DTYPES[kind]
         return np.dtype(code.replace("<", ">") if self.is_big_endian else code)
+
+    def itemsize(self, kind: str) -> int:
+        """Return the bytes of an element of a storage class, one whose tensors are not read too."""
+        return _SKIPPED[kind] if kind in _SKIPPED else self.dtype(kind).itemsize
 
     def span(self, storage: StorageRef) -> tuple[int, int]:
         """Return where the elements of ``storage`` lie, once their size is what it should be."""
@@ -234,7 +258,7 @@ def _open_stream(data: bytes) -> tuple[Any, _Container]:
         if key in spans or key not in root.storages:
             raise CheckpointError(f"storage {quoted(key)} stands twice or belongs to no tensor")
         begin = position + 8
-        itemsize = container.dtype(root.storages[key].kind).itemsize
+        itemsize = container.itemsize(root.storages[key].kind)
         position = begin + int.from_bytes(data[position:begin], "little") * itemsize
         if position > len(data):
             raise CheckpointError(
@@ -251,7 +275,7 @@ class _Resolver:
 
     def __init__(self, container: _Container) -> None:
         self.container = container
-        self.arrays: dict[int, NDArray[Any]] = {}
+        self.arrays: dict[int, NDArray[Any] | Inert] = {}
         # Shared parts are copied wherever they stand, so a small pickle can describe a large tree.
         self.values_left = min(MAX_STEPS, len(container.data))
         self.bytes_left = 4 * len(container.data) + (1 << 20)
@@ -269,14 +293,36 @@ class _Resolver:
                 return [self.resolve(v, depth + 1) for v in value]
             case tuple():
                 return tuple(self.resolve(v, depth + 1) for v in value)
+            case TensorRef() if value.storage.kind not in _DTYPES:
+                return Inert(f"torch.{value.storage.kind}")
             case TensorRef():
                 if id(value) not in self.arrays:
                     self.arrays[id(value)] = self.read(value)
+                return self.arrays[id(value)]
+            case NumpyRef():
+                if id(value) not in self.arrays:
+                    self.arrays[id(value)] = self.read_numpy(value)
                 return self.arrays[id(value)]
             case StorageRef():
                 return Inert(f"torch.{value.kind}")
             case _:
                 return value
+
+    def read_numpy(self, value: NumpyRef) -> NDArray[Any] | Inert:
+        """Return a copy of a NumPy array in native byte order; a tag, if it holds no numbers."""
+        kind = None if value.type is None else value.type.code
+        if kind is None or not re.fullmatch("[<>|=]?(f[248]|[iu][1248]|b1)", kind):
+            return Inert("numpy.ndarray")
+        dtype = np.dtype(kind)
+        size = dtype.itemsize * math.prod(value.shape)
+        self.bytes_left -= dtype.itemsize * math.prod(max(n, 1) for n in value.shape)
+        if size != len(value.data) or self.bytes_left < 0:
+            raise CheckpointError(
+                f"a NumPy array of shape {value.shape} has {len(value.data)} bytes, wanted {size}"
+            )
+        order: Literal["F", "C"] = "F" if value.is_fortran else "C"
+        flat = np.frombuffer(value.data, dtype)
+        return flat.reshape(value.shape, order=order).astype(dtype.newbyteorder("="), order="C")
 
     def read(self, tensor: TensorRef) -> NDArray[Any]:
         """Return a contiguous copy of ``tensor`` in native byte order."""

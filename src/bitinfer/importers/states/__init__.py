@@ -3,23 +3,21 @@
 Each module of :data:`FAMILIES` knows the checkpoints of one project.
 
 xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
+own         signs of real weights without a scale: bitinfer's own networks, BinaryNet's VGG-small
+
+``adabin`` reads AdaBin's ResNets, whose layers the zoo has no builder for, as a foreign graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from bitinfer import zoo
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.options import Options
-from bitinfer.importers.states import xnor_net
-from bitinfer.importers.states.state_dict import (
-    Signature,
-    StateDict,
-    StateSource,
-    find_state_dict,
-)
+from bitinfer.importers.states import adabin, locate, own, xnor_net
+from bitinfer.importers.states.state_dict import Signature, StateDict, StateSource
 from bitinfer.model import Preprocessing
 from bitinfer.zoo.data import DataSet
 
@@ -61,12 +59,23 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: tuple[Family, ...] = (xnor_net,)
+FAMILIES: tuple[Family, ...] = (xnor_net, own)
 
 ARCHITECTURES: Mapping[str, Family] = {
     name: family for family in FAMILIES for name in family.SIGNATURES
 }
 """By architecture of the zoo, the family that its checkpoints are read by."""
+
+
+def find_state_dict(
+    checkpoint: Mapping[str, Any], arch: str | None = None, wanted: str | None = None
+) -> StateDict:
+    """Return the weights in ``checkpoint`` (locate.find_state_dict), those of ``arch`` if given."""
+    names = ARCHITECTURES if arch is None else (arch,)
+    signatures = [ARCHITECTURES[name].SIGNATURES[name] for name in names]
+    if arch is None:
+        signatures.append(adabin.SIGNATURE)
+    return locate.find_state_dict(checkpoint, signatures, wanted)
 
 
 def find_architecture(state: StateDict) -> str:

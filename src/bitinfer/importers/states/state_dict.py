@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,29 +12,32 @@ from bitinfer import zoo
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError
 from bitinfer.importers.outcome import LayerOutcome
-from bitinfer.importers.readers._unpickle import describe, quoted
+from bitinfer.importers.readers._unpickle import Inert, describe, quoted
 
 Signature = Mapping[str, tuple[int | None, ...]]
 """Shapes by key; None stands for any size."""
 
-_WRAPPERS = frozenset({"module", "_orig_mod"})
-"""Parts of names: of DataParallel, which wraps any module, and of torch.compile."""
+_BOOKKEEPING = (".num_batches_tracked", ".total_ops", ".total_params", "_extra_state")
+"""Ends of names that torch and tools that count operations keep beside the weights."""
 
-_PREFIXES = ("model.", "net.", "network.")
-"""Attributes under which training loops keep the network: left out where all names begin so."""
-
-_COUNTER = ".num_batches_tracked"
-"""What torch >= 0.4.1 keeps for training."""
+_REBUILT = {
+    "torch._utils._rebuild_qtensor": "a quantized tensor: dequantize() it before saving",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor: make it to_dense() before saving",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without data, of the device 'meta'",
+}
+"""By what makes a tensor, what it is in words."""
 
 
 class StateDict:
     """Weights by name, each to be taken once or more; what was never taken is known.
 
-    ``owner`` is the network that they are taken for, in messages.
+    ``owner`` is the network that they are taken for, in messages; ``others`` names further sets of
+    weights that the checkpoint holds.
     """
 
-    def __init__(self, weights: Mapping[str, Any]) -> None:
+    def __init__(self, weights: Mapping[str, Any], others: Sequence[str] = ()) -> None:
         self._weights = dict(weights)
+        self.others = tuple(others)
         self._taken: set[str] = set()
         self.owner = "the network"
 
@@ -48,11 +51,12 @@ class StateDict:
             )
         value = self._weights[key]
         if not isinstance(value, np.ndarray):
-            raise CheckpointError(f"{key} is {describe(value)}; {wanted}")
+            name = value.name if isinstance(value, Inert) else ""
+            raise CheckpointError(f"{key} is {_REBUILT.get(name, describe(value))}; {wanted}")
         if value.dtype.kind != "f" or value.shape != shape:
             raise CheckpointError(f"{key} is {value.dtype} of shape {value.shape}; {wanted}")
         self._taken.add(key)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             result: Floats = value.astype(np.float32)
         if not np.isfinite(result).all():
             raise CheckpointError(f"{key} holds NaN or infinity, or numbers beyond float32")
@@ -80,13 +84,19 @@ class StateDict:
 
     def check_nothing_left(self) -> None:
         """Raise CheckpointError if there are weights that the network has not."""
-        left = [k for k in self._weights if k not in self._taken and not k.endswith(_COUNTER)]
+        left = [k for k in self._weights if k not in self._taken and self._is_weight(k)]
         if left:
             raise CheckpointError(
                 f"{quoted(left[0])} is no part of {self.owner}"
                 + (f", nor are {len(left) - 1} more" if len(left) > 1 else "")
                 + ": does the checkpoint hold another architecture?"
             )
+
+    def _is_weight(self, key: str) -> bool:
+        """Tell whether a value is no bookkeeping: a counter of a wrapper, a number of a loop."""
+        value = self._weights[key]
+        is_counter = isinstance(value, np.ndarray) and value.size == 1 and "." not in key
+        return isinstance(value, np.ndarray) and not (is_counter or key.endswith(_BOOKKEEPING))
 
 
 class StateSource(zoo.ParameterSource, Protocol):
@@ -101,55 +111,6 @@ class StateSource(zoo.ParameterSource, Protocol):
     def outcomes(self) -> tuple[LayerOutcome, ...]:
         """What became of the layers asked for, in the order of asking."""
         ...
-
-
-def find_state_dict(checkpoint: Mapping[str, Any]) -> StateDict:
-    """Return the weights in ``checkpoint``, their names without the parts that wrappers add.
-
-    Meaning: under ``state_dict``; or the checkpoint itself, if it holds tensors; or else the only
-             dict of tensors in it.
-    Raises:  CheckpointError if there are none, or two names differ only in such parts.
-    """
-    found: Any = checkpoint.get("state_dict")
-    if found is None:
-        found = checkpoint if _holds_tensors(checkpoint) else _only_dict(checkpoint)
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"'state_dict' is {describe(found)}, wanted a dict of tensors; "
-            "save model.state_dict() instead of the model"
-        )
-    result: dict[str, Any] = {}
-    for key, name in _unwrapped(found).items():
-        if name in result:
-            raise CheckpointError(f"{quoted(key)} stands twice, with and without 'module.'")
-        result[name] = found[key]
-    return StateDict(result)
-
-
-def _unwrapped(found: Mapping[str, Any]) -> dict[str, str]:
-    names = {key: ".".join(p for p in key.split(".") if p not in _WRAPPERS) for key in found}
-    prefix = next((p for p in _PREFIXES if all(n.startswith(p) for n in names.values())), "")
-    return {key: name.removeprefix(prefix) for key, name in names.items()}
-
-
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, dict) and any(isinstance(v, np.ndarray) for v in value.values())
-
-
-def _only_dict(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    candidates = {k: v for k, v in checkpoint.items() if _holds_tensors(v)}
-    if len(candidates) == 1:
-        return next(iter(candidates.values()))
-    if candidates:
-        names = ", ".join(quoted(key) for key in candidates)
-        raise CheckpointError(
-            f"holds tensors under {names}; save the weights alone: torch.save(model.state_dict())"
-        )
-    keys = ", ".join(quoted(key) for key in list(checkpoint)[:8]) or "nothing"
-    raise CheckpointError(
-        f"holds no 'state_dict' and no tensors, only {keys}; "
-        "save model.state_dict() instead of the model"
-    )
 
 
 def count_parameters(*tensors: Floats | None) -> int:

@@ -60,6 +60,10 @@ def source(
 class CheckpointSource:
     """Answers a network of the zoo from a checkpoint."""
 
+    _family = "XNOR-Net"
+    _split = staticmethod(binary.CENTRED_AND_CLIPPED.split)
+    """Makes of a real weight one whose signs count, and alpha."""
+
     def __init__(
         self, state: StateDict, architecture: zoo.Architecture, *, swap_hw: bool = False
     ) -> None:
@@ -97,7 +101,7 @@ class CheckpointSource:
         alpha = None
         findings: tuple[Finding, ...] = ()
         if is_binary:
-            weight, mean_size = binary.CENTRED_AND_CLIPPED.split(weight)
+            weight, mean_size = self._split(weight)
             alpha = mean_size if has_alpha else None
             findings = binary.zero_weights(weight, "PyTorch")
         if is_conv:
@@ -105,11 +109,11 @@ class CheckpointSource:
         elif flattened is not None:
             weight = self._swap_flattened(weight, flattened)
         if is_binary:
-            reason = "weights and input are binary in XNOR-Net"
+            reason = f"weights and input are binary in {self._family}"
         elif name == self._architecture.output_layer:
-            reason = "last layer: real in XNOR-Net"
+            reason = f"last layer: real in {self._family}"
         else:
-            reason = "first layer: real in XNOR-Net"
+            reason = f"first layer: real in {self._family}"
         self._outcomes.append(
             LayerOutcome(
                 name,
@@ -151,7 +155,7 @@ class CheckpointSource:
                 findings = (Finding("raised gammas", raised, text),)
         if not float(np.min(variance)) >= 0:
             raise CheckpointError(f"{name}.running_var: a variance is below 0")
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             scale, shift = numerics.batch_norm_affine(mean, variance, gamma, beta, epsilon)
         if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
             raise CheckpointError(f"{name}: the BatchNorm exceeds the range of float32")

@@ -1,4 +1,6 @@
-"""Recipes: each takes one network from a data set to a model file.
+"""Recipes: what ``bitinfer train`` can be asked for.
 
-lenet5_mnist    XNOR-Net's LeNet-5 on MNIST
+networks       LeNet-5, Network in Network, VGG-small and bitinfer's own, through one loop
+half_moon      two layers by hand, and their binary twin
+mlp_cifar10    dense networks by hand on CIFAR-10: a sweep
 """

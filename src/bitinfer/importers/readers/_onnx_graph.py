@@ -1,0 +1,305 @@
+"""From an ONNX graph to a foreign graph: constants, shapes, and what has more than one spelling.
+
+Whatever follows from constants and shapes alone is computed with ONNX's own reference evaluator, so
+that chains that exporters leave behind weights, and Shape-Gather-Concat behind reshapes, are gone
+before anything is matched.  The batch is taken off every shape and axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from bitinfer.errors import CheckpointError, ConversionError
+from bitinfer.files import one_line
+from bitinfer.importers.foreign import Attribute, Foreign, ForeignNode
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+MAX_NODES = 100_000
+MAX_ELEMENTS = 1 << 28
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+"""Domains that nodes of QONNX were in, from Brevitas 0.7 to qonnx 1.0."""
+STANDARD = ("", "ai.onnx")
+
+_NARROW = {"int4": np.int8, "int2": np.int8, "uint4": np.uint8, "uint2": np.uint8}
+
+
+class OnnxNode:
+    """A node, its attributes decoded and its inputs resolved."""
+
+    def __init__(self, proto: onnx.NodeProto, inputs: tuple[str, ...]) -> None:
+        self.operation = proto.op_type
+        self.domain = proto.domain
+        self.inputs = inputs
+        self.outputs = tuple(proto.output)
+        self.name = next((n for n in self.outputs if n), proto.name)
+        self.proto = proto
+        self._attributes = {a.name: a for a in proto.attribute}
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, text as str; ``default`` where it is missing."""
+        if name not in self._attributes:
+            return default
+        value = helper.get_attribute_value(self._attributes[name])
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
+        """Return an attribute of whole numbers."""
+        value = self.attribute(name, default)
+        return None if value is None else tuple(int(n) for n in value)
+
+
+class OnnxGraph:
+    """The state of a walk over an ONNX graph; handlers in _onnx_operators.py write the nodes.
+
+    Attributes:
+        shapes: of values, with the batch.
+        constants: arrays by name.
+        made: nodes that are written, by name.
+        batch: length of the first axis of every value.
+        opset: version of ONNX's operators.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self.imports = {o.domain: o.version for o in model.opset_import}
+        self.opset = max((self.imports.get(domain, 0) for domain in STANDARD), default=0)
+        self.nodes: list[ForeignNode] = []
+        self.made: dict[str, ForeignNode] = {}
+        self.constants: dict[str, Array] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.alias: dict[str, str] = {}
+        for tensor in graph.initializer:
+            self.constants[tensor.name] = as_array(tensor)
+        if graph.sparse_initializer:
+            raise ConversionError("weights are stored sparse: export them dense")
+        inputs = [i for i in graph.input if i.name not in self.constants]
+        if len(inputs) != 1:
+            names = ", ".join(one_line(i.name, 40) for i in inputs[:5])
+            raise ConversionError(f"{len(inputs)} inputs ({names}), wanted one")
+        self.input = inputs[0].name
+        shape = _input_shape(inputs[0])
+        self.batch = shape[0]
+        self.shapes[self.input] = shape
+
+    def is_constant(self, name: str) -> bool:
+        """Tell whether an input is there and known."""
+        return name in self.constants
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a value or constant."""
+        if name in self.shapes:
+            return self.shapes[name]
+        if name in self.constants:
+            return self.constants[name].shape
+        raise CheckpointError(f"reads {one_line(name)!r}, which nothing before it makes")
+
+    def constant(self, node: OnnxNode, index: int, what: str) -> Array:
+        """Return a constant input that must be there."""
+        name = node.inputs[index] if index < len(node.inputs) else ""
+        if name not in self.constants:
+            raise ConversionError(f"{what} is missing or depends on the input, wanted a constant")
+        return self.constants[name]
+
+    def optional(self, node: OnnxNode, index: int, what: str) -> Array | None:
+        """Return a constant input; None where it is missing."""
+        if index >= len(node.inputs) or not node.inputs[index]:
+            return None
+        return self.constant(node, index, what)
+
+    def numbers(self, node: OnnxNode, name: str, index: int) -> tuple[int, ...] | None:
+        """Return whole numbers that are an attribute in older opsets and an input in later ones."""
+        found = node.integers(name)
+        if found is not None:
+            return found
+        array = self.optional(node, index, name)
+        return None if array is None else tuple(int(n) for n in array.reshape(-1))
+
+    def make_constant(self, name: str, value: Any) -> str:
+        """Add a constant of our own; returns its name."""
+        while name in self.constants or name in self.shapes:
+            name += "'"
+        self.constants[name] = np.asarray(value)
+        return name
+
+    def add(
+        self,
+        name: str,
+        operation: str,
+        inputs: tuple[str, ...],
+        shape: Shape,
+        /,
+        **attributes: Attribute,
+    ) -> str:
+        """Write a node whose value has ``shape``, with the batch; returns its name."""
+        if name in self.shapes or name in self.constants:
+            raise CheckpointError(f"{one_line(name)}: the name stands twice")
+        if not shape or shape[0] != self.batch:
+            raise ConversionError(f"a value of shape {shape}, whose batch is not {self.batch}")
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise ConversionError(f"a value of shape {shape} is too large")
+        self.made[name] = ForeignNode(name, operation, inputs, attributes)
+        self.nodes.append(self.made[name])
+        self.shapes[name] = shape
+        return name
+
+    def axis(self, axis: int, rank: int) -> int:
+        """Return an axis of a value without the batch."""
+        if not -rank <= axis < rank or axis % rank == 0:
+            raise ConversionError(f"along the axis {axis} of {rank}: that is the batch, or none")
+        return axis % rank - 1
+
+
+def read(model: onnx.ModelProto) -> Foreign:
+    """Return ``model`` as a foreign graph."""
+    from bitinfer.importers.readers import _onnx_operators, _qonnx_operators
+
+    if not model.HasField("graph") or not model.graph.node:
+        raise CheckpointError("this is no ONNX model, or one without a graph")
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    if len(model.graph.node) > MAX_NODES:
+        raise ConversionError(f"{len(model.graph.node)} nodes, at most {MAX_NODES} are read")
+    graph = OnnxGraph(model)
+    for proto in model.graph.node:
+        node = OnnxNode(proto, tuple(graph.alias.get(name, name) for name in proto.input))
+        where = f"{one_line(node.name)} ({one_line(node.operation)})"
+        try:
+            if node.domain in STANDARD:
+                if not _fold(graph, node):
+                    _onnx_operators.write(graph, node)
+            elif node.domain in QONNX_DOMAINS:
+                _qonnx_operators.write(graph, node)
+            else:
+                raise ConversionError(f"there is no domain {one_line(node.domain)!r} here")
+        except (CheckpointError, ConversionError) as error:
+            raise type(error)(f"{where}: {error}") from error
+        except (ValueError, IndexError, KeyError, TypeError, ArithmeticError) as error:
+            raise CheckpointError(f"{where}: {one_line(error)}") from error
+    outputs = tuple(graph.alias.get(o.name, o.name) for o in model.graph.output)
+    return _finished(model, graph, outputs)
+
+
+def _finished(model: onnx.ModelProto, graph: OnnxGraph, outputs: tuple[str, ...]) -> Foreign:
+    for name in outputs:
+        if name not in graph.shapes:
+            raise ConversionError(f"the output {one_line(name)!r} does not depend on the input")
+    wanted = set(outputs)
+    kept: list[ForeignNode] = []
+    for node in reversed(graph.nodes):
+        if node.name in wanted:
+            kept.append(node)
+            wanted.update(node.inputs)
+    return Foreign(
+        name=one_line(model.graph.name or "onnx", 100),
+        layout="NCHW",
+        input=graph.input,
+        input_shape=graph.shapes[graph.input][1:],
+        nodes=tuple(reversed(kept)),
+        constants={n: np.asarray(a) for n, a in graph.constants.items() if n in wanted},
+        outputs=outputs,
+    )
+
+
+def as_array(tensor: onnx.TensorProto) -> Array:
+    """Return a tensor in a type that NumPy has."""
+    where = f"the tensor {one_line(tensor.name)!r}"
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+        raise CheckpointError(
+            f"{where} is in another file, which is not opened: export with external_data=False"
+        )
+    if math.prod(tensor.dims) > MAX_ELEMENTS or any(n < 0 for n in tensor.dims):
+        raise CheckpointError(f"{where} has the shape {tuple(tensor.dims)}")
+    try:
+        array = numpy_helper.to_array(tensor)
+    except Exception as error:  # protobuf's and ml_dtypes' own
+        raise CheckpointError(f"{where} cannot be read: {one_line(error)}") from error
+    return _plain(array, where)
+
+
+def _plain(array: Array, where: str) -> Array:
+    if array.dtype.kind in "fiub":
+        return array
+    if array.dtype.name in _NARROW:
+        return array.astype(_NARROW[array.dtype.name])
+    if "float" in array.dtype.name:
+        return array.astype(np.float32)
+    if array.dtype.kind in "OUS":
+        return array
+    raise ConversionError(f"{where} is {array.dtype}, wanted real numbers")
+
+
+def _fold(graph: OnnxGraph, node: OnnxNode) -> bool:
+    """Compute a node whose inputs are known, or that asks for a shape alone; else return False."""
+    if node.operation in ("Shape", "Size") and node.inputs and node.inputs[0] in graph.shapes:
+        shape = np.array(graph.shape(node.inputs[0]), np.int64)
+        begin, end = node.attribute("start", 0), node.attribute("end")
+        value = shape[begin:end] if node.operation == "Shape" else shape.prod()
+        graph.constants[node.name] = np.asarray(value)
+        return True
+    if any(a.type in _SUBGRAPHS for a in node.proto.attribute):
+        raise ConversionError("control flow: export the network without it")
+    if any(name and name not in graph.constants for name in node.inputs):
+        return False
+    for attribute in node.proto.attribute:
+        tensors = [attribute.t] if attribute.HasField("t") else attribute.tensors
+        for tensor in tensors:
+            as_array(tensor)  # refuses external data before anybody opens it
+    names = [name for name in dict.fromkeys(node.inputs) if name]
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    del proto.input[:]
+    proto.input.extend(node.inputs)
+    wrapped = helper.make_graph(
+        [proto],
+        "constant",
+        [helper.make_value_info(n, onnx.TypeProto()) for n in names],
+        [helper.make_value_info(n, onnx.TypeProto()) for n in node.outputs if n],
+    )
+    opsets = [helper.make_opsetid(d, v) for d, v in graph.imports.items() if d in STANDARD]
+    model = helper.make_model(wrapped, opset_imports=opsets)
+    try:
+        with np.errstate(all="ignore"):
+            values = ReferenceEvaluator(model).run(None, {n: graph.constants[n] for n in names})
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # the evaluator raises whatever NumPy or its own code does
+        raise ConversionError(f"a constant cannot be computed: {one_line(error)}") from error
+    for name, value in zip([n for n in node.outputs if n], values, strict=True):
+        array = np.asarray(value)
+        if array.size > MAX_ELEMENTS:
+            raise ConversionError(f"a constant of shape {array.shape} is too large")
+        if name in graph.constants or name in graph.shapes:
+            raise CheckpointError(f"{one_line(name)}: the name stands twice")
+        graph.constants[name] = _plain(array, "a constant")
+    return True
+
+
+_SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+
+
+def _input_shape(value: onnx.ValueInfoProto) -> Shape:
+    """Return the shape of the input; a batch that is open counts as 1."""
+    dims = value.type.tensor_type.shape.dim
+    sizes = [d.dim_value for d in dims]
+    if len(sizes) < 2:
+        raise ConversionError(
+            f"the input {one_line(value.name)!r} has {len(sizes)} axes, wanted a batch of vectors "
+            "or maps"
+        )
+    if any(size <= 0 for size in sizes[1:]):
+        shown = ", ".join(one_line(d.dim_param or d.dim_value, 20) for d in dims)
+        raise ConversionError(f"the input has shape ({shown}): export it with fixed sizes")
+    if math.prod(sizes[1:]) > MAX_ELEMENTS:
+        raise ConversionError(f"the input has shape {tuple(sizes)}, which is too large")
+    return (max(sizes[0], 1), *sizes[1:])

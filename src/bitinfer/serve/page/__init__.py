@@ -1,0 +1,73 @@
+"""The page at ``/``: its files, and the two requests that only it makes.
+
+Everything is plain HTML, CSS and JavaScript in this folder; nothing is loaded from elsewhere, which
+the Content-Security-Policy holds the browser to.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Awaitable, Callable
+from importlib import resources
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bitinfer.serve import app
+from bitinfer.serve.page import views
+from bitinfer.serve.protocol import RequestError
+from bitinfer.serve.service import Service
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+def _file(name: str, media_type: str) -> Callable[[Service, Request], Awaitable[Response]]:
+    content = resources.files(__name__).joinpath(name).read_bytes()
+
+    async def send(service: Service, request: Request) -> Response:
+        return Response(content, media_type=media_type, headers=_HEADERS)
+
+    return send
+
+
+async def _explain(service: Service, request: Request) -> Response:
+    model = app.find(service, request)
+    top_k = app.wanted_top_k(request)
+    app.check_takes_pictures(model)
+    async with app.Body(service, request) as body:
+        started = time.perf_counter()
+        work = functools.partial(views.explain, model, body, top_k)
+        document = await app.compute(service, request, work)
+    took = time.perf_counter() - started
+    service.metrics.count_inference((model.name, model.version), 1, took)
+    return app.answer(document)
+
+
+async def _layer(service: Service, request: Request) -> Response:
+    model = app.find(service, request)
+    app.check_takes_pictures(model)
+    text = request.path_params["index"]
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
+        raise RequestError(404, "a layer is a number from 0")
+    async with app.Body(service, request) as body:
+        work = functools.partial(views.layer, model, body, int(text))
+        document = await app.compute(service, request, work)
+    return app.answer(document)
+
+
+ROUTES = (
+    ("/", "GET", "page", _file("index.html", "text/html")),
+    ("/page/page.js", "GET", "page", _file("page.js", "text/javascript")),
+    ("/page/page.css", "GET", "page", _file("page.css", "text/css")),
+    ("/page/models/{model}/explain", "POST", "page", _explain),
+    ("/page/models/{model}/layers/{index}", "POST", "page", _layer),
+)

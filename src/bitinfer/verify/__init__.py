@@ -1,0 +1,14 @@
+"""Proves that a network computes what its source computes, or names the layer where they part.
+
+    source --simulate, in float64--> every value   |
+    model  --passes, observed------> every value   |--> compared sign by sign, in order
+
+compare    what is compared, what a tie is, and the verdict
+explain    tries what could explain the first difference
+page       the verdict as an HTML page with maps of signs
+"""
+
+from bitinfer.verify.compare import Difference, SignCheck, Verification, normalised, random_inputs
+from bitinfer.verify.compare import verify as verify
+
+__all__ = ["Difference", "SignCheck", "Verification", "normalised", "random_inputs", "verify"]
