@@ -20,8 +20,11 @@ pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="there are no docs be
 
 def test_the_blocks_of_the_tutorial_run_in_their_order(tmp_path: Path) -> None:
     pytest.importorskip("bitinfer.backends.native._native", reason="export-c needs the extension")
-    if shutil.which("cc") is None:
-        pytest.skip("there is no cc")
+    for package in ("starlette", "uvicorn"):
+        pytest.importorskip(package, reason="the tutorial serves: extra 'serve'")
+    for program in ("cc", "curl"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copy(ROOT / "examples" / "lenet5.bin", tmp_path / "model.bin")
     command = tmp_path / "bin" / "bitinfer"
@@ -48,4 +51,5 @@ def test_the_blocks_of_the_tutorial_run_in_their_order(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{code}\n{done.stderr}"
         printed.append(done.stdout)
     assert re.search(r"^ +1  7 ", printed[0], re.MULTILINE)
+    assert any('"label":"7"' in text.replace(" ", "") for text in printed)
     assert re.match(r"\d -?\d", printed[-1].splitlines()[-1])
