@@ -330,8 +330,8 @@ THREAD_MUTANTS = (
     Mutant(
         "a part leaves out its last row",
         "execute.c",
-        "(int32_t)bi_part_begin(rows, part + 1, parts));",
-        "(int32_t)bi_part_begin(rows, part + 1, parts) - (parts > 1));",
+        "(int32_t)bi_part_begin(rows, part + 1, parts);",
+        "(int32_t)bi_part_begin(rows, part + 1, parts) - (parts > 1);",
     ),
 )
 """Those that tests/c/check_threads.c must find."""

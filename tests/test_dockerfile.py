@@ -141,7 +141,9 @@ def test_its_steps_make_a_server_that_answers(debian: Path, tmp_path: Path) -> N
         "print(r.urlopen(url + 'v2/models/lenet5/classify', picture).read().decode())\"; "
         "kill $!; wait $!; echo ended $?"
     )
-    nobody = ["chroot", f"--userspec={NOBODY}:{NOBODY}", str(root), "/bin/sh", "-c", serve]
+    chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    assert chroot is not None
+    nobody = [chroot, f"--userspec={NOBODY}:{NOBODY}", str(root), "/bin/sh", "-c", serve]
     done = subprocess.run(
         nobody, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -180,7 +180,7 @@ def measure(sides: tuple[Side, Side], file: Path, peak: float, args: argparse.Na
         pairs = [*_in_turn(sides, LOADS, first=str(file), backend=args.backend)]
         times = [[pair[side]["seconds"] for pair in pairs] for side in (0, 1)]
         return _ratio(min(times[0]), min(times[1]), *map(_median, times), "")
-    from bitinfer.report.samples import Sample, summarise
+    from bitinfer.report.samples import Sample, levels, summarise
 
     opened = [_checked(side.ask(open=str(file), backend=args.backend)) for side in sides]
     calls = max(1, math.ceil(SAMPLE_S / min(answer["seconds"] for answer in opened)))
@@ -190,11 +190,18 @@ def measure(sides: tuple[Side, Side], file: Path, peak: float, args: argparse.Na
         for answer, mine in zip(answers, samples, strict=True):
             ghz = answer["ghz"] and tuple(answer["ghz"])
             mine.append(Sample(**{**answer, "ghz": ghz, "vector": tuple(answer["vector"])}))
-        clean = min(sum(sample.is_clean(peak) for sample in mine) for mine in samples)
+        found = levels(samples, peak)
+        clean = min(
+            sum(sample.is_clean(level) for sample in mine)
+            for mine, level in zip(samples, found, strict=True)
+        )
         late = time.monotonic() > end
         if (len(samples[0]) >= args.rounds and clean >= args.rounds // 2) or late:
             break
-    base, head = (summarise(mine, 0, peak) for mine in samples)
+    base, head = (
+        summarise(mine, 0, peak, level)
+        for mine, level in zip(samples, levels(samples, peak), strict=True)
+    )
     text = f"{opened[1]['backend']}, clean {base.clean}/{base.count} and {head.clean}/{head.count}"
     if head.ghz is not None:
         text += f", {head.ghz:.2f} GHz"

@@ -24,7 +24,13 @@ native = pytest.importorskip(
 )
 CSRC = Path(__file__).parents[2] / "csrc"
 
-C_TYPES = {"float32": "float", "int32": "int32_t", "uint8": "uint8_t", "uint64": "uint64_t"}
+C_TYPES = {
+    "float32": "float",
+    "float64": "double",
+    "int32": "int32_t",
+    "uint8": "uint8_t",
+    "uint64": "uint64_t",
+}
 
 
 def plans() -> Iterator[tuple[str, Plan]]:

@@ -54,6 +54,8 @@ def test_every_command_with_json_has_an_answer_here() -> None:
 def test_an_answer_is_what_its_schema_says_and_nothing_more(
     command: str, model: Path, pictures: Path, call: Call
 ) -> None:
+    if command == "export-c":
+        pytest.importorskip("bitinfer.backends.native._native", reason="there is no extension")
     classes = pictures.parent / "classes"
     for number, colour in enumerate(("red", "green", "blue")):
         (classes / str(number)).mkdir(parents=True)

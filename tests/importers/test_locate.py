@@ -229,7 +229,8 @@ def test_what_torch_and_its_users_save_is_found(tmp_path: Path, right: bytes) ->
     path = tmp_path / "torch.pth"
     ordered = OrderedDict(state)
     ordered._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
-    for value in (ordered, {k: torch.nn.Parameter(v.float()) for k, v in state.items()}):
+    parameters = {k: torch.nn.Parameter(v.float()) for k, v in state.items()}
+    for value in (ordered, parameters, defaultdict(list, state)):
         for is_zip in (True, False):
             torch.save({**beside, "net": value}, path, _use_new_zipfile_serialization=is_zip)
             assert converted(tmp_path, path.read_bytes())[0] == right

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import signal
 import threading
 import time
@@ -19,12 +20,14 @@ from helpers import colour_model, save
 
 _PACKAGES = ("starlette", "uvicorn", "httptools")
 
-try:
-    for _package in _PACKAGES:
-        __import__(_package)
-except ImportError as _error:
-    collect_ignore_glob = ["*"]
-    print(f"tests/serve are skipped, the extra 'serve' is not installed: {_error}")
+_missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+collect_ignore_glob = ["*"] if _missing else []
+
+
+def pytest_report_collectionfinish() -> list[str]:
+    """Say that nothing of this folder is run, if so."""
+    why = f"bitinfer: tests/serve left out, without the extra 'serve' ({', '.join(_missing)})"
+    return [why] if _missing else []
 
 
 class SlowSession(Session):

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     name = args.name or export.identifier(Path(args.model).stem)
     exported = export.export_c(model, name, args.isa)
     network = exported.network
+    if not args.quiet:
+        note("compiling it, to measure the size of the code")
     header, source = (args.output / f"bitinfer_{name}.{suffix}" for suffix in ("h", "c"))
     answer = models.ExportC(
         schema_version=SCHEMA_VERSION,

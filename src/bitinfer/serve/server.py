@@ -59,6 +59,7 @@ class Config(uvicorn.Config):
             access_log=False,
             log_level="error",
             server_header=False,
+            proxy_headers=False,  # who asks is the peer, not what a header says
             timeout_keep_alive=max(1, round(settings.idle_timeout_s)),
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         )

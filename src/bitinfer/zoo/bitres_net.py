@@ -50,9 +50,10 @@ class _Network(Network):
         )
 
 
-def bitres(name: str, source: ParameterSource, classes: int, input_shape: Shape) -> Built:
+def bitres(
+    name: str, stages: Stages, source: ParameterSource, classes: int, input_shape: Shape
+) -> Built:
     """Bitres for CIFAR-10: (32, 32, 3) -> (classes,)."""
-    stages = STAGES[name]
     net = _Network(name, input_shape, source, epsilon=EPSILON)
     b = net.b
     channels = stages[0][1]
@@ -72,7 +73,12 @@ def bitres(name: str, source: ParameterSource, classes: int, input_shape: Shape)
 
 ARCHITECTURES = tuple(
     Architecture(
-        name, (32, 32, 3), 10, "classifier", functools.partial(bitres, name), "bitinfer's own"
+        name,
+        (32, 32, 3),
+        10,
+        "classifier",
+        functools.partial(bitres, name, stages),
+        "bitinfer's own",
     )
-    for name in STAGES
+    for name, stages in STAGES.items()
 )

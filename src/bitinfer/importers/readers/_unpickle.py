@@ -312,6 +312,11 @@ def _ordered_dict(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
     return result
 
 
+def _default_dict(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
+    """Return a dict, which the pickle fills in; what makes its missing items is of no use here."""
+    return {}
+
+
 def _tensor(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
     """Arguments (storage, offset, size, stride) and, since torch 0.4, more that do not matter."""
     if len(arguments) < 4:
@@ -366,6 +371,7 @@ def _encode(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
 
 _KNOWN_CALLS: dict[str, Callable[[_Machine, tuple[Any, ...]], Any]] = {
     "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _first_argument,
