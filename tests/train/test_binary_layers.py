@@ -205,7 +205,7 @@ def test_nearest_power_of_two() -> None:
     assert nearest_power(x).tolist() == [0, 1, -4, 0.5, -0.5, 128, 2.0**-20]
 
 
-def test_shift_based_norm_is_algorithm_3() -> None:
+def test_shift_based_norm_is_its_formula() -> None:
     norm = ShiftBatchNorm2d(3)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.9, -3.0, 1.5]))
@@ -231,7 +231,7 @@ def test_shift_based_norm_uses_its_averages_in_evaluation() -> None:
     torch.testing.assert_close(norm.eval()(x), trained)
 
 
-def test_shift_based_adamax_is_algorithm_4() -> None:
+def test_shift_based_adamax_is_its_formula() -> None:
     weight = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
     optimiser = ShiftAdaMax([weight])
     w, m, v = weight.detach().double().numpy().copy(), np.zeros(3), np.zeros(3)

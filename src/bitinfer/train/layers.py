@@ -141,7 +141,7 @@ class BinaryLinear(_Binary, nn.Linear):
 class RSign(nn.Module):
     """Sign of x plus a learned shift per channel; x (n, C, H, W).
 
-    Source: Liu et al. 2020, "ReActNet" (arXiv 2003.03488), section 4.2: the shift is the negative
+    Source: Liu et al. 2020, "ReActNet" (arXiv 2003.03488): the shift is the negative
             threshold. The gradient is that of Bi-Real-Net's polynomial.
     """
 
@@ -156,7 +156,7 @@ class RSign(nn.Module):
 class RPReLU(nn.Module):
     """``prelu(x + shift_in) + shift_out``, all three learned per channel; x (n, C, H, W).
 
-    Source: Liu et al. 2020, "ReActNet" (arXiv 2003.03488), section 4.2.
+    Source: Liu et al. 2020, "ReActNet" (arXiv 2003.03488).
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,7 +1,7 @@
 """Shift-based BatchNorm and AdaMax: products with powers of two, which hardware does by shifts.
 
 Source: Hubara, Courbariaux, Soudry, El-Yaniv, Bengio, "Binarized Neural Networks", NeurIPS 2016
-(arXiv 1602.02830), algorithms 3 and 4.
+(arXiv 1602.02830).
 """
 
 from __future__ import annotations

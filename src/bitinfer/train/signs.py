@@ -47,7 +47,7 @@ def polynomial_sign(x: Tensor) -> Tensor:
 
     Surrogate: 2 x + x**2 in [-1, 0), 2 x - x**2 in [0, 1), -1 and 1 beyond; its derivative is
                2 - 2 abs(x) where abs(x) < 1 and else 0.
-    Source:    Liu et al. 2018 (arXiv 1808.00278), equations 6 and 7.
+    Source:    Liu et al. 2018 (arXiv 1808.00278).
     """
     return _apply(x, _polynomial, _polynomial_slope)
 
@@ -57,7 +57,7 @@ def swish_sign(x: Tensor) -> Tensor:
 
     Surrogate: 2 s(z) (1 + z (1 - s(z))) - 1 with z = 5 x and s the logistic function; its
                derivative is 5 (2 - z tanh(z / 2)) / (1 + cosh(z)), below 0 beyond abs(z) of 2.4.
-    Source:    Darabi et al. 2018, "BNN+" (arXiv 1812.11800), equations 7 and 8, with beta = 5.
+    Source:    Darabi et al. 2018, "BNN+" (arXiv 1812.11800), with beta = 5.
     """
     return _apply(x, _swish, _swish_slope)
 
