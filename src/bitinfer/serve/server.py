@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
-import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,17 +27,6 @@ from bitinfer.serve.settings import Settings
 _MAX_PIPELINED = 16
 """Requests that a client may send before it has read the answer to the first."""
 _TICKS_BETWEEN_LOOKS = 5
-_SO_ATTACH_FILTER = 26
-"""Linux's number, which the module socket does not have."""
-_DROP_SYN = (
-    (0x30, 0, 0, 13),  # load byte 13 of the TCP header: its flags
-    (0x45, 0, 1, 0x02),  # unless SYN is among them, skip one
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # take
-)
-"""A classic BPF program (Linux, Documentation/networking/filter.rst)."""
-_HANDSHAKE_S = 0.1
-"""For connections that are half open when no more are let in."""
 _FIRST_REQUEST_S = 1.0
 """For the first request of a connection that was made before."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -213,9 +199,6 @@ class Server(uvicorn.Server):
         accepted = []
         if self._ends_port:
             for sock in sockets or []:
-                _let_nobody_in(sock)
-            await asyncio.sleep(_HANDSHAKE_S)
-            for sock in sockets or []:
                 accepted += _accept_all(sock)
         for server in self.servers:
             server.close()
@@ -258,19 +241,6 @@ class Server(uvicorn.Server):
             return
         self._service.drain()
         self._closes_at = time.monotonic() + self._service.settings.linger_s
-
-
-def _let_nobody_in(sock: socket.socket) -> None:
-    """Let the kernel drop what would open another connection, but finish those being opened.
-
-    Between the last ``accept`` and ``close``, another connection could be made, and would be lost.
-    """
-    if sys.platform != "linux":
-        return
-    instructions = b"".join(struct.pack("HBBI", *fields) for fields in _DROP_SYN)
-    program = ctypes.create_string_buffer(instructions)
-    argument = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 
 def _accept_all(sock: socket.socket) -> list[socket.socket]:
