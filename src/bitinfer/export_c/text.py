@@ -21,6 +21,7 @@ _CONDITIONS = {
 }
 _C_TYPES = {
     "float32": "float",
+    "float64": "double",
     "int8": "int8_t",
     "int16": "int16_t",
     "int32": "int32_t",
@@ -356,8 +357,10 @@ def _number(value: object) -> str:
     if isinstance(value, np.floating):
         if not np.isfinite(value):
             return "NAN" if np.isnan(value) else f"{'-' if value < 0 else ''}INFINITY"
-        text = f"{float(value):.9g}"
-        return f"{text if any(c in text for c in '.e') else f'{text}.0'}f"
+        is_double = isinstance(value, np.float64)
+        text = f"{float(value):.{17 if is_double else 9}g}"
+        text = text if any(c in text for c in ".e") else f"{text}.0"
+        return text if is_double else f"{text}f"
     assert isinstance(value, np.integer)
     return str(int(value)) if value > np.iinfo(np.int32).min else f"({int(value) + 1} - 1)"
 
