@@ -69,27 +69,35 @@ SWEEP = """
     print(json.dumps(outcomes))
 """
 
+_MODELS = {"xnor-alexnet": "imagenet", "xnor-nin": "cifar10", "xnor-lenet5": "mnist"}
+"""Architectures, and what each was trained on."""
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A large model, a small one, and a picture."""
+    """Models from large to small, and a picture."""
     folder = tmp_path_factory.mktemp("memory")
-    for arch, data in (("xnor-nin", "cifar10"), ("xnor-lenet5", "mnist")):
+    for arch, data in _MODELS.items():
         graph, tensors = zoo.build(arch, zoo.RandomParameters(0))
         model = Model(graph, tensors, preprocessing=PREPROCESSING[data, "xnor-net-pytorch"])  # type: ignore[index]
         modelfile.save(model, folder / f"{arch}.bin")
     picture = Path(__file__).parents[1] / "examples" / "digit_7.png"
-    return [folder / "xnor-nin.bin", folder / "xnor-lenet5.bin", picture]
+    return [*(folder / f"{arch}.bin" for arch in _MODELS), picture]
 
 
-@pytest.mark.parametrize("work", ["load", "run", "classify", "save"])
-def test_memory_that_runs_out_is_a_memory_error(files: list[Path], work: str) -> None:
+@pytest.mark.parametrize(
+    ("work", "model", "step_kb"),
+    [("load", 0, 1000), ("run", 0, 1000), ("classify", 1, 50), ("save", 1, 50)],
+)
+def test_memory_that_runs_out_is_a_memory_error(
+    files: list[Path], work: str, model: int, step_kb: int
+) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("no /proc: memory cannot be limited to what is there and a bit")
-    large, small, picture = map(str, files)
-    command = [sys.executable, "-c", textwrap.dedent(SWEEP), large, picture, work]
+    *models, picture = map(str, files)
+    command = [sys.executable, "-c", textwrap.dedent(SWEEP), models[model], picture, work]
     done = subprocess.run(
-        [*command, "50", "auto", small],
+        [*command, str(step_kb), "auto", models[-1]],
         env={**os.environ, "RUST_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
