@@ -66,7 +66,8 @@ def test_lenet5_gives_the_logits_of_python_by_every_compiler(lenet5: Program, na
 
 
 @pytest.mark.parametrize(
-    "compiler", ["fast", "aarch64", *(pytest.param(c, marks=pytest.mark.long) for c in SLOWER)]
+    "compiler",
+    ["fast", *(pytest.param(c, marks=pytest.mark.long) for c in ("aarch64", *SLOWER))],
 )
 @pytest.mark.parametrize("make", [lambda: from_zoo("xnor-nin"), resnet20], ids=["nin", "resnet20"])
 def test_networks_of_cifar10_give_the_logits_of_python(
@@ -88,7 +89,7 @@ def test_bi_real_net_18_gives_the_logits_of_python(compiler: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "compiler", ["fast", "aarch64", pytest.param("clang++", marks=pytest.mark.long)]
+    "compiler", ["fast", *(pytest.param(c, marks=pytest.mark.long) for c in ("aarch64", "clang++"))]
 )
 @pytest.mark.parametrize("make", [every_node, only_windows, only_integers])
 def test_every_operation_gives_the_values_of_python(
