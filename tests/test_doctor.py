@@ -58,7 +58,10 @@ def test_no_avx2_by_a_cap_is_found() -> None:
 
 
 def test_missing_numba_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    status = [backends.Status(s.name, s.name != "numba", "No module") for s in backends.status()]
+    status = [
+        backends.Status(s.name, s.available and s.name != "numba", "No module")
+        for s in backends.status()
+    ]
     monkeypatch.setattr(backends, "status", lambda: status)
     finding = named(doctor.numba_loops())["numba missing"]
     assert finding.level == ("note" if HAS_NATIVE else "fault")

@@ -50,9 +50,11 @@ def test_without_torch_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
+    recipes = sys.modules.get("bitinfer.train.recipes")
+    if recipes is not None:
+        monkeypatch.delattr(recipes, "networks", raising=False)
     for name in [n for n in sys.modules if n.startswith("bitinfer.train")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("bitinfer.train.recipes.networks", raising=False)
     with pytest.raises(MissingExtraError, match=r"pip install '\.\[train\]'") as caught:
         command.run(parse("lenet5-mnist", "--data", str(tmp_path), "-o", str(tmp_path / "m.bin")))
     assert "\n" not in str(caught.value)
