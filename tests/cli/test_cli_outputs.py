@@ -6,14 +6,14 @@ import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from conftest import Outcome
 from helpers import encode, solid
 
-Call = Callable[..., Outcome]
+Call = Callable[..., Any]
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -122,6 +122,40 @@ def test_convert_keeps_its_inputs(call: Call, tmp_path: Path, classes: Path, how
     for path in (labels, source, classes / "red" / "a.png"):
         target = names_of(path, how)
         refused(call, "--output", path, "convert", source, *options, "-o", target)
+
+
+@WAYS
+def test_verify_keeps_its_inputs(
+    call: Call, model: Path, tmp_path: Path, classes: Path, how: str
+) -> None:
+    source = tmp_path / "net.onnx"
+    source.write_bytes(b"no model: outputs are looked at first")
+    for path in (model, source, classes / "red" / "a.png"):
+        target = names_of(path, how)
+        arguments = (model, source, "--images", classes, "--html", target)
+        refused(call, "--html", path, "verify", *arguments)
+
+
+@WAYS
+def test_batch_keeps_its_inputs(call: Call, model: Path, classes: Path, how: str) -> None:
+    picture = classes / "red" / "a.png"
+    for inputs, path in (((picture,), model), ((picture,), picture), ((classes,), picture)):
+        target = names_of(path, how)
+        refused(call, "--output", path, "batch", model, *inputs, "-o", target)
+        if target not in (path, Path(os.path.relpath(path))):
+            target.unlink()
+
+
+def test_zoo_replaces_no_file_by_a_card(call: Call, tmp_path: Path) -> None:
+    notes = tmp_path / "net.md"
+    notes.write_text("mine")
+    result = call("zoo", "get", "lenet5-mnist", "-o", tmp_path / "net.bin")
+    assert (result.code, notes.read_text()) == (1, "mine")
+    assert "net.md: the model's card would replace this file" in result.err
+    assert not (tmp_path / "net.bin").exists()
+    notes.unlink()
+    for _ in range(2):
+        assert call("zoo", "get", "lenet5-mnist", "-o", tmp_path / "net.bin").code == 0
 
 
 def test_too_many_threads_are_refused_before_anything_is_read(call: Call, tmp_path: Path) -> None:

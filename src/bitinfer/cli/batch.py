@@ -76,7 +76,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify all inputs, write the file and return the exit code."""
-    from bitinfer import batch
+    from bitinfer import batch, files
     from bitinfer.errors import UsageError
     from bitinfer.session import Session
 
@@ -85,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     session = Session(_common.picture_model(args.model), args.backend)
     passed_over: list[str] = []
     inputs = _listed(args.inputs, passed_over)
+    files.check_writable(args.output)  # a folder is none, whether it is an input or not
+    files.check_outputs({"--output": args.output}, (args.model, *args.inputs))
     if not args.quiet:
         _common.note_passed_over(passed_over)
     with contextlib.ExitStack() as stack:

@@ -62,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.importers.convert import read_network
     from bitinfer.verify import verify
 
-    if args.html is not None:
-        files.check_writable(args.html)
+    files.check_outputs({"--html": args.html}, (args.model, args.source, args.network, args.images))
     loaded = session.load(args.model, args.backend)
     source = read_network(args.source, source_options(args))
     x = _inputs(loaded.model, args.images, args.samples)
@@ -121,11 +120,11 @@ def _document(
 ) -> Verify:
     from msgspec import UNSET
 
-    from bitinfer.documents import verification
+    from bitinfer.documents import SCHEMA_VERSION, verification
 
     first = result.first
     return verification.Verify(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         model=_common.model_file(args.model),
         source=str(args.source),
         backend=backend,

@@ -53,11 +53,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _get(model: Shipped, output: Path, *, quiet: bool) -> None:
+    from bitinfer.errors import OutputError
     from bitinfer.files import write_atomically
 
     card = output.with_suffix(".md")
     if card == output:
         card = output.with_name(output.name + ".md")
+    if card.exists() and card.read_bytes() != model.card.read_bytes():
+        raise OutputError(
+            f"{printable(str(card))}: the model's card would replace this file; name another -o"
+        )
     write_atomically(output, model.path.read_bytes())
     write_atomically(card, model.card.read_bytes())
     if not quiet:
