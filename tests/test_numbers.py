@@ -185,3 +185,21 @@ def test_numpy_neither_warns_nor_raises() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr == ""
+
+
+def test_a_number_that_is_not_finite_is_seen_wherever_it_stands() -> None:
+    pytest.importorskip("bitinfer.backends.native._native", exc_type=ImportError)
+    from bitinfer.backends.native import load_library
+
+    native = load_library()
+    largest, least = np.finfo(np.float32).max, np.float32(1e-45)
+    for size in range(1, 50):
+        x = np.resize(np.array([largest, -largest, least, -least, 0.0, -0.0], np.float32), size)
+        pointer = native.ffi.from_buffer("float[]", x)
+        assert native.lib.bi_all_finite(pointer, size) == 1
+        for at in range(size):
+            kept = x[at]
+            for value in (np.nan, -np.nan, np.inf, -np.inf):
+                x[at] = value
+                assert native.lib.bi_all_finite(pointer, size) == 0
+            x[at] = kept

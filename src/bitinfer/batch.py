@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import shutil
 import threading
@@ -28,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 from bitinfer import files
 from bitinfer.errors import (
     BitInferError,
-    InputError,
     MissingExtraError,
     OutputError,
     UsageError,
@@ -81,12 +79,13 @@ Compute = Callable[[Iterable[Part]], Iterator[list[Row]]]
 
 def classify_row(session: Session, one: Input, top_k: int) -> Row:
     """Classify a picture; what is wrong with it becomes its row."""
+    from bitinfer.session import require_finite
+
     if one.problem:
         return Row(one.path, error=one_line(one.problem, None))
     try:
         found = session.classify(one.path, top_k)
-        if not all(math.isfinite(p.probability) for p in found):
-            raise InputError(f"{one.path}: the network's output is not finite; its values overflow")
+        require_finite(found, one.path)
     except BitInferError as error:
         return Row(one.path, error=one_line(error, None))
     return Row(

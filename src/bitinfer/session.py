@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from bitinfer import modelfile, numerics, profiling, vision
 from bitinfer.backends import Executor, resolve_threads, select
-from bitinfer.errors import ModelFileError, PicklingError, ShapeError
+from bitinfer.errors import InputError, ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
 from bitinfer.model import Model
@@ -60,6 +61,12 @@ class Classification:
     size: tuple[int, int]
     seconds: tuple[float, float, float]
     is_lost: bool = False
+
+
+def require_finite(predictions: Sequence[Prediction], name: str) -> None:
+    """Raise InputError unless every score and probability of a picture is finite."""
+    if not all(math.isfinite(p.probability + p.score) for p in predictions):
+        raise InputError(f"{name}: the network's output is not finite; its values overflow")
 
 
 def load(

@@ -254,7 +254,7 @@ def _verified(model: Model, path: Path, options: Options) -> list[str]:
 
 
 def _with_mean_image(model: Model, path: Path) -> Model:
-
+    """Return the model with the mean image at ``path`` as one of its tensors."""
     import msgspec
 
     from bitinfer.errors import UsageError

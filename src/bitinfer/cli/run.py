@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common, _inputs, _results
@@ -139,6 +138,7 @@ def _sink(args: argparse.Namespace, session: Session) -> _results.Sink:
 
 def _classify(session: Session, name: str, top_k: int, *, may_be_stdin: bool) -> Result:
     from bitinfer.errors import BitInferError
+    from bitinfer.session import require_finite
 
     try:
         if may_be_stdin and name == _inputs.STDIN:
@@ -146,8 +146,7 @@ def _classify(session: Session, name: str, top_k: int, *, may_be_stdin: bool) ->
             found = session.examine(source, top_k, name="standard input")
         else:
             found = session.examine(name, top_k)
-        if not all(math.isfinite(p.probability + p.score) for p in found.predictions):
-            raise BitInferError(f"{name}: the network's output is not finite; its values overflow")
+        require_finite(found.predictions, name)
     except BitInferError as error:
         return Result(name, error=error)
     ms = {

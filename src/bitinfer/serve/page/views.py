@@ -40,7 +40,7 @@ def explain(model: ServedModel, body: bytes, top_k: int, call: Call) -> serving.
     session = model.session
     predictions, times = pictures.classify(session, body, top_k)
     call.check()
-    pixels, _, _ = pictures.to_pixels(session, body)
+    pixels = session.prepare(body)
     steps = profiling.summarize(*session.measure_steps(pixels, _ROUNDS))
     layers = tuple(
         serving.LayerView(
@@ -72,7 +72,7 @@ def layer(model: ServedModel, body: bytes, index: int, call: Call) -> serving.La
         ImageError: the picture cannot be decoded, or does not fit the network.
     """
     session = model.session
-    pixels, _, _ = pictures.to_pixels(session, body)
+    pixels = session.prepare(body)
     plan = session.measure_steps(pixels, 1).executor.plan
     if index >= len(plan.steps):
         raise RequestError(404, f"there is no layer {index}, but 0 to {len(plan.steps) - 1}")
