@@ -93,6 +93,7 @@ typedef struct bi_plan {
     int32_t n_steps;
     int64_t arena_bytes;           /* a multiple of 64 */
     const int64_t *stride_bytes;   /* of each external, from one sample to the next */
+    int32_t is_float;              /* whether the input, external number 0, is f32 */
     int64_t shared_bytes;          /* of the arena; behind them is a part for each sample of a chunk */
     int64_t sample_bytes;          /* of such a part; places from shared_bytes on lie in it */
     int32_t chunk;                 /* samples that go through the steps from batch_from on together,
@@ -118,13 +119,16 @@ void bi_pool_free(bi_pool *pool);    /* while no call uses it */
  *
  * A pool (or NULL) shares samples out where there are enough for all threads, else the rows of the
  * steps.  `nanoseconds` (or NULL) has an element for each step, to which its time is added; samples
- * are then not shared out. */
-void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals, int64_t samples,
-                bi_pool *pool, int64_t *nanoseconds);
+ * are then not shared out.
+ *
+ * Returns whether the input is f32 and has a NaN or infinity in any sample. */
+int32_t bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals,
+                   int64_t samples, bi_pool *pool, int64_t *nanoseconds);
 
-/* How far one sample has come: steps done, and rows of the next one. */
+/* How far one sample has come: steps done, and rows of the next one.  All 0 at the beginning. */
 typedef struct bi_progress {
     int32_t step, row;
+    int lost; /* what bi_execute() returns, as far as is known */
 } bi_progress;
 
 /* Run the steps of one sample from `progress` on, and note there how far they have come.  Returns 1 at

@@ -15,6 +15,7 @@ typedef struct {
     int64_t samples;
     bi_pool *pool;                /* NULL: this thread alone */
     int64_t *nanoseconds;         /* NULL: not timed */
+    int *lost;                    /* set to 1 where a sample has a NaN or infinity */
 } call;
 
 typedef struct {
@@ -49,6 +50,22 @@ static void *resolve(const call *in, const sample *of, bi_place place)
     return (unsigned char *)in->externals[external] + of->number * plan->stride_bytes[external];
 }
 
+/* Whether the first step finds out by itself what is not finite, since it reads all of the input. */
+static int first_step_looks(const bi_plan *plan)
+{
+    const bi_step *first = &plan->steps[0];
+    return plan->n_steps > 0 && first->source == -1 && bi_kernel_at(first->kernel)->looks;
+}
+
+/* Look for what is not finite in a sample, unless the first step does. */
+static void look(const call *in, const sample *of)
+{
+    const bi_plan *plan = in->plan;
+    if (plan->is_float && !first_step_looks(plan) &&
+        !bi_all_finite(resolve(in, of, -1), plan->stride_bytes[0] / (int64_t)sizeof(float)))
+        bi_note_lost(in->lost);
+}
+
 static bi_pointers pointers_of(const call *in, const sample *of, const bi_step *step)
 {
     bi_pointers at = {
@@ -58,6 +75,7 @@ static bi_pointers pointers_of(const call *in, const sample *of, const bi_step *
         .target = resolve(in, of, step->target),
         .signs = step->has_signs ? resolve(in, of, step->signs) : NULL,
         .scratch = resolve(in, of, step->scratch),
+        .lost = in->plan->is_float && step == in->plan->steps ? in->lost : NULL,
     };
     return at;
 }
@@ -148,6 +166,7 @@ static void run_alone(const call *in, unsigned char *arena, int64_t first, int64
         count = end - first < count ? (int32_t)(end - first) : count;
         for (int32_t n = 0; n < count; n++, first++) {
             all[n] = (sample){arena, first, n};
+            look(in, &all[n]);
             for (int32_t i = 0; i < plan->batch_from; i++) {
                 run_step(in, &all[n], &plan->steps[i], NULL);
                 time = add_time(in, i, time);
@@ -165,6 +184,7 @@ static void run_shared(const call *in, int64_t number)
 {
     sample of = {in->arenas, number, 0};
     int64_t time = in->nanoseconds != NULL ? now() : 0;
+    look(in, &of);
     for (int32_t i = 0; i < in->plan->n_steps; i++) {
         run_step(in, &of, &in->plan->steps[i], in->pool);
         time = add_time(in, i, time);
@@ -188,13 +208,14 @@ static int32_t parts_for(const call *in)
     return (int32_t)(parts < BI_PARTS_LIMIT ? parts : BI_PARTS_LIMIT);
 }
 
-void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals, int64_t samples,
-                bi_pool *pool, int64_t *nanoseconds)
+int32_t bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externals,
+                   int64_t samples, bi_pool *pool, int64_t *nanoseconds)
 {
-    call in = {plan, arenas, externals, samples, pool, nanoseconds};
+    int lost = 0;
+    call in = {plan, arenas, externals, samples, pool, nanoseconds, &lost};
     if (!bi_pool_acquire(pool)) {
         run_alone(&in, arenas, 0, samples);
-        return;
+        return lost;
     }
     if (nanoseconds == NULL && samples >= bi_pool_size(pool))
         bi_pool_run(pool, run_samples, &in, parts_for(&in));
@@ -202,16 +223,19 @@ void bi_execute(const bi_plan *plan, unsigned char *arenas, void *const *externa
         for (int64_t n = 0; n < samples; n++)
             run_shared(&in, n);
     bi_pool_release(pool);
+    return lost;
 }
 
 int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const *externals,
                         bi_pool *pool, int64_t *nanoseconds, bi_progress *progress,
                         int64_t limit_ns)
 {
-    call in = {plan, arenas, externals, 1, pool, nanoseconds};
+    call in = {plan, arenas, externals, 1, pool, nanoseconds, &progress->lost};
     sample of = {arenas, 0, 0};
     int is_shared = bi_pool_acquire(pool);
     int64_t began = now(), time = began;
+    if (progress->step == 0 && progress->row == 0)
+        look(&in, &of);
     do {
         const bi_step *step = &plan->steps[progress->step];
         int32_t row = run_some_rows(&in, &of, step, is_shared ? pool : NULL, progress->row);

@@ -171,6 +171,19 @@ MUTANTS = (
         "avx2",
     ),
     Mutant(
+        "what is left of a word may be infinite",
+        "kernels/pack_signs/pack_signs_avx2.c",
+        "zeros != NULL ? &zeros->rest : NULL",
+        "NULL",
+        "avx2",
+    ),
+    Mutant(
+        "nobody is told of what is infinite",
+        "kernels/pack_signs/pack_signs.h",
+        "bi_note_lost(at->lost);",
+        "(void)at;",
+    ),
+    Mutant(
         "NaN is negative",
         "kernels/pack_signs/pack_signs.h",
         "(x < (threshold != NULL ? threshold[i] : 0.0f))",

@@ -17,6 +17,8 @@ typedef struct bi_pointers {
     void *target;
     uint64_t *signs;          /* NULL where the step has none */
     void *scratch;
+    int *lost;                /* set by bi_note_lost(), by kernels that look, where the source has a
+                               * NaN or infinity; NULL: nobody asks */
 } bi_pointers;
 
 typedef struct bi_kernel {
@@ -25,6 +27,7 @@ typedef struct bi_kernel {
                           * nowhere */
     int32_t block; /* outputs of a group (where there is no weight: channels) that the innermost
                           * loop computes at a time */
+    int looks;           /* whether it looks for what is not finite while it reads (bi_pointers.lost) */
     size_t (*weight_bytes)(const bi_step *step); /* or NULL */
     void (*pack_weight)(const bi_step *step, const void *canonical, void *packed); /* or NULL */
     size_t (*scratch_bytes)(const bi_step *step); /* or NULL */
@@ -35,6 +38,9 @@ typedef struct bi_kernel {
     void (*run_batch)(const bi_step *step, const bi_pointers *at, size_t samples, int32_t begin,
                       int32_t end);
 } bi_kernel;
+
+/* Several threads may do so at once. */
+static inline void bi_note_lost(int *lost) { __atomic_store_n(lost, 1, __ATOMIC_RELAXED); }
 
 /* Words that hold `length` signs (src/bitinfer/bits.py is the bit convention). */
 static inline size_t bi_words(int32_t length) { return ((size_t)length + 63) / 64; }

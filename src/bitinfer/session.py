@@ -197,9 +197,8 @@ class Session:
             self._refuse_shape(shape)
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
         head = shape[: -len(self._shape)]
-        has_lost = x.dtype != _UINT8 and not executor.is_finite(batch)
         if not self._has_one_output:
-            return self._run_several(executor, batch, head, out, has_lost=has_lost)
+            return self._run_several(executor, batch, head, out)
         if out is None:
             out = np.empty(head + self._out_shape, _FLOAT32)
         else:
@@ -207,8 +206,7 @@ class Session:
             if np.may_share_memory(batch, out):
                 batch = batch.copy()
         arrays = (out if head else out[None],)
-        executor.run(batch, arrays)
-        if has_lost:
+        if executor.run(batch, arrays):
             _take_back(batch, arrays)
         return out
 
@@ -257,8 +255,6 @@ class Session:
         batch: NDArray[Any],
         head: tuple[int, ...],
         out: Any,
-        *,
-        has_lost: bool,
     ) -> dict[str, NDArray[np.float32]]:
         shapes = {info.name: head + info.shape for info in self.outputs}
         if out is None:
@@ -272,8 +268,7 @@ class Session:
                     batch = batch.copy()
         arrays = [out[name] for name in shapes]
         batches = arrays if head else [array[None] for array in arrays]
-        executor.run(batch, batches)
-        if has_lost:
+        if executor.run(batch, batches):
             _take_back(batch, batches)
         return dict(zip(shapes, arrays, strict=True))
 

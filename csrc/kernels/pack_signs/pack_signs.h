@@ -27,14 +27,17 @@ static inline float bi_pack_load(const void *source, size_t i, bi_pack_type type
     }
 }
 
-/* The word of up to 64 signs, one at a time. */
+/* The word of up to 64 signs, one at a time.  Every number times 0 is added to *zero, which a NaN or
+ * infinity makes NaN for good; NULL: nobody asks. */
 static inline uint64_t bi_pack_word(const void *source, const float *threshold, int32_t count,
-                                    bi_pack_type type)
+                                    bi_pack_type type, float *zero)
 {
     uint64_t word = 0;
     for (int32_t i = 0; i < count; i++) {
         float x = bi_pack_load(source, (size_t)i, type);
         word |= (uint64_t)(x < (threshold != NULL ? threshold[i] : 0.0f)) << i;
+        if (zero != NULL)
+            *zero += x * 0.0f;
     }
     return word;
 }
@@ -44,10 +47,12 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
     return s->flags & BI_FLAG_U8 ? BI_FROM_U8 : s->flags & BI_FLAG_I8 ? BI_FROM_I8 : BI_FROM_FLOAT;
 }
 
-/* The loop over pixels and words, around a function that packs one word: pack_signs_<isa>(). */
-#define BI_DEFINE_PACK_SIGNS(isa, pack_word)                                                    \
+/* The loop over pixels and words: pack_signs_<isa>(), around pack_word(), which packs one word and adds
+ * every number times 0 to a bi_zeros_<isa> (or NULL), and sum(), which is 0 or NaN like what is in one. */
+#define BI_DEFINE_PACK_SIGNS(isa, pack_word, sum)                                               \
     BI_TARGET_##isa static inline __attribute__((always_inline)) void pack_pixels_##isa(        \
-        const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_pack_type type) \
+        const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end, bi_pack_type type, \
+        bi_zeros_##isa *zeros)                                                                  \
     {                                                                                           \
         size_t first = (size_t)begin * (size_t)s->in_w, last = (size_t)end * (size_t)s->in_w;   \
         size_t size = type == BI_FROM_FLOAT ? sizeof(float) : 1;                                \
@@ -58,7 +63,7 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
             for (int32_t c = 0; c < s->in_c; c += 64) {                                         \
                 int32_t count = s->in_c - c < 64 ? s->in_c - c : 64;                            \
                 const float *threshold = s->bias != NULL ? s->bias + c : NULL;                  \
-                uint64_t word = pack_word(source, threshold, count, type);                      \
+                uint64_t word = pack_word(source, threshold, count, type, zeros);               \
                 *target++ = flips != NULL ? word ^ flips[c / 64] : word;                        \
                 source += (size_t)count * size;                                                 \
             }                                                                                   \
@@ -66,10 +71,18 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
     BI_TARGET_##isa static void pack_signs_##isa(const bi_step *s, const bi_pointers *at,       \
                                                  int32_t begin, int32_t end)                    \
     {                                                                                           \
+        bi_zeros_##isa zeros = {0};                                                             \
         switch (bi_pack_type_of(s)) {                                                           \
-        case BI_FROM_U8: pack_pixels_##isa(s, at, begin, end, BI_FROM_U8); break;               \
-        case BI_FROM_I8: pack_pixels_##isa(s, at, begin, end, BI_FROM_I8); break;               \
-        default: pack_pixels_##isa(s, at, begin, end, BI_FROM_FLOAT); break;                    \
+        case BI_FROM_U8: pack_pixels_##isa(s, at, begin, end, BI_FROM_U8, NULL); break;         \
+        case BI_FROM_I8: pack_pixels_##isa(s, at, begin, end, BI_FROM_I8, NULL); break;         \
+        default:                                                                                \
+            if (at->lost == NULL) {                                                             \
+                pack_pixels_##isa(s, at, begin, end, BI_FROM_FLOAT, NULL);                      \
+                break;                                                                          \
+            }                                                                                   \
+            pack_pixels_##isa(s, at, begin, end, BI_FROM_FLOAT, &zeros);                        \
+            if (sum(&zeros) != 0)                                                               \
+                bi_note_lost(at->lost);                                                         \
         }                                                                                       \
     }
 

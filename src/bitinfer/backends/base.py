@@ -33,15 +33,14 @@ class Executor(Protocol):
     def kernels(self) -> tuple[str, ...]:
         """The name of the kernel that really serves each step."""
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> None:
-        """Run ``len(x)`` samples.  Many threads may call this at once.
+    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
+        """Run ``len(x)`` samples; return whether any float of x is NaN or infinite.
+
+        Many threads may call this at once.
 
         ``x`` (N, ...) of the plan's input; ``outputs`` (N, ...) in the plan's order, overwritten;
         all C-contiguous.
         """
-
-    def is_finite(self, x: Array) -> bool:
-        """Tell whether there is neither NaN nor infinity in float32 numbers, C-contiguous."""
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """Return ``run(x, outputs)`` as a call that checks nothing and allocates nothing.
@@ -105,6 +104,11 @@ class FreeList(Generic[_T]):
             yield thing
         finally:
             self.release(thing)
+
+
+def has_lost(x: Array) -> bool:
+    """Tell whether any float of x is NaN or infinite."""
+    return x.dtype == np.float32 and not np.isfinite(x).all()
 
 
 def aligned_bytes(size: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer import bits, numerics
-from bitinfer.backends.base import FreeList, aligned_bytes
+from bitinfer.backends.base import FreeList, aligned_bytes, has_lost
 from bitinfer.plan.cost import place_buffers
 from bitinfer.plan.steps import Activation, Buffer, Epilogue, Layer, NodeStep, Plan, Step
 
@@ -42,13 +42,10 @@ class InterpretedExecutor:
         self._offsets, self.arena_bytes = place_buffers(plan)
         self._arenas = FreeList(self._new_arena)
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> None:
+    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
         """See :meth:`Executor.run`."""
         self._run(x, outputs, None)
-
-    def is_finite(self, x: Array) -> bool:
-        """See :meth:`Executor.is_finite`."""
-        return bool(np.isfinite(x).all())
+        return has_lost(x)
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`Executor.bind_call`; here it is :meth:`run` itself."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 BACKENDS = ("auto", "native", "numba", "reference")
 
 _NAMED_FILES = 10
-_FILE_NAME = 100
 
 
 class _PrintSchema(argparse.Action):
@@ -153,7 +152,7 @@ def note_passed_over(paths: Sequence[str]) -> None:
     """Say on stderr which files in folders are no pictures, if there are any."""
     if paths:
         more = ", ..." if len(paths) > _NAMED_FILES else ""
-        names = ", ".join(printable(path, _FILE_NAME) for path in paths[:_NAMED_FILES])
+        names = ", ".join(printable(path, None) for path in paths[:_NAMED_FILES])
         note(
             f"passed over {len(paths)} {'files that are' if len(paths) > 1 else 'file that is'} "
             f"no picture: {names}{more}"

@@ -70,6 +70,7 @@ class NativeExecutor:
         self._strides = _ffi.new("int64_t[]", [b.size_bytes for b in self._outer])
         self._struct.steps, self._struct.n_steps = self._steps, len(plan.steps)
         self._struct.arena_bytes, self._struct.stride_bytes = self.arena_bytes, self._strides
+        self._struct.is_float = plan.buffers[plan.input].dtype == np.float32
         self._call_samples: int
         """How many samples a call may take, as far as that is known."""
         self._use_threads(1, _ffi.NULL)
@@ -85,46 +86,43 @@ class NativeExecutor:
         """See :attr:`bitinfer.backends.base.Executor.kernels`."""
         return tuple(kernel_name(step.kernel) for step in self._steps)
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> None:
+    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
         """See :meth:`bitinfer.backends.base.Executor.run`."""
         workspace = self._workspaces.acquire()
         try:
             externals = workspace.externals
             _point(externals, x, outputs)
             if len(x) == 1:
-                self._run_one(workspace, _ffi.NULL)
-            else:
-                self._run_batch(workspace, len(x))
+                return self._run_one(workspace, _ffi.NULL)
+            return self._run_batch(workspace, len(x))
         finally:
             self._workspaces.release(workspace)
 
-    def is_finite(self, x: Array) -> bool:
-        """See :meth:`bitinfer.backends.base.Executor.is_finite`."""
-        return bool(_lib.bi_all_finite(_ffi.from_buffer("float[]", x), x.size))
-
-    def _run_one(self, workspace: _Workspace, times: Any) -> None:
-        """Run one sample; Python looks for signals between the parts of a long one."""
+    def _run_one(self, workspace: _Workspace, times: Any) -> bool:
+        """Run one sample, as :meth:`run` does; Python looks for signals between the parts of a long one."""
         struct, arenas, externals = self._struct, workspace.pointer, workspace.externals
         if not self._is_long:
-            _lib.bi_execute(struct, arenas, externals, 1, self._pool, times)
-            return
+            return bool(_lib.bi_execute(struct, arenas, externals, 1, self._pool, times))
         progress, limit_ns = _ffi.new("bi_progress *"), int(LONGEST_CALL_S * 1e9)
         while not _lib.bi_execute_part(
             struct, arenas, externals, self._pool, times, progress, limit_ns
         ):
             pass
+        return bool(progress.lost)
 
-    def _run_batch(self, workspace: _Workspace, samples: int) -> None:
+    def _run_batch(self, workspace: _Workspace, samples: int) -> bool:
         externals, strides = workspace.externals, list(self._strides)
-        done, wanted = 0, self._call_samples
+        done, wanted, has_lost = 0, self._call_samples, False
         while done < samples:
             count = min(wanted, samples - done)
             started = time.perf_counter()
             if count == 1:
-                self._run_one(workspace, _ffi.NULL)
+                has_lost |= self._run_one(workspace, _ffi.NULL)
             else:
-                _lib.bi_execute(
-                    self._struct, workspace.pointer, externals, count, self._pool, _ffi.NULL
+                has_lost |= bool(
+                    _lib.bi_execute(
+                        self._struct, workspace.pointer, externals, count, self._pool, _ffi.NULL
+                    )
                 )
             took = time.perf_counter() - started
             for i, stride in enumerate(strides):
@@ -136,6 +134,7 @@ class NativeExecutor:
                 is_short = took / count * self._threads < LONGEST_SAMPLE_S
                 wanted = min(2 * wanted, max(1, fitting) * self._threads) if is_short else 1
         self._call_samples = wanted  # the next batch goes on where this one has come to
+        return has_lost
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`bitinfer.backends.base.Executor.bind_call`."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends.base import Array, FreeList, aligned_bytes
+from bitinfer.backends.base import Array, FreeList, aligned_bytes, has_lost
 from bitinfer.backends.numba import memory as m
 from bitinfer.backends.numba.binding import bind_step
 from bitinfer.backends.numba.jit import addresses, compiled
@@ -111,16 +111,13 @@ class NumbaExecutor:
         self._workspaces = FreeList(self._new_workspace)
         execute(_address(call), 0, 0, 0)  # compiled, or loaded, before the first call waits for it
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> None:
+    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
         """See :meth:`bitinfer.backends.base.Executor.run`; Ctrl-C waits for one sample."""
         with self._workspaces.take() as workspace:
             workspace.point(x, outputs)
             for sample in range(len(x)):
                 execute(workspace.address, sample, 1, 0)
-
-    def is_finite(self, x: Array) -> bool:
-        """See :meth:`bitinfer.backends.base.Executor.is_finite`."""
-        return bool(np.isfinite(x).all())
+        return has_lost(x)
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`bitinfer.backends.base.Executor.bind_call`."""
