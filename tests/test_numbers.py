@@ -76,25 +76,6 @@ def test_a_sample_with_a_number_that_is_none_has_no_answer(
     assert np.isnan(session.run(np.full(shape, 1e300))[session.outputs[0].name]).all()
 
 
-@pytest.mark.parametrize("channels", [1, 7, 8, 16, 24, 31, 33, 64, 71, 130])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_no_number_is_overlooked_where_signs_are_taken_at_once(
-    channels: int, threads: int, backend_name: str
-) -> None:
-    b = GraphBuilder("g", (3, 2, channels))
-    b.bconv2d(b.sign(b.input), np.ones((2, 1, 1, channels), np.int8), name="y")
-    session = Session(Model(*b.build("y")), backend_name, threads)
-    x = np.resize(np.array([3.4e38, -3.4e38, 1e-45, 0.0, -0.0], np.float32), (2, 3, 2, channels))
-    assert np.isfinite(session.run(x)).all()
-    for channel in range(channels):
-        for pixel, value in (((0, 0), np.nan), ((1, 1), np.inf), ((2, 1), -np.inf)):
-            x[(0, *pixel, channel)], kept = value, x[(0, *pixel, channel)]
-            assert np.isnan(session.run(x[0])).all()
-            if channel in (0, channels - 1):
-                assert [np.isnan(y).all() for y in session.run(x)] == [True, False]
-            x[(0, *pixel, channel)] = kept
-
-
 def test_a_picture_of_nan_is_not_classified() -> None:
     session = bitinfer.load(EXAMPLE)
     output = session.run(np.full((28, 28, 1), np.nan, np.float32))

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from bitinfer import bits
 from bitinfer.backends import Backend
+from bitinfer.graph import GraphBuilder
+from bitinfer.model import Model
 from bitinfer.plan import Buffer, Plan, steps
+from bitinfer.session import Session
 
 CHANNELS = [1, 3, 7, 8, 9, 20, 31, 32, 33, 63, 64, 65, 96, 127, 128, 130, 200]
 DTYPES: dict[Any, Any] = {"float": np.float32, "pixels": np.uint8, "int8": np.int8}
@@ -58,3 +61,22 @@ def test_zeros_and_nan_are_not_negative(backend: Backend) -> None:
     wanted = np.tile([0, 0, 0, 0, 0, 1, 0, 1], 25)
     unpacked = (packed.reshape(-1)[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
     assert np.array_equal(unpacked.reshape(-1)[:200], wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 16, 24, 31, 33, 64, 71, 130])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_number_is_overlooked_where_signs_are_taken_at_once(
+    channels: int, threads: int, backend_name: str
+) -> None:
+    b = GraphBuilder("g", (3, 2, channels))
+    b.bconv2d(b.sign(b.input), np.ones((2, 1, 1, channels), np.int8), name="y")
+    session = Session(Model(*b.build("y")), backend_name, threads)
+    x = np.resize(np.array([3.4e38, -3.4e38, 1e-45, 0.0, -0.0], np.float32), (2, 3, 2, channels))
+    assert np.isfinite(session.run(x)).all()
+    for channel in range(channels):
+        for pixel, value in (((0, 0), np.nan), ((1, 1), np.inf), ((2, 1), -np.inf)):
+            x[(0, *pixel, channel)], kept = value, x[(0, *pixel, channel)]
+            assert np.isnan(session.run(x[0])).all()
+            if channel in (0, channels - 1):
+                assert [np.isnan(y).all() for y in session.run(x)] == [True, False]
+            x[(0, *pixel, channel)] = kept
