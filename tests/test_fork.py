@@ -170,6 +170,27 @@ def test_children_forked_while_threads_load_can_load(path: Path, backend: str) -
     assert run_script(FORK_DURING_LOAD, path, backend) == "0\n"
 
 
+def test_a_module_that_is_not_there_is_missed_without_the_lock_of_its_name() -> None:
+    script = """
+    import importlib._bootstrap, threading
+    from bitinfer.backends.base import import_present
+
+    def take():
+        lock.acquire()
+        taken.set()
+        threading.Event().wait()
+
+    lock, taken = importlib._bootstrap._get_module_lock("no_such_module"), threading.Event()
+    threading.Thread(target=take, daemon=True).start()
+    taken.wait()
+    try:
+        import_present("no_such_module")
+    except ModuleNotFoundError as error:
+        print(error.name)
+    """
+    assert run_script(script, timeout=60) == "no_such_module\n"
+
+
 # --- pickling ------------------------------------------------------------------------------------
 
 

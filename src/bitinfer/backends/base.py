@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -72,6 +74,20 @@ class Backend(Protocol):
 
         ``threads``, at least 1, may work on one call.  It is for ``native``; the others use one.
         """
+
+
+def import_present(name: str) -> Any:
+    """Import a module; refuse one that is not there without taking the lock of its name.
+
+    A process forked while another thread had that lock would wait for it for ever, and every load
+    on a machine without the module tries again.
+
+    Raises:
+        ImportError: it is not there, or cannot be imported.
+    """
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return importlib.import_module(name)
 
 
 class FreeList(Generic[_T]):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
-from bitinfer.backends.base import Executor
+from bitinfer.backends.base import Executor, import_present
 from bitinfer.errors import BackendError
 from bitinfer.plan import operations
 from bitinfer.plan.steps import Plan
@@ -18,7 +17,7 @@ def load_library() -> Any:
     Raises:
         ImportError: bitinfer was built without a C compiler.
     """
-    return importlib.import_module("bitinfer.backends.native._native")
+    return import_present("bitinfer.backends.native._native")
 
 
 def source_dir() -> Path:

@@ -7,7 +7,7 @@ threads run; ``parallel`` is never used, since its thread pools do not survive a
 
 from __future__ import annotations
 
-from bitinfer.backends.base import Executor
+from bitinfer.backends.base import Executor, import_present
 from bitinfer.plan import operations
 from bitinfer.plan.steps import Plan
 
@@ -23,8 +23,7 @@ class NumbaBackend:
     label = "numba"
 
     def __init__(self) -> None:
-        import numba
-
+        numba = import_present("numba")
         if numba.config.DISABLE_JIT:
             raise ImportError("numba's compiler is switched off by NUMBA_DISABLE_JIT")
 
