@@ -15,9 +15,10 @@
  * since padding is laid out as pairs of 0, which are +1.  C depends on the output and on which taps are
  * inside the map (a class of rows, a class of columns).
  *
- * For a row of outputs the pixels under its windows are laid column by column, [x][ky][half a pixel] in
- * bytes, so that a window is one run of bytes, of which 32 bits at a time are broadcast: K crosses
- * taps.  What the last 32 bits have beyond the window is masked.
+ * For a piece of a row of outputs the pixels under its windows are laid column by column, [x][ky][half a
+ * pixel] in bytes, so that a window is one run of bytes, of which 32 bits at a time (a step) are
+ * broadcast: K crosses taps.  What the last step has beyond the window is masked.  Sixteen outputs are
+ * then added up over the whole piece, a chunk of steps at a time, whose weights stay in registers, and finished.
  *
  * Packed weight: the header, then, at the offsets that it names,
  *     weights    [vector][32 pairs of the window][first bits, parities][16] u32
@@ -43,12 +44,21 @@
 
 #define BITPAIRS_INLINE BI_TARGET_avx512vbmi static inline __attribute__((always_inline))
 
+#if defined(__clang__)
+#define BI_UNROLL16 _Pragma("clang loop unroll(full)")
+#else
+#define BI_UNROLL16 _Pragma("GCC unroll 16")
+#endif
+
 enum {
     SIXTEEN = 16,
-    PIXELS_AT_ONCE = 4,
     COLUMNS_AT_ONCE = 8,
-    COLUMN_BYTES = 8192,    /* of columns at a time: both halves stay in the first-level cache */
-    BITPAIRS_SLACK = 128,   /* read or written beyond them by whole words and vectors */
+    COLUMN_BYTES = 8192,    /* of the columns of a piece: both halves stay in the first-level cache */
+    COLUMNS_LIMIT = 512,    /* of a piece */
+    PIECE = 64,             /* outputs of a row */
+    BITPAIRS_SLACK = 128,   /* bytes read or written beyond the columns by whole words and vectors */
+    CHUNK = 9,              /* steps whose weights stay in registers */
+    TOGETHER = 4,           /* vectors of channels that are finished together: a word of signs */
     MOST_CONSTANTS = 1 << 22,
 };
 
@@ -59,7 +69,7 @@ typedef struct {
     int32_t steps;          /* of 32 pairs, over the window */
     int32_t vectors;
     int32_t h_classes;
-    int32_t tile;           /* outputs of a row whose columns are laid out together */
+    int32_t piece;          /* outputs of a row at a time */
     uint32_t last;          /* which bits of the last step belong to the window */
     size_t weights, constants, class_size, scales, flips, row_class, column_class;    /* offsets, but the
                                                             * size of a class: in numbers of 32 bits */
@@ -67,28 +77,36 @@ typedef struct {
     uint8_t order[128];     /* from which byte of two vectors each byte of eight columns comes */
 } bitpairs;
 
+typedef uint16_t bitpairs_u16 __attribute__((may_alias));
 typedef uint32_t bitpairs_u32 __attribute__((may_alias, aligned(1)));
 typedef uint64_t bitpairs_u64 __attribute__((may_alias, aligned(1)));
 
-/* The columns of a piece of a row. */
+/* A piece of a row of outputs, and the columns under it. */
 typedef struct {
     uint8_t first[COLUMN_BYTES + BITPAIRS_SLACK], odd[COLUMN_BYTES + BITPAIRS_SLACK];
-} bitpairs_columns;
+    int32_t odd_pairs[COLUMNS_LIMIT + COLUMNS_AT_ONCE];    /* of a column */
+    /* Of an output: what of its odd pairs is not in its constants (PA / 2, or 2 PA as a float), where those
+     * begin, and its sums of g for the channels that are finished together. */
+    int32_t half_odd[PIECE];
+    float twice_odd[PIECE];
+    uint32_t constants[PIECE];
+    int32_t sums[PIECE][TOGETHER][SIXTEEN] __attribute__((aligned(64)));
+} bitpairs_piece;
 
 static int bitpairs_describe(const bi_step *s, bitpairs *shape)
 {
     memset(shape, 0, sizeof *shape);
     int64_t half = ((int64_t)s->in_c + 15) / 16, column = half * s->kernel_h;
-    int64_t most = COLUMN_BYTES / column;
+    int64_t most = COLUMN_BYTES / column < COLUMNS_LIMIT ? COLUMN_BYTES / column : COLUMNS_LIMIT;
     most = most < s->kernel_w ? 0 : (most - s->kernel_w) / s->stride_w + 1;
-    if (s->dilation_w != 1 || s->groups != 1 || most < PIXELS_AT_ONCE)
+    if (s->dilation_w != 1 || s->groups != 1 || most < 4)
         return 0;
     shape->half = (int32_t)half;
     shape->column = (int32_t)column;
     shape->window = (int32_t)(column * s->kernel_w);
     shape->steps = (shape->window + 3) / 4;
     shape->vectors = (s->out_c + SIXTEEN - 1) / SIXTEEN;
-    shape->tile = (int32_t)(most / PIXELS_AT_ONCE * PIXELS_AT_ONCE);
+    shape->piece = most < PIECE ? (int32_t)most / 4 * 4 : PIECE;
     shape->last = UINT32_MAX >> (32 - 8 * (shape->window - 4 * (shape->steps - 1)));
     int32_t v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
                                           s->in_h, NULL);
@@ -115,7 +133,7 @@ static int bitpairs_describe(const bi_step *s, bitpairs *shape)
 static int bitpairs_takes(const bi_step *s)
 {
     bitpairs shape;
-    return s->out_c <= 64 && bitpairs_describe(s, &shape);
+    return bitpairs_describe(s, &shape);
 }
 
 static size_t bitpairs_weight_bytes(const bi_step *s)
@@ -197,253 +215,320 @@ static void bitpairs_pack_weight(const bi_step *s, const void *canonical, void *
 /* Lay out `count` columns from column x of the map (which may lie outside) on, for output row y. */
 BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bitpairs *shape,
                                                     const uint64_t *source, int32_t y, int32_t x,
-                                                    int32_t count, bitpairs_columns *columns)
+                                                    int32_t count, bitpairs_piece *piece)
 {
     const __m512i order = _mm512_loadu_si512(shape->order), behind = _mm512_loadu_si512(shape->order + 64);
-    const __m128i apart = _mm_cvtsi32_si128(8 * shape->half);
+    const __m128i half = _mm_cvtsi32_si128(8 * shape->half);
+    const __m512i low = _mm512_set1_epi64((int64_t)((UINT64_C(1) << 8 * shape->half) - 1));
     const uint64_t *row[3] = {source, source, source};
-    int is_inside[3] = {0, 0, 0};
+    uint32_t is_inside[3] = {0, 0, 0};
     for (int32_t ky = 0; ky < s->kernel_h; ky++) {
         int32_t from = y * s->stride_h - s->pad_top + ky * s->dilation_h;
-        is_inside[ky] = from >= 0 && from < s->in_h;
+        is_inside[ky] = from >= 0 && from < s->in_h ? 0xff : 0;
         row[ky] = source + (is_inside[ky] ? (ptrdiff_t)from * s->in_w : 0);
     }
     size_t bytes = (size_t)shape->column * COLUMNS_AT_ONCE;
-    uint8_t *first = columns->first, *odd = columns->odd;
+    uint8_t *first = piece->first, *odd = piece->odd;
     for (int32_t i = 0; i < count; i += COLUMNS_AT_ONCE, x += COLUMNS_AT_ONCE, first += bytes, odd += bytes) {
         uint32_t here = x <= -COLUMNS_AT_ONCE ? 0 : x < 0 ? 0xffu << -x : 0xff;
         int32_t left = s->in_w - x;
         here &= left <= 0 ? 0 : left < COLUMNS_AT_ONCE ? (1u << left) - 1 : 0xff;
-        __m512i bits[3], parity[3];
+        __m512i bits[3], parity[3], odd_pairs = _mm512_setzero_si512();
         BI_UNROLL for (int ky = 0; ky < 3; ky++) {
-            __mmask8 mask = (__mmask8)(is_inside[ky] ? here : 0);
-            bits[ky] = _mm512_maskz_loadu_epi64(mask, row[ky] + x);
-            parity[ky] = _mm512_xor_si512(bits[ky], _mm512_srl_epi64(bits[ky], apart));
+            bits[ky] = _mm512_maskz_loadu_epi64((__mmask8)(is_inside[ky] & here), row[ky] + x);
+            parity[ky] = _mm512_xor_si512(bits[ky], _mm512_srl_epi64(bits[ky], half));
+            parity[ky] = _mm512_and_si512(parity[ky], low);
+            odd_pairs = _mm512_add_epi64(odd_pairs, _mm512_popcnt_epi64(parity[ky]));
         }
         __m512i two = _mm512_mask_blend_epi32(0xaaaa, bits[0], _mm512_slli_epi64(bits[1], 32));
-        __m512i two_odd = _mm512_mask_blend_epi32(0xaaaa, parity[0], _mm512_slli_epi64(parity[1], 32));
+        __m512i two_odd = _mm512_or_si512(parity[0], _mm512_slli_epi64(parity[1], 32));
         _mm512_storeu_si512(first, _mm512_permutex2var_epi8(two, order, bits[2]));
         _mm512_storeu_si512(odd, _mm512_permutex2var_epi8(two_odd, order, parity[2]));
         if (bytes > 64) {
             _mm512_storeu_si512(first + 64, _mm512_permutex2var_epi8(two, behind, bits[2]));
             _mm512_storeu_si512(odd + 64, _mm512_permutex2var_epi8(two_odd, behind, parity[2]));
         }
+        _mm256_storeu_si256((__m256i *)(void *)(piece->odd_pairs + i), _mm512_cvtepi64_epi32(odd_pairs));
     }
 }
 
-/* The same for pixels of any size. */
-static void lay_columns(const bi_step *s, const bitpairs *shape, const uint64_t *source, int32_t y,
-                        int32_t x, int32_t count, bitpairs_columns *columns)
+/* The same for pixels of more than a word, and columns of more than three pixels. */
+BI_TARGET_avx512vbmi static void lay_columns(const bi_step *s, const bitpairs *shape, const uint64_t *source,
+                                             int32_t y, int32_t x, int32_t count, bitpairs_piece *piece)
 {
     size_t half = (size_t)shape->half, pixel_bytes = bi_words(s->in_c) * 8, at = 0;
-    for (int32_t i = 0; i < count; i++, x++)
+    for (int32_t i = 0; i < count; i++, x++) {
+        int64_t odd_pairs = 0;
         for (int32_t ky = 0; ky < s->kernel_h; ky++, at += half) {
             int32_t from = y * s->stride_h - s->pad_top + ky * s->dilation_h;
+            uint8_t *first = piece->first + at, *odd = piece->odd + at;
             if (from < 0 || from >= s->in_h || x < 0 || x >= s->in_w) {
-                memset(columns->first + at, 0, half);
-                memset(columns->odd + at, 0, half);
+                memset(first, 0, half);
+                memset(odd, 0, half);
                 continue;
             }
             const uint8_t *pixel =
                 (const uint8_t *)source + ((size_t)from * (size_t)s->in_w + (size_t)x) * pixel_bytes;
-            size_t done = 0;
-            for (; done + 8 <= half; done += 8) {
+            /* Eight bytes at a time: what is written beyond is written again by what comes next, and
+             * nothing is read beyond the pixel. */
+            for (size_t done = 0; done < half; done += 8) {
+                size_t from_end = pixel_bytes - 8, second = half + done;
+                size_t beyond = second > from_end ? second - from_end : 0;
                 uint64_t bits = *(const bitpairs_u64 *)(pixel + done);
-                *(bitpairs_u64 *)(columns->first + at + done) = bits;
-                *(bitpairs_u64 *)(columns->odd + at + done) =
-                    bits ^ *(const bitpairs_u64 *)(pixel + half + done);
-            }
-            for (; done < half; done++) {
-                columns->first[at + done] = pixel[done];
-                columns->odd[at + done] = pixel[done] ^ pixel[half + done];
+                uint64_t other = *(const bitpairs_u64 *)(pixel + second - beyond) >> 8 * beyond;
+                uint64_t inside = half - done < 8 ? (UINT64_C(1) << 8 * (half - done)) - 1 : ~UINT64_C(0);
+                uint64_t parity = (bits ^ other) & inside;
+                *(bitpairs_u64 *)(first + done) = bits;
+                *(bitpairs_u64 *)(odd + done) = parity;
+                odd_pairs += __builtin_popcountll(parity);
             }
         }
+        piece->odd_pairs[i] = (int32_t)odd_pairs;
+    }
 }
 
-/* Odd pairs under a window. */
-BITPAIRS_INLINE int32_t count_odd(const uint8_t *odd, int32_t bytes)
+/* Note for each of `count` outputs what its columns say of it; `classes` are those of their columns. */
+BI_TARGET_avx512vbmi static void describe_outputs(const bi_step *s, const bitpairs *shape,
+                                                  const uint16_t *classes, int32_t count,
+                                                  bitpairs_piece *piece)
 {
-    int64_t count = 0;
-    for (; bytes >= 8; bytes -= 8, odd += 8)
-        count += __builtin_popcountll(*(const bitpairs_u64 *)odd);
-    if (bytes > 0)
-        count += __builtin_popcountll(*(const bitpairs_u64 *)odd << (64 - 8 * bytes));
-    return (int32_t)count;
+    int32_t odd[PIECE];
+    for (int32_t x = 0; x < count; x++) {
+        odd[x] = piece->odd_pairs[x * s->stride_w];
+        piece->constants[x] = classes[x] * (uint32_t)shape->class_size;
+    }
+    for (int32_t kx = 1; kx < s->kernel_w; kx++)
+        for (int32_t x = 0; x < count; x++)
+            odd[x] += piece->odd_pairs[x * s->stride_w + kx];
+    uint32_t outputs = (uint32_t)shape->vectors * SIXTEEN;
+    for (int32_t x = 0; x < count; x++) {
+        piece->half_odd[x] = odd[x] >> 1;
+        piece->twice_odd[x] = (float)(2 * odd[x]);
+        piece->constants[x] += s->threshold != NULL && odd[x] % 2 != 0 ? outputs : 0;
+    }
 }
 
-/* What one call of the loops below needs. */
+/* Weights of a chunk, and where in a window its columns begin. */
+typedef struct {
+    const uint32_t *weights;
+    size_t from;
+    size_t step;      /* bytes of columns from an output to the next */
+    uint32_t last;    /* which bits of the last step count */
+    int is_first;     /* of the chunks */
+    int32_t vector;   /* of those that are finished together */
+} bitpairs_chunk;
+
+/* Add up `steps` steps of `outputs` neighbouring outputs from number x on. */
+BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, const __m512i *odd, int steps,
+                                 bitpairs_piece *piece, int32_t x, int outputs)
+{
+    /* vpternlogd: the first where the parities (second and third) are equal, else the second. */
+    enum { CHOOSE = 0xd4, MASKED_XOR = 0x60 };
+    const __m512i last = _mm512_set1_epi32((int32_t)c->last);
+    const uint8_t *at = piece->first + c->from + (size_t)x * c->step;
+    const size_t behind = sizeof piece->first;
+    __m512i total[4];
+    BI_UNROLL16 for (int k = 0; k < steps; k++)
+        BI_UNROLL for (int i = 0; i < outputs; i++) {
+            const uint8_t *from = at + (size_t)i * c->step + 4 * k;
+            __m512i a = _mm512_set1_epi32((int32_t) * (const bitpairs_u32 *)from);
+            __m512i a_odd = _mm512_set1_epi32((int32_t) * (const bitpairs_u32 *)(from + behind));
+            /* Masked bits have even weights, too: they give 0. */
+            __m512i differ = k + 1 < steps ? _mm512_xor_si512(first[k], a)
+                                           : _mm512_ternarylogic_epi32(last, first[k], a, MASKED_XOR);
+            __m512i g = _mm512_ternarylogic_epi32(differ, odd[k], a_odd, CHOOSE);
+            __m512i ones = _mm512_popcnt_epi32(g);
+            total[i] = k == 0 ? ones : _mm512_add_epi32(total[i], ones);
+            __asm__("" : "+v"(total[i]));    /* else compilers put off additions, and run out of registers */
+        }
+    if (!c->is_first)
+        BI_UNROLL for (int i = 0; i < outputs; i++)
+            total[i] = _mm512_add_epi32(total[i], _mm512_load_si512(piece->sums[x + i][c->vector]));
+    BI_UNROLL for (int i = 0; i < outputs; i++)
+        _mm512_store_si512(piece->sums[x + i][c->vector], total[i]);
+}
+
+BITPAIRS_INLINE void add_steps(const bitpairs_chunk *c, int steps, bitpairs_piece *piece, int32_t count)
+{
+    __m512i first[CHUNK], odd[CHUNK];
+    BI_UNROLL16 for (int k = 0; k < steps; k++) {
+        first[k] = _mm512_loadu_si512(c->weights + 2 * SIXTEEN * k);
+        odd[k] = _mm512_loadu_si512(c->weights + 2 * SIXTEEN * k + SIXTEEN);
+    }
+    int32_t x = 0;
+    for (; x + 4 <= count; x += 4)
+        add_outputs(c, first, odd, steps, piece, x, 4);
+    for (; x < count; x++)
+        add_outputs(c, first, odd, steps, piece, x, 1);
+}
+
+#define ADD_STEPS(steps)                                                                                 \
+    BI_TARGET_avx512vbmi static __attribute__((noinline)) void bitpairs_add_##steps(                     \
+        const bitpairs_chunk *c, bitpairs_piece *piece, int32_t count)                                   \
+    {                                                                                                    \
+        const bitpairs_chunk copy = *c;    /* which no store can change */                               \
+        add_steps(&copy, steps, piece, count);                                                           \
+    }
+ADD_STEPS(1)
+ADD_STEPS(2)
+ADD_STEPS(3)
+ADD_STEPS(4)
+ADD_STEPS(5)
+ADD_STEPS(6)
+ADD_STEPS(7)
+ADD_STEPS(8)
+ADD_STEPS(9)
+#undef ADD_STEPS
+
+/* Sums of g of `count` outputs for one vector of channels, number `vector` of those finished together. */
+static void add_vector(const bi_step *s, const bitpairs *shape, const uint32_t *weights, int32_t vector,
+                       bitpairs_piece *piece, int32_t count)
+{
+    static void (*const add[CHUNK])(const bitpairs_chunk *, bitpairs_piece *, int32_t) = {
+        bitpairs_add_1, bitpairs_add_2, bitpairs_add_3, bitpairs_add_4, bitpairs_add_5,
+        bitpairs_add_6, bitpairs_add_7, bitpairs_add_8, bitpairs_add_9};
+    for (int32_t done = 0, steps; done < shape->steps; done += steps) {
+        steps = shape->steps - done < CHUNK ? shape->steps - done : CHUNK;
+        bitpairs_chunk c = {
+            .weights = weights + (size_t)done * 2 * SIXTEEN,
+            .from = (size_t)done * 4,
+            .step = (size_t)(s->stride_w * shape->column),
+            .last = done + steps == shape->steps ? shape->last : UINT32_MAX,
+            .is_first = done == 0,
+            .vector = vector,
+        };
+        add[steps - 1](&c, piece, count);
+    }
+}
+
+/* What finishing needs. */
 typedef struct {
     const bi_step *step;
-    const bi_pointers *at;
-    const bitpairs *shape;
-    const uint32_t *weights;
-    const uint32_t *constants;    /* of the class of rows */
-    const float *scales;
-    const uint64_t *flips;
-    const uint16_t *column_class;
-    const bitpairs_columns *columns;
-    uint64_t *signs;              /* or NULL */
+    const bitpairs_piece *piece;
+    const uint32_t *constants;    /* of the class of rows, for the first of these channels */
+    const float *scales;          /* of the first of these channels, */
+    size_t scale_step;            /* and to the next bi_scale */
+    const float *beta;            /* or NULL; as below, of the first output of the piece */
+    const float *residual;        /* or NULL */
     float *floats;                /* or NULL */
-    size_t row;                   /* number of the row's first pixel */
-} bitpairs_job;
+    uint64_t *signs;              /* or NULL */
+    int32_t channels;             /* at most 64 */
+    uint64_t flips;
+} bitpairs_outputs;
 
-/* Finish sixteen outputs of one pixel from their sums of g; return which are below their threshold. */
-BITPAIRS_INLINE uint32_t finish_sixteen(const bitpairs_job *j, size_t pixel, int32_t v, __m512i sum,
-                                        int32_t odd, const uint32_t *constants, bi_output output,
-                                        bi_activation kind, int is_whole)
+/* Finish up to 64 channels of `count` outputs. */
+BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi_output output,
+                                    bi_activation kind, int is_whole)
 {
-    const bi_step *s = j->step;
-    if (output == BI_SIGNS) {
-        constants += (odd & 1) * j->shape->vectors * SIXTEEN;
-        sum = _mm512_add_epi32(sum, _mm512_set1_epi32(odd >> 1));
-        return _mm512_cmpgt_epi32_mask(sum, _mm512_loadu_si512(constants + v * SIXTEEN));
-    }
-    __m512 base = _mm512_sub_ps(_mm512_loadu_ps(constants + v * SIXTEEN), _mm512_set1_ps((float)(2 * odd)));
-    __m512 dot = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(4), base);    /* exact */
-    const float *scales = j->scales + v * SIXTEEN;
-    size_t outputs = (size_t)j->shape->vectors * SIXTEEN;
-    size_t first = pixel * (size_t)s->out_c + (size_t)v * SIXTEEN;
-    bi_vector_outputs sixteen = {
-        .scale = BI_SCALES_FROM(scales, outputs),
-        .beta = j->at->beta != NULL ? j->at->beta + pixel : NULL,
-        .residual = output == BI_SHORTCUT || j->at->residual != NULL ? j->at->residual + first : NULL,
-        .floats = output != BI_ANY_OUTPUT || j->floats != NULL ? j->floats + first : NULL,
-        .left = is_whole ? SIXTEEN : s->out_c - v * SIXTEEN,
-    };
-    return (uint32_t)finish(s, &sixteen, &dot, 1, output, kind, 1);
-}
-
-/* Neighbouring pixels of a row, from number x on; `from` says where the first window begins. */
-BITPAIRS_INLINE void run_pixels(const bitpairs_job *j, int32_t x, size_t from, int pixels, bi_output output,
-                                bi_activation kind, int is_whole)
-{
-    const bi_step *s = j->step;
-    const bitpairs *shape = j->shape;
-    const uint8_t *first[PIXELS_AT_ONCE], *odd[PIXELS_AT_ONCE];
-    const uint32_t *constants[PIXELS_AT_ONCE];
-    int32_t odd_pairs[PIXELS_AT_ONCE];
-    uint64_t bits[PIXELS_AT_ONCE] = {0};
-    size_t words = bi_words(s->out_c);
-    BI_UNROLL for (int p = 0; p < pixels; p++) {
-        size_t offset = from + (size_t)(p * s->stride_w * shape->column);
-        first[p] = j->columns->first + offset;
-        odd[p] = j->columns->odd + offset;
-        constants[p] = j->constants + j->column_class[x + p] * shape->class_size;
-        odd_pairs[p] = count_odd(odd[p], shape->window);
-    }
-    const __m512i last = _mm512_set1_epi32((int32_t)shape->last);
-    const uint32_t *w = j->weights;
-    for (int32_t v = 0; v < shape->vectors; v++) {
-        __m512i total[PIXELS_AT_ONCE];
-        BI_UNROLL for (int p = 0; p < pixels; p++) total[p] = _mm512_setzero_si512();
-        size_t k = 0, steps = (size_t)shape->steps;
-        /* vpternlogd: a bit where the parities (the second and third operand) are equal, else the second */
-        enum { CHOOSE = 0xd4 };
-        for (; k + 1 < steps; k++, w += 2 * SIXTEEN) {
-            __m512i w_first = _mm512_loadu_si512(w), w_odd = _mm512_loadu_si512(w + SIXTEEN);
-            BI_UNROLL for (int p = 0; p < pixels; p++) {
-                __m512i a = _mm512_set1_epi32((int32_t)((const bitpairs_u32 *)first[p])[k]);
-                __m512i a_odd = _mm512_set1_epi32((int32_t)((const bitpairs_u32 *)odd[p])[k]);
-                __m512i g = _mm512_ternarylogic_epi32(_mm512_xor_si512(a, w_first), w_odd, a_odd, CHOOSE);
-                total[p] = _mm512_add_epi32(total[p], _mm512_popcnt_epi32(g));
-            }
-        }
-        __m512i w_first = _mm512_loadu_si512(w), w_odd = _mm512_loadu_si512(w + SIXTEEN);
-        w += 2 * SIXTEEN;
-        BI_UNROLL for (int p = 0; p < pixels; p++) {
-            __m512i a = _mm512_set1_epi32((int32_t)((const bitpairs_u32 *)first[p])[k]);
-            __m512i a_odd = _mm512_set1_epi32((int32_t)((const bitpairs_u32 *)odd[p])[k]);
-            /* (a ^ w) & last: what is beyond the window has even weights, and gives 0 */
-            __m512i differ = _mm512_ternarylogic_epi32(last, w_first, a, 0x60);
-            __m512i g = _mm512_ternarylogic_epi32(differ, w_odd, a_odd, CHOOSE);
-            total[p] = _mm512_add_epi32(total[p], _mm512_popcnt_epi32(g));
-        }
-        int32_t in_word = v % 4 * SIXTEEN;
-        BI_UNROLL for (int p = 0; p < pixels; p++) {
-            size_t pixel = j->row + (size_t)(x + p);
-            uint64_t below = finish_sixteen(j, pixel, v, total[p], odd_pairs[p], constants[p], output, kind,
-                                            is_whole);
-            if (output == BI_PLAIN_FLOATS)
+    const bi_step *s = o->step;
+    const bitpairs_piece *piece = o->piece;
+    size_t channels = (size_t)s->out_c, words = bi_words(s->out_c);
+    const int has_signs = output == BI_SIGNS || output == BI_SHORTCUT || o->signs != NULL;
+    const uint64_t inside = o->channels < 64 ? (UINT64_C(1) << o->channels) - 1 : ~UINT64_C(0);
+    for (int32_t x = 0; x < count; x++) {
+        const uint32_t *constants = o->constants + piece->constants[x];
+        uint64_t below = 0;
+        for (int32_t c = 0; c < o->channels; c += SIXTEEN) {
+            __m512i sum = _mm512_load_si512(piece->sums[x][c / SIXTEEN]);
+            if (output == BI_SIGNS) {
+                sum = _mm512_add_epi32(sum, _mm512_set1_epi32(piece->half_odd[x]));
+                below |= (uint64_t)_mm512_cmpgt_epi32_mask(sum, _mm512_loadu_si512(constants + c)) << c;
                 continue;
-            bits[p] |= below << in_word;
-            if ((output == BI_SIGNS || output == BI_SHORTCUT || j->signs != NULL) &&
-                (v % 4 == 3 || v == shape->vectors - 1)) {
-                int32_t left = s->out_c - v / 4 * 64;
-                uint64_t inside = left < 64 ? (UINT64_C(1) << left) - 1 : ~UINT64_C(0);
-                j->signs[pixel * words + (size_t)(v / 4)] = (bits[p] ^ j->flips[v / 4]) & inside;
-                bits[p] = 0;
             }
+            __m512 base = _mm512_sub_ps(_mm512_loadu_ps(constants + c), _mm512_set1_ps(piece->twice_odd[x]));
+            __m512 dot = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(4), base);    /* exact */
+            size_t at = (size_t)x * channels + (size_t)c;
+            bi_vector_outputs sixteen = {
+                .scale = BI_SCALES_FROM(o->scales + c, o->scale_step),
+                .beta = o->beta != NULL ? o->beta + x : NULL,
+                .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + at : NULL,
+                .floats = output != BI_ANY_OUTPUT || o->floats != NULL ? o->floats + at : NULL,
+                .left = is_whole ? SIXTEEN : o->channels - c,
+            };
+            below |= finish(s, &sixteen, &dot, 1, output, kind, 1) << c;
         }
+        if (output != BI_PLAIN_FLOATS && has_signs)
+            o->signs[(size_t)x * words] = (below ^ o->flips) & inside;
     }
 }
 
-BITPAIRS_INLINE void run_rows(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end,
-                              bi_output output, bi_activation kind, int is_whole)
+#define FINISH(name, output, kind)                                                                       \
+    BI_TARGET_avx512vbmi static __attribute__((noinline)) void bitpairs_finish_##name(                   \
+        const bitpairs_outputs *given, int32_t count)                                                    \
+    {                                                                                                    \
+        const bitpairs_outputs o = *given;    /* which no store can change */                            \
+        const bi_step *s = o.step;                                                                       \
+        (void)s;                                                                                         \
+        if (o.channels % SIXTEEN == 0)                                                                      \
+            finish_outputs(&o, count, output, kind, 1);                                                  \
+        else                                                                                             \
+            finish_outputs(&o, count, output, kind, 0);                                                  \
+    }
+FINISH(plain, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE)
+FINISH(shortcut, BI_SHORTCUT, BI_ACTIVATION_NONE)
+FINISH(signs, BI_SIGNS, BI_ACTIVATION_NONE)
+FINISH(rprelu, BI_ANY_OUTPUT, BI_ACTIVATION_RPRELU)
+FINISH(any, BI_ANY_OUTPUT, (bi_activation)s->activation)
+#undef FINISH
+
+static void (*finish_of(const bi_step *s))(const bitpairs_outputs *, int32_t)
+{
+    switch (bi_output_of(s)) {
+    case BI_PLAIN_FLOATS: return bitpairs_finish_plain;
+    case BI_SHORTCUT: return bitpairs_finish_shortcut;
+    case BI_SIGNS: return bitpairs_finish_signs;
+    case BI_ANY_OUTPUT: break;
+    case BI_OUTPUTS: break;
+    }
+    return s->activation == BI_ACTIVATION_RPRELU ? bitpairs_finish_rprelu : bitpairs_finish_any;
+}
+
+static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
     const bitpairs *shape = s->weight;
     const char *base = s->weight;
     const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
-    int is_narrow = s->in_c <= 64 && s->kernel_h <= 3, is_signs = bi_target_is_signs(s);
-    bitpairs_columns columns;
-    bitpairs_job j = {
-        .step = s,
-        .at = at,
-        .shape = shape,
-        .weights = (const uint32_t *)(base + shape->weights),
-        .scales = (const float *)(base + shape->scales),
-        .flips = (const uint64_t *)(base + shape->flips),
-        .column_class = (const uint16_t *)(base + shape->column_class),
-        .columns = &columns,
-        .signs = is_signs ? at->target : at->signs,
-        .floats = is_signs ? NULL : at->target,
-    };
-    for (int32_t y = begin; y < end; y++) {
-        j.row = (size_t)y * (size_t)s->out_w;
-        j.constants = (const uint32_t *)(base + shape->constants) +
-                      (size_t)(row_class[y] * shape->h_classes) * shape->class_size;
-        for (int32_t x = 0, next; x < s->out_w; x = next) {
-            next = s->out_w - x < shape->tile ? s->out_w : x + shape->tile;
-            int32_t count = (next - x - 1) * s->stride_w + s->kernel_w, left = x * s->stride_w - s->pad_left;
-            size_t from = 0, step = (size_t)(s->stride_w * shape->column);
-            (is_narrow ? lay_narrow_columns : lay_columns)(s, shape, at->source, y, left, count, &columns);
-            for (; x + PIXELS_AT_ONCE <= next; x += PIXELS_AT_ONCE, from += PIXELS_AT_ONCE * step)
-                run_pixels(&j, x, from, PIXELS_AT_ONCE, output, kind, is_whole);
-            for (; x < next; x++, from += step)
-                run_pixels(&j, x, from, 1, output, kind, is_whole);
+    const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
+    const float *scales = (const float *)(base + shape->scales);
+    const uint64_t *flips = (const uint64_t *)(base + shape->flips);
+    int is_narrow = s->in_c <= 64 && s->kernel_h <= 3;
+    void (*finish_piece)(const bitpairs_outputs *, int32_t) = finish_of(s);
+    bitpairs_piece piece;
+    for (int32_t y = begin; y < end; y++)
+        for (int32_t x = 0, count; x < s->out_w; x += count) {
+            count = s->out_w - x < shape->piece ? s->out_w - x : shape->piece;
+            int32_t columns = (count - 1) * s->stride_w + s->kernel_w, left = x * s->stride_w - s->pad_left;
+            if (is_narrow)
+                lay_narrow_columns(s, shape, at->source, y, left, columns, &piece);
+            else
+                lay_columns(s, shape, at->source, y, left, columns, &piece);
+            describe_outputs(s, shape, column_class + x, count, &piece);
+            size_t pixel = (size_t)y * (size_t)s->out_w + (size_t)x;
+            bi_output_pixel first = bi_output_at(s, at, pixel, pixel);
+            for (int32_t channel = 0; channel < s->out_c; channel += 64) {
+                int32_t channels = s->out_c - channel < 64 ? s->out_c - channel : 64;
+                size_t step = (size_t)shape->steps * 2 * SIXTEEN;
+                const uint32_t *weights = (const uint32_t *)(base + shape->weights) +
+                                          (size_t)(channel / SIXTEEN) * step;
+                for (int32_t v = 0; v * SIXTEEN < channels; v++)
+                    add_vector(s, shape, weights + (size_t)v * step, v, &piece, count);
+                bitpairs_outputs o = {
+                    .step = s,
+                    .piece = &piece,
+                    .constants = (const uint32_t *)(base + shape->constants) +
+                                 (size_t)(row_class[y] * shape->h_classes) * shape->class_size + channel,
+                    .scales = scales + channel,
+                    .scale_step = (size_t)shape->vectors * SIXTEEN,
+                    .beta = first.beta,
+                    .residual = first.residual != NULL ? first.residual + channel : NULL,
+                    .floats = first.floats != NULL ? first.floats + channel : NULL,
+                    .signs = first.signs != NULL ? first.signs + channel / 64 : NULL,
+                    .channels = channels,
+                    .flips = flips[channel / 64],
+                };
+                finish_piece(&o, count);
+            }
         }
-    }
-}
-
-#define RUN(name, output, kind)                                                                        \
-    BI_TARGET_avx512vbmi static __attribute__((noinline)) void bitpairs_run_##name(                    \
-        const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)                           \
-    {                                                                                                  \
-        if (s->out_c % SIXTEEN == 0)                                                                   \
-            run_rows(s, at, begin, end, output, kind, 1);                                              \
-        else                                                                                           \
-            run_rows(s, at, begin, end, output, kind, 0);                                              \
-    }
-RUN(plain, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE)
-RUN(shortcut, BI_SHORTCUT, BI_ACTIVATION_NONE)
-RUN(signs, BI_SIGNS, BI_ACTIVATION_NONE)
-RUN(rprelu, BI_ANY_OUTPUT, BI_ACTIVATION_RPRELU)
-RUN(any, BI_ANY_OUTPUT, (bi_activation)s->activation)
-#undef RUN
-
-static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
-{
-    switch (bi_output_of(s)) {
-    case BI_PLAIN_FLOATS: bitpairs_run_plain(s, at, begin, end); break;
-    case BI_SHORTCUT: bitpairs_run_shortcut(s, at, begin, end); break;
-    case BI_SIGNS: bitpairs_run_signs(s, at, begin, end); break;
-    case BI_ANY_OUTPUT:
-        if (s->activation == BI_ACTIVATION_RPRELU)
-            bitpairs_run_rprelu(s, at, begin, end);
-        else
-            bitpairs_run_any(s, at, begin, end);
-        break;
-    case BI_OUTPUTS: break;
-    }
 }
 
 const bi_kernel bi_bconv2d_bitpairs_avx512vbmi = {
@@ -456,6 +541,7 @@ const bi_kernel bi_bconv2d_bitpairs_avx512vbmi = {
 
 #include "../epilogue_end.inc"
 #undef BITPAIRS_INLINE
+#undef BI_UNROLL16
 #undef BI_TARGET
 #undef BI_OWN
 #undef V
