@@ -25,7 +25,7 @@
  *     constants  [class of rows][class of columns] of [vector][16] f32, C; or, for thresholds, of
  *                [PA even, odd][vector][16] i32: the output is below its threshold if
  *                PA / 2 + sum of g > this
- *     scales     [bi_scale][vector][16] f32
+ *     scales     [vector][bi_scale][16] f32
  *     flips      [word] u64
  *     classes of the rows and of the columns, u16
  *
@@ -189,7 +189,7 @@ static void bitpairs_pack_weight(const bi_step *s, const void *canonical, void *
     bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h, row_class);
     bi_border_classes(s->out_w, s->stride_w, s->pad_left, 1, s->kernel_w, s->in_w, column_class);
     const uint64_t *taps = canonical;
-    size_t words = bi_words(s->in_c), outputs = (size_t)shape.vectors * SIXTEEN;
+    size_t words = bi_words(s->in_c);
     for (int32_t o = 0; o < s->out_c; o++, taps += (size_t)(s->kernel_h * s->kernel_w) * words) {
         uint32_t *to = (uint32_t *)(base + shape.weights) +
                        (size_t)(o / SIXTEEN * shape.steps) * 2 * SIXTEEN + o % SIXTEEN;
@@ -206,7 +206,8 @@ static void bitpairs_pack_weight(const bi_step *s, const void *canonical, void *
                                        base + shape.constants + index * shape.class_size * 4);
             }
         for (size_t i = 0; i < BI_SCALES; i++)
-            ((float *)(base + shape.scales))[i * outputs + (size_t)o] = bi_scale_of(s, (bi_scale)i, o);
+            ((float *)(base + shape.scales))[((size_t)(o / SIXTEEN) * BI_SCALES + i) * SIXTEEN + (size_t)(o % SIXTEEN)] =
+                bi_scale_of(s, (bi_scale)i, o);
         if (s->flip != NULL)
             ((uint64_t *)(base + shape.flips))[o / 64] |= (uint64_t)(s->flip[o] != 0) << o % 64;
     }
@@ -406,8 +407,7 @@ typedef struct {
     const bi_step *step;
     const bitpairs_piece *piece;
     const uint32_t *constants;    /* of the class of rows, for the first of these channels */
-    const float *scales;          /* of the first of these channels, */
-    size_t scale_step;            /* and to the next bi_scale */
+    const float *scales;          /* of the first of these channels */
     const float *beta;            /* or NULL; as below, of the first output of the piece */
     const float *residual;        /* or NULL */
     float *floats;                /* or NULL */
@@ -438,8 +438,9 @@ BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi
             __m512 base = _mm512_sub_ps(_mm512_loadu_ps(constants + c), _mm512_set1_ps(piece->twice_odd[x]));
             __m512 dot = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(4), base);    /* exact */
             size_t at = (size_t)x * channels + (size_t)c;
+            const float *scales = o->scales + c * BI_SCALES;
             bi_vector_outputs sixteen = {
-                .scale = BI_SCALES_FROM(o->scales + c, o->scale_step),
+                .scale = BI_SCALES_FROM(scales, SIXTEEN),
                 .beta = o->beta != NULL ? o->beta + x : NULL,
                 .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + at : NULL,
                 .floats = output != BI_ANY_OUTPUT || o->floats != NULL ? o->floats + at : NULL,
@@ -467,20 +468,26 @@ BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi
 FINISH(plain, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE)
 FINISH(shortcut, BI_SHORTCUT, BI_ACTIVATION_NONE)
 FINISH(signs, BI_SIGNS, BI_ACTIVATION_NONE)
-FINISH(rprelu, BI_ANY_OUTPUT, BI_ACTIVATION_RPRELU)
+FINISH(plain_rprelu, BI_PLAIN_FLOATS, BI_ACTIVATION_RPRELU)
+FINISH(shortcut_rprelu, BI_SHORTCUT, BI_ACTIVATION_RPRELU)
 FINISH(any, BI_ANY_OUTPUT, (bi_activation)s->activation)
 #undef FINISH
 
 static void (*finish_of(const bi_step *s))(const bitpairs_outputs *, int32_t)
 {
-    switch (bi_output_of(s)) {
-    case BI_PLAIN_FLOATS: return bitpairs_finish_plain;
-    case BI_SHORTCUT: return bitpairs_finish_shortcut;
+    /* Both of what ReActNet (Liu et al. 2020) is made of, and what is around it. */
+    bi_step without = *s;
+    int is_rprelu = s->activation == BI_ACTIVATION_RPRELU;
+    if (is_rprelu)
+        without.activation = BI_ACTIVATION_NONE;
+    switch (bi_output_of(&without)) {
+    case BI_PLAIN_FLOATS: return is_rprelu ? bitpairs_finish_plain_rprelu : bitpairs_finish_plain;
+    case BI_SHORTCUT: return is_rprelu ? bitpairs_finish_shortcut_rprelu : bitpairs_finish_shortcut;
     case BI_SIGNS: return bitpairs_finish_signs;
     case BI_ANY_OUTPUT: break;
     case BI_OUTPUTS: break;
     }
-    return s->activation == BI_ACTIVATION_RPRELU ? bitpairs_finish_rprelu : bitpairs_finish_any;
+    return bitpairs_finish_any;
 }
 
 static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
@@ -517,8 +524,7 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                     .piece = &piece,
                     .constants = (const uint32_t *)(base + shape->constants) +
                                  (size_t)(row_class[y] * shape->h_classes) * shape->class_size + channel,
-                    .scales = scales + channel,
-                    .scale_step = (size_t)shape->vectors * SIXTEEN,
+                    .scales = scales + channel * BI_SCALES,
                     .beta = first.beta,
                     .residual = first.residual != NULL ? first.residual + channel : NULL,
                     .floats = first.floats != NULL ? first.floats + channel : NULL,
