@@ -15,7 +15,7 @@
  * since padding is laid out as pairs of 0, which are +1.  C depends on the output and on which taps are
  * inside the map (a class of rows, a class of columns).
  *
- * For a piece of a row of outputs the pixels under its windows are laid column by column, [x][ky][half a
+ * For a piece of a row of outputs, or several short rows, the pixels under its windows are laid column by column, [x][ky][half a
  * pixel] in bytes, so that a window is one run of bytes, of which 32 bits at a time (a step) are
  * broadcast: K crosses taps.  What the last step has beyond the window is masked.  Sixteen outputs are
  * then added up over the whole piece, a chunk of steps at a time, whose weights stay in registers, and finished.
@@ -37,6 +37,8 @@
 #include "../vectors/vectors_avx512.h"
 #include "bconv2d.h"
 
+#include <stddef.h>
+
 #define BI_TARGET BI_TARGET_avx512vbmi
 #define BI_OWN(name) name##_bitpairs
 #define V(operation) bi_v_##operation##_avx512
@@ -55,7 +57,7 @@ enum {
     COLUMNS_AT_ONCE = 8,
     COLUMN_BYTES = 8192,    /* of the columns of a piece: both halves stay in the first-level cache */
     COLUMNS_LIMIT = 512,    /* of a piece */
-    PIECE = 64,             /* outputs of a row */
+    PIECE = 64,             /* outputs */
     BITPAIRS_SLACK = 128,   /* bytes read or written beyond the columns by whole words and vectors */
     CHUNK = 9,              /* steps whose weights stay in registers */
     TOGETHER = 4,           /* vectors of channels that are finished together: a word of signs */
@@ -69,7 +71,7 @@ typedef struct {
     int32_t steps;          /* of 32 pairs, over the window */
     int32_t vectors;
     int32_t h_classes;
-    int32_t piece;          /* outputs of a row at a time */
+    int32_t width, rows;    /* of the outputs of a piece; several rows if they are whole */
     uint32_t last;          /* which bits of the last step belong to the window */
     size_t weights, constants, class_size, scales, flips, row_class, column_class;    /* offsets, but the
                                                             * size of a class: in numbers of 32 bits */
@@ -81,7 +83,7 @@ typedef uint16_t bitpairs_u16 __attribute__((may_alias));
 typedef uint32_t bitpairs_u32 __attribute__((may_alias, aligned(1)));
 typedef uint64_t bitpairs_u64 __attribute__((may_alias, aligned(1)));
 
-/* A piece of a row of outputs, and the columns under it. */
+/* A piece of the outputs, and the columns under it, row by row. */
 typedef struct {
     uint8_t first[COLUMN_BYTES + BITPAIRS_SLACK], odd[COLUMN_BYTES + BITPAIRS_SLACK];
     int32_t odd_pairs[COLUMNS_LIMIT + COLUMNS_AT_ONCE];    /* of a column */
@@ -92,6 +94,12 @@ typedef struct {
     uint32_t constants[PIECE];
     int32_t sums[PIECE][TOGETHER][SIXTEEN] __attribute__((aligned(64)));
 } bitpairs_piece;
+
+/* Columns under the windows of neighbouring outputs. */
+static inline int32_t bitpairs_columns(const bi_step *s, int32_t outputs)
+{
+    return (outputs - 1) * s->stride_w + s->kernel_w;
+}
 
 static int bitpairs_describe(const bi_step *s, bitpairs *shape)
 {
@@ -106,7 +114,12 @@ static int bitpairs_describe(const bi_step *s, bitpairs *shape)
     shape->window = (int32_t)(column * s->kernel_w);
     shape->steps = (shape->window + 3) / 4;
     shape->vectors = (s->out_c + SIXTEEN - 1) / SIXTEEN;
-    shape->piece = most < PIECE ? (int32_t)most / 4 * 4 : PIECE;
+    shape->width = most < PIECE ? (int32_t)most / 4 * 4 : PIECE;
+    shape->width = s->out_w < shape->width ? s->out_w : shape->width;
+    int32_t rows = (int32_t)((most * s->stride_w) / bitpairs_columns(s, shape->width));
+    shape->rows = shape->width < s->out_w || rows < 1 ? 1 : rows;
+    if (shape->rows > PIECE / shape->width)
+        shape->rows = PIECE / shape->width;
     shape->last = UINT32_MAX >> (32 - 8 * (shape->window - 4 * (shape->steps - 1)));
     int32_t v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
                                           s->in_h, NULL);
@@ -213,10 +226,11 @@ static void bitpairs_pack_weight(const bi_step *s, const void *canonical, void *
     }
 }
 
-/* Lay out `count` columns from column x of the map (which may lie outside) on, for output row y. */
+/* Lay out `count` columns from column x of the map (which may lie outside) on, for output row y, behind
+ * `begin` others.  They must come in ascending order: what is written beyond them is garbage. */
 BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bitpairs *shape,
                                                     const uint64_t *source, int32_t y, int32_t x,
-                                                    int32_t count, bitpairs_piece *piece)
+                                                    int32_t count, int32_t begin, bitpairs_piece *piece)
 {
     const __m512i order = _mm512_loadu_si512(shape->order), behind = _mm512_loadu_si512(shape->order + 64);
     const __m128i half = _mm_cvtsi32_si128(8 * shape->half);
@@ -229,7 +243,7 @@ BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bitp
         row[ky] = source + (is_inside[ky] ? (ptrdiff_t)from * s->in_w : 0);
     }
     size_t bytes = (size_t)shape->column * COLUMNS_AT_ONCE;
-    uint8_t *first = piece->first, *odd = piece->odd;
+    uint8_t *first = piece->first + begin * shape->column, *odd = piece->odd + begin * shape->column;
     for (int32_t i = 0; i < count; i += COLUMNS_AT_ONCE, x += COLUMNS_AT_ONCE, first += bytes, odd += bytes) {
         uint32_t here = x <= -COLUMNS_AT_ONCE ? 0 : x < 0 ? 0xffu << -x : 0xff;
         int32_t left = s->in_w - x;
@@ -249,16 +263,18 @@ BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bitp
             _mm512_storeu_si512(first + 64, _mm512_permutex2var_epi8(two, behind, bits[2]));
             _mm512_storeu_si512(odd + 64, _mm512_permutex2var_epi8(two_odd, behind, parity[2]));
         }
-        _mm256_storeu_si256((__m256i *)(void *)(piece->odd_pairs + i), _mm512_cvtepi64_epi32(odd_pairs));
+        _mm256_storeu_si256((__m256i *)(void *)(piece->odd_pairs + begin + i), _mm512_cvtepi64_epi32(odd_pairs));
     }
 }
 
 /* The same for pixels of more than a word, and columns of more than three pixels. */
 BI_TARGET_avx512vbmi static void lay_columns(const bi_step *s, const bitpairs *shape, const uint64_t *source,
-                                             int32_t y, int32_t x, int32_t count, bitpairs_piece *piece)
+                                             int32_t y, int32_t x, int32_t count, int32_t begin,
+                                             bitpairs_piece *piece)
 {
-    size_t half = (size_t)shape->half, pixel_bytes = bi_words(s->in_c) * 8, at = 0;
-    for (int32_t i = 0; i < count; i++, x++) {
+    size_t half = (size_t)shape->half, pixel_bytes = bi_words(s->in_c) * 8;
+    size_t at = (size_t)(begin * shape->column);
+    for (int32_t i = begin; i < begin + count; i++, x++) {
         int64_t odd_pairs = 0;
         for (int32_t ky = 0; ky < s->kernel_h; ky++, at += half) {
             int32_t from = y * s->stride_h - s->pad_top + ky * s->dilation_h;
@@ -288,24 +304,36 @@ BI_TARGET_avx512vbmi static void lay_columns(const bi_step *s, const bitpairs *s
     }
 }
 
-/* Note for each of `count` outputs what its columns say of it; `classes` are those of their columns. */
-BI_TARGET_avx512vbmi static void describe_outputs(const bi_step *s, const bitpairs *shape,
-                                                  const uint16_t *classes, int32_t count,
-                                                  bitpairs_piece *piece)
+/* Note for each of `width` outputs of a row, behind `begin` others, what the columns from `column` on say of
+ * it, which are of these classes; the class of the row begins `row_class` constants behind the first. */
+BI_TARGET_avx512vbmi static void describe_outputs(const bi_step *s, const bitpairs *shape, uint32_t row_class,
+                                                  const uint16_t *column_class, int32_t width,
+                                                  int32_t column, int32_t begin, bitpairs_piece *piece)
 {
-    int32_t odd[PIECE];
-    for (int32_t x = 0; x < count; x++) {
-        odd[x] = piece->odd_pairs[x * s->stride_w];
-        piece->constants[x] = classes[x] * (uint32_t)shape->class_size;
-    }
-    for (int32_t kx = 1; kx < s->kernel_w; kx++)
-        for (int32_t x = 0; x < count; x++)
-            odd[x] += piece->odd_pairs[x * s->stride_w + kx];
-    uint32_t outputs = (uint32_t)shape->vectors * SIXTEEN;
-    for (int32_t x = 0; x < count; x++) {
-        piece->half_odd[x] = odd[x] >> 1;
-        piece->twice_odd[x] = (float)(2 * odd[x]);
-        piece->constants[x] += s->threshold != NULL && odd[x] % 2 != 0 ? outputs : 0;
+    const int32_t *odd_pairs = piece->odd_pairs + column;
+    const __m512i size = _mm512_set1_epi32((int32_t)shape->class_size);
+    const __m512i outputs = _mm512_set1_epi32(s->threshold != NULL ? shape->vectors * SIXTEEN : 0);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i apart = _mm512_mullo_epi32(lane, _mm512_set1_epi32(s->stride_w));
+    for (int32_t x = 0; x < width; x += SIXTEEN) {
+        __mmask16 here = (__mmask16)(width - x < SIXTEEN ? (1u << (width - x)) - 1 : 0xffff);
+        __m512i odd = _mm512_setzero_si512();
+        for (int32_t kx = 0; kx < s->kernel_w; kx++) {
+            const int32_t *from = odd_pairs + x * s->stride_w + kx;
+            odd = _mm512_add_epi32(
+                odd, s->stride_w == 1
+                         ? _mm512_maskz_loadu_epi32(here, from)
+                         : _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), here, apart, from, 4));
+        }
+        __m512i of_column = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(here, column_class + x));
+        __m512i constants = _mm512_add_epi32(_mm512_mullo_epi32(of_column, size),
+                                             _mm512_set1_epi32((int32_t)row_class));
+        __mmask16 is_odd = _mm512_test_epi32_mask(odd, _mm512_set1_epi32(1));
+        constants = _mm512_mask_add_epi32(constants, is_odd, constants, outputs);
+        _mm512_mask_storeu_epi32(piece->constants + begin + x, here, constants);
+        _mm512_mask_storeu_epi32(piece->half_odd + begin + x, here, _mm512_srli_epi32(odd, 1));
+        __m512 twice = _mm512_cvtepi32_ps(_mm512_add_epi32(odd, odd));
+        _mm512_mask_storeu_ps(piece->twice_odd + begin + x, here, twice);
     }
 }
 
@@ -313,21 +341,22 @@ BI_TARGET_avx512vbmi static void describe_outputs(const bi_step *s, const bitpai
 typedef struct {
     const uint32_t *weights;
     size_t from;
-    size_t step;      /* bytes of columns from an output to the next */
+    size_t step;      /* bytes of columns from an output to the next, */
+    size_t row;       /* and from a row to the next */
+    int32_t width, rows;
     uint32_t last;    /* which bits of the last step count */
     int is_first;     /* of the chunks */
     int32_t vector;   /* of those that are finished together */
 } bitpairs_chunk;
 
-/* Add up `steps` steps of `outputs` neighbouring outputs from number x on. */
+/* Add up `steps` steps of `outputs` neighbouring outputs, whose columns begin at `at`. */
 BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, const __m512i *odd, int steps,
-                                 bitpairs_piece *piece, int32_t x, int outputs)
+                                 const uint8_t *at, int32_t (*sums)[TOGETHER][SIXTEEN], int outputs)
 {
     /* vpternlogd: the first where the parities (second and third) are equal, else the second. */
     enum { CHOOSE = 0xd4, MASKED_XOR = 0x60 };
     const __m512i last = _mm512_set1_epi32((int32_t)c->last);
-    const uint8_t *at = piece->first + c->from + (size_t)x * c->step;
-    const size_t behind = sizeof piece->first;
+    const size_t behind = offsetof(bitpairs_piece, odd) - offsetof(bitpairs_piece, first);
     __m512i total[4];
     BI_UNROLL16 for (int k = 0; k < steps; k++)
         BI_UNROLL for (int i = 0; i < outputs; i++) {
@@ -344,31 +373,35 @@ BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, 
         }
     if (!c->is_first)
         BI_UNROLL for (int i = 0; i < outputs; i++)
-            total[i] = _mm512_add_epi32(total[i], _mm512_load_si512(piece->sums[x + i][c->vector]));
+            total[i] = _mm512_add_epi32(total[i], _mm512_load_si512(sums[i][c->vector]));
     BI_UNROLL for (int i = 0; i < outputs; i++)
-        _mm512_store_si512(piece->sums[x + i][c->vector], total[i]);
+        _mm512_store_si512(sums[i][c->vector], total[i]);
 }
 
-BITPAIRS_INLINE void add_steps(const bitpairs_chunk *c, int steps, bitpairs_piece *piece, int32_t count)
+BITPAIRS_INLINE void add_steps(const bitpairs_chunk *c, int steps, bitpairs_piece *piece)
 {
     __m512i first[CHUNK], odd[CHUNK];
     BI_UNROLL16 for (int k = 0; k < steps; k++) {
         first[k] = _mm512_loadu_si512(c->weights + 2 * SIXTEEN * k);
         odd[k] = _mm512_loadu_si512(c->weights + 2 * SIXTEEN * k + SIXTEEN);
     }
-    int32_t x = 0;
-    for (; x + 4 <= count; x += 4)
-        add_outputs(c, first, odd, steps, piece, x, 4);
-    for (; x < count; x++)
-        add_outputs(c, first, odd, steps, piece, x, 1);
+    const int32_t fours = c->width / 4 * 4;
+    for (int32_t y = 0; y < c->rows; y++)
+        for (int32_t x = 0; x < fours; x += 4)
+            add_outputs(c, first, odd, steps, piece->first + c->from + (size_t)y * c->row + (size_t)x * c->step,
+                        piece->sums + y * c->width + x, 4);
+    for (int32_t y = 0; y < c->rows; y++)
+        for (int32_t x = fours; x < c->width; x++)
+            add_outputs(c, first, odd, steps, piece->first + c->from + (size_t)y * c->row + (size_t)x * c->step,
+                        piece->sums + y * c->width + x, 1);
 }
 
 #define ADD_STEPS(steps)                                                                                 \
     BI_TARGET_avx512vbmi static __attribute__((noinline)) void bitpairs_add_##steps(                     \
-        const bitpairs_chunk *c, bitpairs_piece *piece, int32_t count)                                   \
+        const bitpairs_chunk *c, bitpairs_piece *piece)                                                  \
     {                                                                                                    \
         const bitpairs_chunk copy = *c;    /* which no store can change */                               \
-        add_steps(&copy, steps, piece, count);                                                           \
+        add_steps(&copy, steps, piece);                                                           \
     }
 ADD_STEPS(1)
 ADD_STEPS(2)
@@ -381,24 +414,20 @@ ADD_STEPS(8)
 ADD_STEPS(9)
 #undef ADD_STEPS
 
-/* Sums of g of `count` outputs for one vector of channels, number `vector` of those finished together. */
-static void add_vector(const bi_step *s, const bitpairs *shape, const uint32_t *weights, int32_t vector,
-                       bitpairs_piece *piece, int32_t count)
+/* Sums of g for one vector of channels; `c` says what is the same for all chunks. */
+static void add_vector(const bitpairs *shape, bitpairs_chunk c, bitpairs_piece *piece)
 {
-    static void (*const add[CHUNK])(const bitpairs_chunk *, bitpairs_piece *, int32_t) = {
+    static void (*const add[CHUNK])(const bitpairs_chunk *, bitpairs_piece *) = {
         bitpairs_add_1, bitpairs_add_2, bitpairs_add_3, bitpairs_add_4, bitpairs_add_5,
         bitpairs_add_6, bitpairs_add_7, bitpairs_add_8, bitpairs_add_9};
-    for (int32_t done = 0, steps; done < shape->steps; done += steps) {
-        steps = shape->steps - done < CHUNK ? shape->steps - done : CHUNK;
-        bitpairs_chunk c = {
-            .weights = weights + (size_t)done * 2 * SIXTEEN,
-            .from = (size_t)done * 4,
-            .step = (size_t)(s->stride_w * shape->column),
-            .last = done + steps == shape->steps ? shape->last : UINT32_MAX,
-            .is_first = done == 0,
-            .vector = vector,
-        };
-        add[steps - 1](&c, piece, count);
+    int32_t chunks = (shape->steps + CHUNK - 1) / CHUNK, left = shape->steps;
+    for (c.is_first = 1; left > 0; c.is_first = 0, chunks--) {
+        int32_t steps = (left + chunks - 1) / chunks;
+        c.last = steps == left ? shape->last : UINT32_MAX;
+        add[steps - 1](&c, piece);
+        c.weights += steps * 2 * SIXTEEN;
+        c.from += (size_t)steps * 4;
+        left -= steps;
     }
 }
 
@@ -406,7 +435,7 @@ static void add_vector(const bi_step *s, const bitpairs *shape, const uint32_t *
 typedef struct {
     const bi_step *step;
     const bitpairs_piece *piece;
-    const uint32_t *constants;    /* of the class of rows, for the first of these channels */
+    const uint32_t *constants;    /* of the first class, for the first of these channels */
     const float *scales;          /* of the first of these channels */
     const float *beta;            /* or NULL; as below, of the first output of the piece */
     const float *residual;        /* or NULL */
@@ -501,29 +530,35 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
     int is_narrow = s->in_c <= 64 && s->kernel_h <= 3;
     void (*finish_piece)(const bitpairs_outputs *, int32_t) = finish_of(s);
     bitpairs_piece piece;
-    for (int32_t y = begin; y < end; y++)
-        for (int32_t x = 0, count; x < s->out_w; x += count) {
-            count = s->out_w - x < shape->piece ? s->out_w - x : shape->piece;
-            int32_t columns = (count - 1) * s->stride_w + s->kernel_w, left = x * s->stride_w - s->pad_left;
-            if (is_narrow)
-                lay_narrow_columns(s, shape, at->source, y, left, columns, &piece);
-            else
-                lay_columns(s, shape, at->source, y, left, columns, &piece);
-            describe_outputs(s, shape, column_class + x, count, &piece);
+    for (int32_t y = begin, rows; y < end; y += rows) {
+        rows = end - y < shape->rows ? end - y : shape->rows;
+        for (int32_t x = 0, width; x < s->out_w; x += width) {
+            width = s->out_w - x < shape->width ? s->out_w - x : shape->width;
+            int32_t columns = bitpairs_columns(s, width), left = x * s->stride_w - s->pad_left;
+            for (int32_t r = 0; r < rows; r++) {
+                (is_narrow ? lay_narrow_columns : lay_columns)(s, shape, at->source, y + r, left, columns,
+                                                               r * columns, &piece);
+                uint32_t in_class = (uint32_t)(row_class[y + r] * shape->h_classes) * (uint32_t)shape->class_size;
+                describe_outputs(s, shape, in_class, column_class + x, width, r * columns, r * width, &piece);
+            }
+            bitpairs_chunk chunk = {
+                .step = (size_t)(s->stride_w * shape->column),
+                .row = (size_t)(columns * shape->column),
+                .width = width,
+                .rows = rows,
+            };
             size_t pixel = (size_t)y * (size_t)s->out_w + (size_t)x;
             bi_output_pixel first = bi_output_at(s, at, pixel, pixel);
             for (int32_t channel = 0; channel < s->out_c; channel += 64) {
                 int32_t channels = s->out_c - channel < 64 ? s->out_c - channel : 64;
                 size_t step = (size_t)shape->steps * 2 * SIXTEEN;
-                const uint32_t *weights = (const uint32_t *)(base + shape->weights) +
-                                          (size_t)(channel / SIXTEEN) * step;
-                for (int32_t v = 0; v * SIXTEEN < channels; v++)
-                    add_vector(s, shape, weights + (size_t)v * step, v, &piece, count);
+                chunk.weights = (const uint32_t *)(base + shape->weights) + (size_t)(channel / SIXTEEN) * step;
+                for (chunk.vector = 0; chunk.vector * SIXTEEN < channels; chunk.vector++, chunk.weights += step)
+                    add_vector(shape, chunk, &piece);
                 bitpairs_outputs o = {
                     .step = s,
                     .piece = &piece,
-                    .constants = (const uint32_t *)(base + shape->constants) +
-                                 (size_t)(row_class[y] * shape->h_classes) * shape->class_size + channel,
+                    .constants = (const uint32_t *)(base + shape->constants) + channel,
                     .scales = scales + channel * BI_SCALES,
                     .beta = first.beta,
                     .residual = first.residual != NULL ? first.residual + channel : NULL,
@@ -532,9 +567,10 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                     .channels = channels,
                     .flips = flips[channel / 64],
                 };
-                finish_piece(&o, count);
+                finish_piece(&o, rows * width);
             }
         }
+    }
 }
 
 const bi_kernel bi_bconv2d_bitpairs_avx512vbmi = {
