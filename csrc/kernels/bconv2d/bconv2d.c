@@ -48,3 +48,35 @@ void bi_bconv2d_pack_tap_sums(const bi_step *s, const uint64_t *canonical, int32
         tap_sums[i] = shape.channels - 2 * negative;
     }
 }
+
+int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation,
+                          int32_t taps, int32_t extent, uint16_t *classes)
+{
+    int32_t count = 0, last_first = -1, last_end = -1;
+    for (int32_t i = 0; i < out; i++) {
+        int32_t first, end;
+        bi_valid_taps(i, stride, pad, dilation, taps, extent, &first, &end);
+        if (i == 0 || first != last_first || end != last_end)
+            count++;
+        if (classes != NULL)
+            classes[i] = (uint16_t)(count - 1);
+        last_first = first;
+        last_end = end;
+    }
+    return count;
+}
+
+int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps, const bi_bconv2d_taps *inside)
+{
+    int32_t sum = 0;
+    for (int32_t ky = 0; ky < s->kernel_h; ky++)
+        for (int32_t kx = 0; kx < s->kernel_w; kx++) {
+            int32_t negative = 0;
+            for (size_t k = 0; k < bi_words(s->in_c / s->groups); k++)
+                negative += __builtin_popcountll(*taps++);
+            if (ky < inside->ky_first || ky >= inside->ky_end || kx < inside->kx_first ||
+                kx >= inside->kx_end)
+                sum += s->in_c / s->groups - 2 * negative;
+        }
+    return sum;
+}

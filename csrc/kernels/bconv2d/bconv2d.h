@@ -75,6 +75,14 @@ static inline bi_bconv2d_taps bi_bconv2d_taps_at(const bi_step *s, int32_t oy, i
     return t;
 }
 
+/* Number the classes along one axis: pixels with the same range of taps inside the map.  Returns how many
+ * there are; `classes` may be NULL. */
+int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation, int32_t taps,
+                          int32_t extent, uint16_t *classes);
+
+/* The sum of the signs of one output's taps (canonical) that lie outside the map. */
+int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps, const bi_bconv2d_taps *inside);
+
 /* Sums of the signs of each output's taps, [out_c][taps] i32: kept behind the packed weight when
  * padding is -1 or +1. */
 static inline size_t bi_bconv2d_tap_sum_bytes(const bi_step *s)

@@ -12,24 +12,6 @@ typedef struct {
     int32_t signs;
 } tap_terms;
 
-/* Number the classes along one axis: pixels with the same range of taps inside the map. */
-static int32_t number_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation,
-                              int32_t taps, int32_t extent, uint16_t *classes)
-{
-    int32_t count = 0, last_first = -1, last_end = -1;
-    for (int32_t i = 0; i < out; i++) {
-        int32_t first, end;
-        bi_valid_taps(i, stride, pad, dilation, taps, extent, &first, &end);
-        if (i == 0 || first != last_first || end != last_end)
-            count++;
-        if (classes != NULL)
-            classes[i] = (uint16_t)(count - 1);
-        last_first = first;
-        last_end = end;
-    }
-    return count;
-}
-
 int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_lookup *shape)
 {
     bi_bconv2d_shape group = bi_bconv2d_shape_of(s);
@@ -45,9 +27,9 @@ int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_l
     shape->plane_w = (s->out_w - 1) * s->stride_w + shape->reach_w;
     shape->segments_per_row = s->dilation_w == 1 ? 1 : s->kernel_w;
     shape->segment_entries = shape->entries * (s->dilation_w == 1 ? s->kernel_w : 1);
-    shape->v_classes = number_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
+    shape->v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
                                       s->in_h, NULL);
-    shape->h_classes = number_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
+    shape->h_classes = bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
                                       s->kernel_w, s->in_w, NULL);
     int64_t plane = (int64_t)shape->plane_h * shape->plane_w, map = (int64_t)s->in_h * s->in_w;
     int has_signs = s->threshold != NULL || s->sign_threshold != NULL;
@@ -193,9 +175,9 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
     memcpy(base, shape, sizeof *shape);
     uint16_t *row_class = (uint16_t *)(base + shape->row_class);
     uint16_t *column_class = (uint16_t *)(base + shape->column_class);
-    number_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
+    bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
                    row_class);
-    number_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
+    bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
                    column_class);
     pack_entries(s, shape, canonical, (uint8_t *)base + shape->weights);
 
