@@ -99,7 +99,13 @@ def _bdense(size: int, rng: Rng) -> Iterator[Case]:
 
 
 def _conv2d(size: int, rng: Rng) -> Iterator[Case]:
-    for kind, weights in (("float", "float"), ("float", "bits"), ("uint8", "int16")):
+    for kind, weights in (
+        ("float", "float"),
+        ("float", "bits"),
+        ("uint8", "int16"),
+        ("uint8", "int8"),
+        ("uint8", "bits"),
+    ):
         b = GraphBuilder("conv2d", (5, 6, 3), input_kind=kind)
         yield Case(
             b, b.conv2d(b.input, _weight(rng, weights, size, 3, 3, 3), padding=(1, 0, 2, 1)), kind
@@ -119,6 +125,7 @@ def _dense(size: int, rng: Rng) -> Iterator[Case]:
         ("float", "int8"),
         ("float", "bits"),
         ("uint8", "int8"),
+        ("uint8", "bits"),
     ):
         b = GraphBuilder("dense", (35,), input_kind=kind)
         yield Case(b, b.dense(b.input, _weight(rng, weights, size, 35)), kind)

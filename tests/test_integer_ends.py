@@ -38,32 +38,39 @@ def run(model: Model, pixels: Any, table: Any = None) -> list[Any]:
     return [result[0] for result in results]
 
 
+@pytest.mark.parametrize(("bits", "error"), [(16, 2e-4), (8, 1e-2)])
 @pytest.mark.parametrize("groups", [1, 3])
-def test_the_first_layer_is_the_same_up_to_16_bits_borders_included(groups: int) -> None:
+def test_the_first_layer_is_the_same_up_to_its_bits_borders_included(
+    groups: int, bits: int, error: float
+) -> None:
     model = network(groups)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 11, 3)).astype(np.uint8)
     pixels[0, 0], pixels[-1, -1] = 255, 0
     table = numerics.normalization_table(RGB.scale, RGB.mean, RGB.std)
     wanted = run(model, pixels, table)[1]
-    ends = integer_ends(model)
+    ends = integer_ends(model, bits)
     assert ends.first == "first"
+    assert ends.model.tensors["first.weight"].dtype.itemsize * 8 == bits
     assert ends.last == ("last",)
     got = run(ends.model, pixels)[1]
-    assert np.abs(got - wanted).max() < 2e-4 * np.abs(wanted).max()
+    assert np.abs(got - wanted).max() < error * np.abs(wanted).max()
 
 
-def test_the_answers_stay_the_same_and_the_file_holds_them(tmp_path: Any) -> None:
+@pytest.mark.parametrize(("bits", "dtype", "error"), [(8, np.int8, 0.05), (16, np.int16, 0.02)])
+def test_the_answers_stay_the_same_and_the_file_holds_them(
+    tmp_path: Any, bits: int, dtype: Any, error: float
+) -> None:
     model = network()
-    ends = integer_ends(model).model
+    ends = integer_ends(model, bits).model
     modelfile.save(ends, tmp_path / "ends.bin")
     loaded = modelfile.load(tmp_path / "ends.bin")
     assert loaded.graph == ends.graph
-    assert loaded.tensors["first.weight"].dtype == np.int16
+    assert loaded.tensors["first.weight"].dtype == dtype
     assert loaded.tensors["last.weight"].dtype == np.int8
     pixels = np.random.default_rng(1).integers(0, 256, (12, 11, 3)).astype(np.uint8)
     table = numerics.normalization_table(RGB.scale, RGB.mean, RGB.std)
     before, after = run(model, pixels, table)[0], run(loaded, pixels)[0]
-    assert np.abs(after - before).max() < 0.02 * np.abs(before).max()
+    assert np.abs(after - before).max() < error * np.abs(before).max()
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,7 @@ def test_the_answers_stay_the_same_and_the_file_holds_them(tmp_path: Any) -> Non
     [
         (lambda m: dataclasses.replace(m, preprocessing=None), "does not say how pixels"),
         (lambda m: integer_ends(m).model, "does not say how pixels"),
+        (lambda m: integer_ends(m, 7).model, "weights of 7 bits; wanted 8 or 16"),
         (lambda m: signs_first(), "the input is read by 'sign_0' .sign., wanted one float conv"),
     ],
 )
@@ -82,6 +90,13 @@ def test_what_has_no_float_convolution_first_is_refused(change: Any, message: st
 def signs_first() -> Model:
     b = GraphBuilder("g", (4, 4, 3))
     return Model(*b.build(b.bconv2d(b.sign(b.input), Numbers(1)(2, 1, 1, 3))), preprocessing=RGB)
+
+
+def test_8_bits_use_their_range_and_have_a_scale_for_each_output() -> None:
+    tensors = integer_ends(network(), 8).model.tensors
+    weight = tensors["first.weight"]
+    assert (np.abs(weight.reshape(len(weight), -1).astype(int)).max(axis=1) == 127).all()
+    assert tensors["first.alpha"].shape == (len(weight),)
 
 
 def test_weights_never_overflow_a_sum_of_32_bits() -> None:

@@ -21,6 +21,7 @@ from bitinfer.model import Model, Preprocessing
 Array = NDArray[Any]
 
 _LARGEST_PIXEL = 255
+_TYPES: dict[int, type[np.signedinteger[Any]]] = {8: np.int8, 16: np.int16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +41,21 @@ class IntegerEnds:
     notes: tuple[str, ...]
 
 
-def integer_ends(model: Model) -> IntegerEnds:
+def integer_ends(model: Model, bits: int = 16) -> IntegerEnds:
     """Return the network with its first convolution and its last dense layers in integers.
 
-    Meaning: the first convolution gets int16 weights, with the normalisation of the model file in
-             its scales, and multiplies them by uint8 pixels: ``x = (p * scale - mean) / std`` makes
+    Meaning: the first convolution gets weights of 8 or 16 ``bits``, with the normalisation of the
+             model file in its scales, and multiplies them by uint8 pixels:
+             ``x = (p * scale - mean) / std`` makes
              ``w * x = (w * scale / std) * (p - mean / scale)``, whose bracket keeps its mean as
-             an offset and whose factor is rounded to 16 bits per output.  Dense layers behind the
-             last sign get int8 weights with a scale per output, and stay float otherwise.
+             an offset and whose factor is rounded to so many bits, with a scale per output.  Dense
+             layers behind the last sign get int8 weights with a scale per output, and stay float
+             otherwise.
     Raises:  ConversionError if the network has no preprocessing, or its input is not read by one
-             float convolution alone.
+             float convolution alone; or for other ``bits``.
     """
+    if bits not in _TYPES:
+        raise ConversionError(f"integer ends: weights of {bits} bits; wanted 8 or 16")
     if model.preprocessing is not None and model.preprocessing.mean_image is not None:
         raise ConversionError(
             "integer ends: the network has a mean image, which its first convolution cannot take "
@@ -60,7 +65,7 @@ def integer_ends(model: Model) -> IntegerEnds:
     assert model.preprocessing is not None
     tensors = dict(model.tensors)
     changed: dict[str, nodes.Node] = {}
-    changed[conv.name], note = _pixel_convolution(conv, tensors, model.preprocessing)
+    changed[conv.name], note = _pixel_convolution(conv, tensors, model.preprocessing, bits)
     notes = [note]
     last = _last_dense_layers(model.graph)
     for dense in last:
@@ -104,7 +109,7 @@ def _last_dense_layers(graph: Graph) -> list[nodes.Dense]:
 
 
 def _pixel_convolution(
-    conv: nodes.Conv2d, tensors: dict[str, Array], p: Preprocessing
+    conv: nodes.Conv2d, tensors: dict[str, Array], p: Preprocessing, bits: int
 ) -> tuple[nodes.Conv2d, str]:
     """Return the convolution of pixels; its tensors take the place of the float ones."""
     weight = tensors[conv.weight].astype(np.float64)
@@ -116,8 +121,9 @@ def _pixel_convolution(
         raise ConversionError("integer ends: the preprocessing scales every pixel to 0")
     scaled = weight * (p.scale / std)
     taps = int(np.prod(weight.shape[1:]))
-    largest = min(np.iinfo(np.int16).max, MAX_SUM // (_LARGEST_PIXEL * taps))
-    rounded, alpha, note = _round(scaled, largest, conv.name, np.int16)
+    dtype = _TYPES[bits]
+    largest = min(np.iinfo(dtype).max, MAX_SUM // (_LARGEST_PIXEL * taps))
+    rounded, alpha, note = _round(scaled, largest, conv.name, dtype)
     offset = (mean / p.scale).astype(np.float32)
     fields = {"weight": rounded, "alpha": alpha, "offset": offset}
     del tensors[conv.weight]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from torch_files import state_dict, zip_file
 
 from bitinfer import modelfile
 from bitinfer.cli import main
+from bitinfer.cli._integer_ends import eight_are_enough
+from bitinfer.graph import nodes
 
 DIGITS = Path(__file__).parents[2] / "examples"
 
@@ -28,6 +33,75 @@ def convert(folder: Path, *options: str) -> int:
     data = str(folder / "digits")
     arguments = ["convert", str(folder / "net.pth"), "-o", str(folder / "net.bin")]
     return main([*arguments, "--integer-ends", "--pictures", data, *options])
+
+
+def first_weight(folder: Path) -> np.dtype[Any]:
+    model = modelfile.load(folder / "net.bin")
+    conv = next(node for node in model.graph.nodes if isinstance(node, nodes.Conv2d))
+    return model.tensors[conv.weight].dtype
+
+
+def test_few_pictures_choose_16_bits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(folder) == 0
+    error = capsys.readouterr().err
+    assert "integer ends: 8 bits: top-1" in error
+    assert "took 16 bits: fewer than 100 pictures do not tell" in error
+    assert first_weight(folder) == np.int16
+
+
+def test_8_bits_are_taken_where_they_lose_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for copy in range(33):
+        for digit in (2, 5, 7):
+            first = folder / "digits" / str(digit) / f"digit_{digit}.png"
+            shutil.copy(first, first.with_name(f"copy_{copy}.png"))
+    assert convert(folder) == 0
+    said = re.search(
+        r"took 8 bits: 8 give (\d+) right answers where 16 give (\d+); 0 fewer are allowed",
+        capsys.readouterr().err,
+    )
+    assert said is not None
+    assert int(said[1]) >= int(said[2])
+    assert first_weight(folder) == np.int8
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [("8", np.int8), ("16", np.int16)])
+def test_bits_can_be_named(folder: Path, bits: str, dtype: Any) -> None:
+    arguments = ["convert", str(folder / "net.pth"), "-o", str(folder / "net.bin")]
+    assert main([*arguments, "--integer-ends", bits]) == 0
+    assert first_weight(folder) == dtype
+
+
+def test_without_pictures_it_is_16_bits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["convert", str(folder / "net.pth"), "-o", str(folder / "net.bin")]
+    assert main([*arguments, "--integer-ends"]) == 0
+    assert "took 16 bits: there are no --pictures" in capsys.readouterr().err
+    assert first_weight(folder) == np.int16
+
+
+def test_a_file_in_the_place_of_the_bits_is_told_where_to_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["convert", "--integer-ends", "net.pth", "-o", "net.bin"]) == 2
+    assert "'net.pth' is neither 8 nor 16; a file stands before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("total", "right_16", "right_8", "takes"),
+    [
+        (99, 90, 90, False),
+        (100, 90, 90, True),
+        (100, 90, 95, True),
+        (499, 400, 399, False),
+        (500, 400, 399, True),
+        (1000, 400, 397, False),
+    ],
+)
+def test_8_bits_may_lose_one_of_500_pictures(
+    total: int, right_16: int, right_8: int, takes: bool
+) -> None:
+    assert eight_are_enough(total, right_16, right_8)[0] is takes
 
 
 def test_all_pictures_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,11 @@
 /* conv2d_speed.c -- times the float and integer layers: multiply-accumulates a cycle, cycles, and
  * microseconds.  conv2d_speed.py compiles and runs it.
  *
- *   conv2d_speed [ISA [ROUNDS]]    ISA: the richest instruction set, default any
+ *   conv2d_speed [ISA [ROUNDS [NAME]]]    ISA: the richest instruction set, default any; NAME: part of
+ *                                         the name of the layers, default all
  *
- * Every layer is run in turn, ROUNDS times over; the minimum of each counts, in cycles of the clock
- * as it was measured right before (probes.c).
+ * Every layer is run in turn, ROUNDS times over; the shortest time of each counts, in cycles of the fastest
+ * clock that was measured between them (probes.c): what else the machine does only slows both.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ typedef struct {
     {name, __VA_ARGS__, TABLE, BI_WEIGHT_F32},              \
     {name, __VA_ARGS__, FLOATS, BI_WEIGHT_BITS},            \
     {name, __VA_ARGS__, U8, BI_WEIGHT_I16},                 \
+    {name, __VA_ARGS__, U8, BI_WEIGHT_I8},                  \
     {name, __VA_ARGS__, U8, BI_WEIGHT_BITS}
 #define DENSE(name, ...)                                    \
     {name, 1, __VA_ARGS__, 1, 1, 0, 1, 0, FLOATS, BI_WEIGHT_F32}, \
@@ -51,6 +53,8 @@ static const layer LAYERS[] = {
     PLAIN("1x1 192 to 10, 8x8", 8, 192, 10, 1, 1, 0, 1),
     PLAIN("3x3 64 to 64, 28x28", 28, 64, 64, 3, 1, 1, 1),
     PLAIN("3x3 64 to 64, 4 groups", 28, 64, 64, 3, 1, 1, 4),
+    PLAIN("MeliusNet stem, 4 groups", 112, 32, 32, 3, 1, 1, 4),
+    PLAIN("MeliusNet stem, 8 groups", 112, 32, 64, 3, 1, 1, 8),
     PLAIN("depthwise 3x3 /2, 64x56x56", 56, 64, 64, 3, 2, 1, 64),
     PLAIN("depthwise 3x3, 64x28x28", 28, 64, 64, 3, 1, 1, 64),
     {"3x3 64 to 64, 28x28", 28, 64, 64, 3, 1, 1, 1, 0, FLOATS, BI_WEIGHT_BITS},
@@ -63,9 +67,10 @@ enum { LAYER_COUNT = sizeof LAYERS / sizeof LAYERS[0] };
 
 /* A layer bound to its arrays. */
 typedef struct {
+    const layer *layer;
     bi_step step;
     bi_pointers at;
-    double macs, best;    /* cycles */
+    double macs, best;    /* seconds */
     int repeats;
 } bound;
 
@@ -89,25 +94,31 @@ static float *new_floats(size_t count)
 
 static bound bind(const layer *l, const char *isa)
 {
-    bound b = {.best = 1e300, .repeats = 1};
+    bound b = {.layer = l, .best = 1e300, .repeats = 1};
     int32_t out = (l->size + 2 * l->pad - l->kernel) / l->stride + 1;
     int32_t inputs = l->kernel * l->kernel * (l->channels / l->groups);
     size_t source = (size_t)l->size * (size_t)l->size * (size_t)l->channels;
     size_t target = (size_t)out * (size_t)out * (size_t)l->outputs;
     bi_step s = {
-        .kernel = bi_kernel_find(l->size == 1 ? "dense" : "conv2d", isa),
         .rows = out,
-        .in_h = l->size, .in_w = l->size, .in_c = l->channels,
-        .out_h = out, .out_w = out, .out_c = l->outputs,
-        .kernel_h = l->kernel, .kernel_w = l->kernel, .stride_h = l->stride, .stride_w = l->stride,
-        .pad_top = l->pad, .pad_left = l->pad, .dilation_h = 1, .dilation_w = 1,
-        .groups = l->groups, .weight_type = l->weight_type,
+        .in_h = l->size,
+        .in_w = l->size,
+        .in_c = l->channels,
+        .out_h = out,
+        .out_w = out,
+        .out_c = l->outputs,
+        .kernel_h = l->kernel,
+        .kernel_w = l->kernel,
+        .stride_h = l->stride,
+        .stride_w = l->stride,
+        .pad_top = l->pad,
+        .pad_left = l->pad,
+        .dilation_h = 1,
+        .dilation_w = 1,
+        .groups = l->groups,
+        .weight_type = l->weight_type,
         .flags = l->kind == FLOATS ? 0 : BI_FLAG_U8,
     };
-    if (s.kernel < 0) {
-        fprintf(stderr, "no instruction set %s\n", isa);
-        exit(2);
-    }
     float *bias = new_floats((size_t)l->outputs);
     s.bias = bias;
     if (l->kind == TABLE)
@@ -123,9 +134,14 @@ static bound bind(const layer *l, const char *isa)
     } else {
         s.activation = BI_ACTIVATION_RELU;
     }
+    s.kernel = bi_kernel_find(l->size == 1 ? "dense" : "conv2d", NULL, isa, &s);
+    if (s.kernel < 0) {
+        fprintf(stderr, "no instruction set %s\n", isa);
+        exit(2);
+    }
     size_t canonical = (size_t)l->outputs * (size_t)(inputs + 64 * l->kernel * l->kernel) * 4;
-    void *weight = l->weight_type == BI_WEIGHT_F32 ? (void *)new_floats(canonical / 4)
-                                                   : new_bytes(canonical);
+    void *weight =
+        l->weight_type == BI_WEIGHT_F32 ? (void *)new_floats(canonical / 4) : new_bytes(canonical);
     void *packed = new_bytes(bi_weight_bytes(&s));
     bi_pack_weight(&s, weight, packed);
     free(weight);
@@ -158,26 +174,32 @@ int main(int argc, char **argv)
     static const char *const weights[] = {"f32", "i16", "i8", "bits"};
     static bound layers[LAYER_COUNT];
     const char *isa = argc > 1 && strcmp(argv[1], "any") != 0 ? argv[1] : NULL;
-    int rounds = argc > 2 ? atoi(argv[2]) : 15;
+    int rounds = argc > 2 ? atoi(argv[2]) : 15, count = 0;
     double clock = 0;
     for (int i = 0; i < LAYER_COUNT; i++) {
-        layers[i] = bind(&LAYERS[i], isa);
+        if (argc > 3 && strstr(LAYERS[i].name, argv[3]) == NULL)
+            continue;
+        layers[count++] = bind(&LAYERS[i], isa);
+    }
+    for (int i = 0; i < count; i++) {
         double once = run(&layers[i]);
         layers[i].repeats = once < 2e-4 ? (int)(2e-4 / once) + 1 : 1;
     }
     for (int round = 0; round < rounds; round++)
-        for (int i = 0; i < LAYER_COUNT; i++) {
-            clock = probe_clock();
-            double cycles = run(&layers[i]) / layers[i].repeats * clock;
-            if (cycles < layers[i].best)
-                layers[i].best = cycles;
+        for (int i = 0; i < count; i++) {
+            double now = probe_clock(), seconds = run(&layers[i]) / layers[i].repeats;
+            if (now > clock)
+                clock = now;
+            if (seconds < layers[i].best)
+                layers[i].best = seconds;
         }
     printf("%s, %.2f GHz\n", bi_compiler(), clock * 1e-9);
-    for (int i = 0; i < LAYER_COUNT; i++) {
+    for (int i = 0; i < count; i++) {
         const bound *b = &layers[i];
-        printf("%-28s %-9s %-5s %7.2f MAC/cycle %10.0f cycles %9.1f us  %s\n", LAYERS[i].name,
-               sources[LAYERS[i].kind], weights[LAYERS[i].weight_type], b->macs / b->best, b->best,
-               b->best / clock * 1e6, bi_kernel_isa(b->step.kernel));
+        printf("%-28s %-9s %-5s %7.2f MAC/cycle %10.0f cycles %9.1f us  %s %s\n", b->layer->name,
+               sources[b->layer->kind], weights[b->layer->weight_type], b->macs / (b->best * clock),
+               b->best * clock, b->best * 1e6, bi_kernel_method(b->step.kernel),
+               bi_kernel_isa(b->step.kernel));
     }
     return 0;
 }

@@ -163,9 +163,9 @@ BI_TARGET_avx2 static void depthwise_run(const bi_step *s, const bi_pointers *at
                     .step = s, .at = at,
                     .first = (size_t)r.oy * (size_t)s->out_w + (size_t)ox,
                     .count = (size_t)(last - ox),
-                    .output = c, .outputs = count, .sums = sums,
+                    .output = c, .outputs = count, .sums = sums, .apart = 16,
                 };
-                bi_finish_pixels(&all);
+                bi_finish_pixels_conv2d_avx2(&all);
             }
     }
 }

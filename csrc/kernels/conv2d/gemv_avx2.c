@@ -245,8 +245,9 @@ static void finish_block(const bi_step *s, const bi_pointers *at, size_t first, 
         bi_plane_sums all = {
             .step = s, .at = at, .count = 1, .output = (int32_t)(first + o),
             .outputs = (int32_t)(left < 16 ? left : 16), .sums = sums + o,
+            .apart = 16,
         };
-        bi_finish_pixels(&all);
+        bi_finish_pixels_conv2d_avx2(&all);
     }
 }
 

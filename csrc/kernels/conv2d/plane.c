@@ -45,14 +45,27 @@ static void look_up(const float *table, const uint8_t *from, size_t stride, size
 DEFINE_WIDEN(widen_u8, uint8_t)
 DEFINE_WIDEN(widen_i8, int8_t)
 
+static void copy_bytes(const uint8_t *from, size_t stride, size_t channels, size_t pixels,
+                       uint8_t *to)
+{
+    if (stride == channels) {
+        memcpy(to, from, pixels * channels);
+        return;
+    }
+    for (size_t x = 0; x < pixels; x++, from += stride, to += channels)
+        memcpy(to, from, channels);
+}
+
 /* `pixels` pixels of row y of the map, channels of the group from c on. */
-static void stage_pixels(const bi_step *s, const void *source, size_t y, size_t c, size_t pixels,
-                         void *to)
+static void stage_pixels(const bi_step *s, size_t element, const void *source, size_t y, size_t c,
+                         size_t pixels, void *to)
 {
     size_t stride = (size_t)s->in_c, channels = (size_t)(s->in_c / s->groups);
     size_t first = y * (size_t)s->in_w * stride + c;
     if (s->table != NULL)
         look_up(s->table + c, (const uint8_t *)source + first, stride, channels, pixels, to);
+    else if (element == 1)
+        copy_bytes((const uint8_t *)source + first, stride, channels, pixels, to);
     else if (s->flags & BI_FLAG_U8)
         widen_u8((const uint8_t *)source + first, stride, channels, pixels, to);
     else if (s->flags & BI_FLAG_I8)
@@ -69,9 +82,9 @@ static void inside(size_t size, int32_t pad, int32_t extent, size_t *first, size
     *end = behind < size ? behind : size;
 }
 
-void bi_plane_stage(const bi_step *s, const bi_pointers *at)
+void bi_plane_stage(const bi_step *s, size_t element, const bi_pointers *at)
 {
-    bi_plane p = bi_plane_of(s);
+    bi_plane p = bi_plane_of(s, element);
     if (!p.staged)
         return;
     size_t y_first, y_end, x_first, x_end;
@@ -85,7 +98,7 @@ void bi_plane_stage(const bi_step *s, const bi_pointers *at)
                 continue;
             }
             memset(to, 0, x_first * p.pixel);
-            stage_pixels(s, at->source, y - (size_t)s->pad_top,
+            stage_pixels(s, element, at->source, y - (size_t)s->pad_top,
                          group * (size_t)(s->in_c / s->groups), x_end - x_first,
                          to + x_first * p.pixel);
             memset(to + x_end * p.pixel, 0, (p.width - x_end) * p.pixel);
@@ -93,11 +106,11 @@ void bi_plane_stage(const bi_step *s, const bi_pointers *at)
     memset(to, 0, 4);
 }
 
-void bi_runs_write(const bi_step *s, bi_run *runs)
+void bi_runs_write(const bi_step *s, size_t element, bi_run *runs)
 {
-    bi_plane p = bi_plane_of(s);
-    bi_runs_shape r = bi_runs_shape_of(s);
-    size_t per_step = 4 / p.element;
+    bi_plane p = bi_plane_of(s, element);
+    bi_runs_shape r = bi_runs_shape_of(s, element);
+    size_t per_step = 4 / element;
     size_t columns = r.rows / (size_t)s->kernel_h;
     for (size_t i = 0; i < r.rows; i++)
         for (size_t piece = 0; piece < r.pieces; piece++, runs++) {
@@ -105,7 +118,7 @@ void bi_runs_write(const bi_step *s, bi_run *runs)
             if (length > BI_RUN_STEPS * per_step)
                 length = BI_RUN_STEPS * per_step;
             size_t begin = i / columns * (size_t)s->dilation_h * p.row +
-                           i % columns * (size_t)s->dilation_w * p.pixel + first * p.element;
+                           i % columns * (size_t)s->dilation_w * p.pixel + first * element;
             runs->begin = (int64_t)begin;
             runs->end = (int64_t)(begin + (length + per_step - 1) / per_step * 4);
             runs->odd = length % per_step != 0;

@@ -20,6 +20,9 @@ enum { CHUNK = 120 };
 DEFINE_TILES(tile_floats, FLOATS)
 DEFINE_TILES(tile_integers, INTEGERS)
 
+/* Bytes of an element of the plane. */
+static size_t element_of(const bi_step *s) { return bi_conv2d_is_integer(s) ? 2 : 4; }
+
 typedef struct {
     size_t outputs, blocks;    /* of a group */
     size_t step_bytes;         /* of a packed step */
@@ -33,9 +36,9 @@ static tiles_layout tiles_layout_of(const bi_step *s)
     l.step_bytes = 64;
     if (s->weight_type == BI_WEIGHT_BITS)
         l.step_bytes = bi_conv2d_is_integer(s) ? 4 : 2;
-    l.weights = bi_conv2d_align(bi_runs_count(s) * sizeof(bi_run));
+    l.weights = bi_conv2d_align(bi_runs_count(s, element_of(s)) * sizeof(bi_run));
     l.shifts = l.weights + bi_conv2d_align((size_t)s->groups * l.blocks *
-                                           bi_runs_shape_of(s).steps * l.step_bytes);
+                                           bi_runs_shape_of(s, element_of(s)).steps * l.step_bytes);
     return l;
 }
 
@@ -60,11 +63,11 @@ static void put_weight(const bi_step *s, float weight, unsigned char *step, size
 void bi_tiles_pack_weight(const bi_step *s, const void *canonical, void *packed)
 {
     tiles_layout l = tiles_layout_of(s);
-    bi_runs_shape r = bi_runs_shape_of(s);
+    bi_runs_shape r = bi_runs_shape_of(s, element_of(s));
     size_t channels = (size_t)(s->in_c / s->groups);
     size_t per_step = bi_conv2d_is_integer(s) ? 2 : 1, row_steps = r.steps / r.rows;
     memset(packed, 0, l.shifts);
-    bi_runs_write(s, packed);
+    bi_runs_write(s, element_of(s), packed);
     unsigned char *to = (unsigned char *)packed + l.weights;
     for (size_t first = 0; first < (size_t)s->groups * l.blocks; first++) {
         size_t o = first / l.blocks * l.outputs + first % l.blocks * 16;
@@ -82,9 +85,12 @@ void bi_tiles_pack_weight(const bi_step *s, const void *canonical, void *packed)
     bi_conv2d_pack_shifts(s, canonical, (unsigned char *)packed + l.shifts);
 }
 
-size_t bi_tiles_scratch_bytes(const bi_step *s) { return bi_plane_bytes(s); }
+size_t bi_tiles_scratch_bytes(const bi_step *s) { return bi_plane_bytes(s, element_of(s)); }
 
-void bi_tiles_stage(const bi_step *s, const bi_pointers *at) { bi_plane_stage(s, at); }
+void bi_tiles_stage(const bi_step *s, const bi_pointers *at)
+{
+    bi_plane_stage(s, element_of(s), at);
+}
 
 /* Pixels that are computed together. */
 typedef struct {
@@ -98,7 +104,7 @@ typedef struct {
 static void begin_chunk(const bi_step *s, const bi_pointers *at, size_t first, size_t count,
                         chunk *c)
 {
-    bi_plane p = bi_plane_of(s);
+    bi_plane p = bi_plane_of(s, element_of(s));
     const unsigned char *source = p.staged ? at->scratch : at->source;
     const unsigned char *shifts = (const unsigned char *)s->weight + tiles_layout_of(s).shifts;
     size_t width = (size_t)s->out_w, oy = first / width, ox = first % width;
@@ -142,7 +148,7 @@ BI_TARGET_avx2 static void sum_block(const bi_step *s, chunk *c, size_t group,
                                      const float *target)
 {
     _Alignas(64) float expanded[BI_RUN_STEPS * 16];
-    const bi_run *run = s->weight, *end = run + bi_runs_count(s);
+    const bi_run *run = s->weight, *end = run + bi_runs_count(s, element_of(s));
     for (int first = 1; run < end; first = 0) {
         const bi_run *part = run;
         size_t steps = 0;
@@ -167,8 +173,8 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
                                  int32_t end, bi_tile *tile)
 {
     tiles_layout l = tiles_layout_of(s);
-    bi_plane p = bi_plane_of(s);
-    size_t block_bytes = bi_runs_shape_of(s).steps * l.step_bytes;
+    bi_plane p = bi_plane_of(s, element_of(s));
+    size_t block_bytes = bi_runs_shape_of(s, element_of(s)).steps * l.step_bytes;
     size_t first = (size_t)begin * (size_t)s->out_w, last = (size_t)end * (size_t)s->out_w;
     size_t chunks = (last - first + CHUNK - 1) / CHUNK;
     for (; chunks > 0; chunks--) {
@@ -188,9 +194,9 @@ BI_TARGET_avx2 void bi_tiles_run(const bi_step *s, const bi_pointers *at, int32_
                     .step = s, .at = at, .first = first, .count = count,
                     .output = (int32_t)(group * l.outputs + o),
                     .outputs = (int32_t)(l.outputs - o < 16 ? l.outputs - o : 16),
-                    .sums = c.sums, .shift = s->offset != NULL ? c.shift : NULL,
+                    .sums = c.sums, .apart = 16, .shift = s->offset != NULL ? c.shift : NULL,
                 };
-                bi_finish_pixels(&sums);
+                bi_finish_pixels_conv2d_avx2(&sums);
             }
         first += count;
     }

@@ -1,5 +1,6 @@
-/* tiles_avx512vbmi.c -- tiles_avx2.c for integers, by vpdpwssd, which multiplies and adds in one
- * instruction.  Wider vectors are not used: Zen 4 halves them. */
+/* tiles_avx512vbmi.c -- tiles_avx2.c for integers by signs, by vpdpwssd, which multiplies and adds in one
+ * instruction: the signs are kept as bits, which tiles64_avx512vbmi.c does not read.
+ */
 #if defined(__x86_64__)
 #include "tile_avx2.h"
 #include "tiles_avx2.h"
@@ -11,7 +12,10 @@
 
 DEFINE_TILES(tile_dot_products, DOT_PRODUCTS)
 
-static int tiles_avx512vbmi_takes(const bi_step *s) { return bi_conv2d_is_integer(s); }
+static int tiles_avx512vbmi_takes(const bi_step *s)
+{
+    return bi_conv2d_is_integer(s) && s->weight_type == BI_WEIGHT_BITS;
+}
 
 static void tiles_avx512vbmi_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                                  int32_t end)

@@ -14,15 +14,13 @@ from bitinfer.cli._common import (
     add_ground,
     add_quiet,
     file_sha256,
-    main_output,
-    note_passed_over,
     positive,
 )
-from bitinfer.cli._terminal import busy, note, printable, progress, report, table
+from bitinfer.cli._integer_ends import add_integer_ends, with_integer_ends
+from bitinfer.cli._terminal import busy, note, printable, table
 from bitinfer.cli.inspect import preprocessing
 
 if TYPE_CHECKING:
-    from bitinfer.errors import ImageError
     from bitinfer.importers.options import Options
     from bitinfer.importers.outcome import Conversion
     from bitinfer.model import Model
@@ -95,17 +93,7 @@ def add_parser(subparsers: Any) -> None:
         help="how pictures are resized, as Pillow names it",
     )
     add_ground(parser)
-    parser.add_argument(
-        "--integer-ends",
-        action="store_true",
-        help="compute the first convolution from pixels in 16-bit integers, and give the last "
-        "dense layers 8-bit weights: faster, nearly the same; the network then takes pixels only",
-    )
-    parser.add_argument(
-        "--pictures",
-        metavar="DATA",
-        help="with --integer-ends: labelled pictures, as for 'bitinfer eval', to say what it costs",
-    )
+    add_integer_ends(parser)
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="use only the first N of --pictures"
     )
@@ -163,9 +151,8 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files, labels, modelfile
     from bitinfer.errors import ShapeError, UsageError
     from bitinfer.importers.convert import convert
-    from bitinfer.integer_ends import integer_ends
 
-    if args.pictures is not None and not args.integer_ends:
+    if args.pictures is not None and args.integer_ends is None:
         raise UsageError("--pictures wants --integer-ends, whose effect it shows")
     if args.limit is not None and args.pictures is None:
         raise UsageError("--limit wants --pictures, of which it takes the first")
@@ -203,13 +190,9 @@ def run(args: argparse.Namespace) -> int:
         failed = 0
         if args.verify:
             remarks += _verified(model, args.source, options)
-        if args.integer_ends:
-            ends = integer_ends(model)
-            remarks += [f"integer ends: {text}" for text in ends.notes]
-            if args.pictures is not None:
-                compared, failed = _compare(model, ends.model, args)
-                remarks.append(f"integer ends: {compared}")
-            model = ends.model
+        if args.integer_ends is not None:
+            model, said, failed = with_integer_ends(model, args)
+            remarks += said
         modelfile.save(model, args.output)
     except ShapeError as error:  # what the file holds would be a CheckpointError
         raise UsageError(f"the options do not fit the network: {error}") from error
@@ -272,52 +255,6 @@ def _with_mean_image(model: Model, path: Path) -> Model:
         name += "_"
     p = msgspec.structs.replace(p, mean=(0.0,) * len(p.mean), mean_image=name)
     return dataclasses.replace(model, preprocessing=p, tensors={**model.tensors, name: image})
-
-
-def _compare(model: Model, other: Model, args: argparse.Namespace) -> tuple[str, int]:
-    """Say what another form of a network does to its answers on labelled pictures.
-
-    Returns the words, and how many of the pictures cannot be read, which is reported.
-    """
-    import numpy as np
-
-    from bitinfer import datasets
-    from bitinfer.errors import DataError
-    from bitinfer.session import Session
-
-    before, after = Session(model), Session(other)
-    total = right_before = right_after = same = 0
-    largest = 0.0
-    failed = 0
-
-    def count_failure(error: ImageError) -> None:
-        nonlocal failed
-        failed += 1
-        report(str(error))
-
-    data = datasets.load(args.pictures, model, limit=args.limit, on_error=count_failure)
-    if not args.quiet:
-        note_passed_over(data.passed_over)
-    with progress(data.total, quiet=args.quiet) as advance:
-        for images, labels in data:
-            outputs = [
-                main_output(session, session.run(images)).reshape(len(labels), -1)
-                for session in (before, after)
-            ]
-            first, second = (output.argmax(axis=1) for output in outputs)
-            total += len(labels)
-            right_before += int(np.count_nonzero(first == labels))
-            right_after += int(np.count_nonzero(second == labels))
-            same += int(np.count_nonzero(first == second))
-            largest = max(largest, float(np.abs(outputs[0] - outputs[1]).max()))
-            advance(total, f"{same} answers the same")
-    if not total:
-        raise DataError(f"{args.pictures}: no picture can be read")
-    words = (
-        f"top-1 {100 * right_before / total:.2f} % -> {100 * right_after / total:.2f} % of {total} "
-        f"pictures, {same} answers the same, outputs at most {largest:.2g} apart"
-    )
-    return f"{words}, {failed} not read" if failed else words, failed
 
 
 def _describe(report: Conversion) -> list[str]:
