@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bitinfer.session import Session
-from helpers import binary_model, colour_model, encode, noise, solid
+from helpers import binary_model, colour_model, encode, mean_image_model, noise, solid
 
 Serving = Callable[..., Any]
 
@@ -109,6 +109,21 @@ def test_the_last_map_is_the_output(client: Any) -> None:
     assert answer["low"] == pytest.approx(float(values.min()))
     assert answer["high"] == pytest.approx(float(values.max()))
     assert pixels(answer["maps"][0]).ravel().tolist() == [255, 0, 0]
+
+
+def test_the_maps_of_a_network_with_a_mean_image_are_of_the_picture_less_that(
+    serving: Serving,
+) -> None:
+    session = Session(mean_image_model())
+    client, picture = serving({"m": session}), solid("red")
+    _, values = session.observe(np.asarray(picture)[None])
+    for index, name in enumerate(values):
+        status, answer, _ = client.post(f"/page/models/m/layers/{index}", encode(picture))
+        assert status == 200, answer
+        value = values[name][0]
+        assert (answer["layer"], answer["channels"]) == (name, 3)
+        assert (answer["low"], answer["high"]) == (float(value.min()), float(value.max()))
+    assert answer["low"] == pytest.approx(float(session.run(np.asarray(picture)).min()))
 
 
 def test_what_is_no_picture_is_refused(client: Any) -> None:
