@@ -57,12 +57,14 @@ class Classification:
             network.
         is_lost: whether all that was to be seen in a transparent picture has the colour of the
             ground that it is laid on, such as black ink on nothing.
+        picture: as it was decoded: a Pillow image, upright, of mode ``L`` or ``RGB``.
     """
 
     predictions: list[Prediction]
     size: tuple[int, int]
     seconds: tuple[float, float, float]
     is_lost: bool = False
+    picture: Any = dataclasses.field(default=None, repr=False, compare=False)
 
 
 def require_finite(predictions: Sequence[Prediction], name: str) -> None:
@@ -405,6 +407,7 @@ class Session:
             size=vision.size_of(picture),
             seconds=seconds,
             is_lost=vision.is_lost(picture),
+            picture=picture,
         )
 
     def _prepare(self, image: Any, name: str | None) -> tuple[NDArray[np.uint8], Any, float]:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common
-from bitinfer.cli._terminal import note
+from bitinfer.cli._terminal import busy, note
 
 if TYPE_CHECKING:
     import socket
@@ -134,7 +134,8 @@ def run(args: argparse.Namespace) -> int:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {args.host} port {args.port}: {reason}") from error
     with sock:
-        models = load_models(args.models, args.backend)
+        with busy("loading and testing models", quiet=args.quiet):
+            models = load_models(args.models, args.backend)
         service = Service(models, settings, workers=args.workers)
         announce = functools.partial(_announce, args, sock, models, settings)
         if args.workers > 1:
