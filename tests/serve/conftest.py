@@ -69,9 +69,9 @@ def serving() -> Iterator[Callable[..., Client]]:
 
     with contextlib.ExitStack() as stack:
 
-        def start(sessions: Any, **settings: Any) -> Client:
+        def start(sessions: Any, modules: Any = None, **settings: Any) -> Client:
             settings = {"access_log": False, "linger_s": 0.0, "drain_s": 5.0, **settings}
-            service = Service(tested(sessions), Settings(**settings))
+            service = Service(tested(sessions), Settings(**settings), modules=modules)
             sock = server.bind("127.0.0.1", 0)
             port = sock.getsockname()[1]
             is_open = threading.Event()

@@ -29,7 +29,9 @@ _GAP = 128
 Pixels = NDArray[np.uint8]
 
 
-def explain(model: ServedModel, body: bytes, top_k: int, call: Call) -> serving.Explanation:
+def explain(
+    model: ServedModel, body: bytes, top_k: int, call: Call, *, has_module: bool = False
+) -> serving.Explanation:
     """Classify a picture and say what each layer takes.
 
     Raises:
@@ -59,6 +61,7 @@ def explain(model: ServedModel, body: bytes, top_k: int, call: Call) -> serving.
         ms=runs.StageTimes(**{name: getattr(times, name) for name in times.__struct_fields__}),
         input=_picture(pixels),
         layers=layers,
+        has_module=has_module,
     )
 
 
