@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import subprocess
@@ -10,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -66,6 +68,15 @@ def colour_model(
     x = b.flatten(b.avg_pool2d(b.input, size), "channels_last")
     x = b.dense(x, 4 * np.eye(3), name="score")
     return Model(*b.build(x), labels=labels, preprocessing=preprocessing)
+
+
+def mean_image_model() -> Model:
+    """Return a network of colours that subtracts a picture from its input."""
+    model = colour_model()
+    assert model.preprocessing is not None
+    p = msgspec.structs.replace(model.preprocessing, mean=(0.0,) * 3, mean_image="image")
+    image = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.float32)
+    return dataclasses.replace(model, tensors={**model.tensors, "image": image}, preprocessing=p)
 
 
 def converted(folder: Path) -> tuple[Path, Path]:

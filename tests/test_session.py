@@ -25,9 +25,11 @@ from bitinfer import backends, modelfile
 from bitinfer.errors import BackendError, ImageError, ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import GraphBuilder
 from bitinfer.model import Model, Preprocessing
+from bitinfer.plan import cost
 from bitinfer.session import Prediction, Session, TensorInfo
 from graph_examples import every_node
 from harness import check_layers, float_values
+from helpers import colour_model, mean_image_model
 
 
 @pytest.fixture
@@ -44,6 +46,57 @@ def one_output(model: Model) -> Model:
 
 
 # --- arrays --------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """What a check raises."""
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_what_a_check_raises_ends_a_call_and_the_next_one_is_as_ever(
+    model: Model, backend_name: str, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "WORK_AT_ONCE", 1)  # as if the network were long
+    if backend_name.startswith("native"):
+        from bitinfer.backends.native import executor
+
+        monkeypatch.setattr(executor, "LONGEST_CALL_S", 0.0)
+    session, left = Session(model, backend_name), 3
+    x = np.random.default_rng(0).standard_normal((samples, 9, 8, 3)).astype(np.float32)
+    wanted = Session(model, backend_name).run(x)
+
+    def check() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Stop
+
+    for call in (
+        session.run,
+        session.observe,
+        lambda x, check: session.measure_steps(x, 9, check=check),
+    ):
+        left = 3
+        with pytest.raises(Stop):
+            call(x, check=check)
+        assert left == 0
+    found = session.run(x, check=lambda: None)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("has_mean_image", [False, True])
+def test_observed_values_are_those_of_the_input_as_it_is_normalised(
+    backend_name: str, dtype: type, has_mean_image: bool
+) -> None:
+    model = mean_image_model() if has_mean_image else colour_model()
+    session = Session(model, backend_name)
+    x = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(dtype)
+    plan, values = session.observe(x)
+    assert np.array_equal(values[session.outputs[0].name], session.run(x))
+    assert set(values) == set(plan.values)
+    with pytest.raises(ShapeError, match="wanted"):
+        session.observe(x[0])
 
 
 OUTPUT_SHAPES = [(10,), (10,), (4, 4, 66), (1, 5, 24)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends import Executor, clock_hz
+from bitinfer.backends import Check, Executor, clock_hz
 from bitinfer.plan.cost import macs
 from bitinfer.plan.steps import Plan, Step
 
@@ -48,12 +48,16 @@ class Measurement(NamedTuple):
 
 
 def measure(
-    executor: Executor, batch: NDArray[Any], outputs: Sequence[NDArray[Any]], rounds: int
+    executor: Executor,
+    batch: NDArray[Any],
+    outputs: Sequence[NDArray[Any]],
+    rounds: int,
+    check: Check | None = None,
 ) -> Measurement:
     """Run a batch ``rounds`` times, after a few that do not count."""
-    executor.profile(batch, outputs, _WARM_UP_ROUNDS)
+    executor.profile(batch, outputs, _WARM_UP_ROUNDS, check)
     clocks = [clock_hz()]
-    ns = executor.profile(batch, outputs, rounds) / len(batch)
+    ns = executor.profile(batch, outputs, rounds, check) / len(batch)
     clocks.append(clock_hz())
     known = [clock for clock in clocks if clock]
     return Measurement(executor, ns, max(known) if known else None)

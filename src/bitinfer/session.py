@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer import modelfile, numerics, profiling, vision
-from bitinfer.backends import Executor, resolve_threads, select
+from bitinfer.backends import Check, Executor, resolve_threads, select
 from bitinfer.errors import InputError, ModelFileError, PicklingError, ShapeError
 from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
 from bitinfer.model import Model
 from bitinfer.plan import lower
+from bitinfer.plan.observe import named, new_outputs, observe
+from bitinfer.plan.steps import Plan
 from bitinfer.profiling import StepTime
 
 _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
@@ -55,12 +57,14 @@ class Classification:
             network.
         is_lost: whether all that was to be seen in a transparent picture has the colour of the
             ground that it is laid on, such as black ink on nothing.
+        picture: as it was decoded: a Pillow image, upright, of mode ``L`` or ``RGB``.
     """
 
     predictions: list[Prediction]
     size: tuple[int, int]
     seconds: tuple[float, float, float]
     is_lost: bool = False
+    picture: Any = dataclasses.field(default=None, repr=False, compare=False)
 
 
 def require_finite(predictions: Sequence[Prediction], name: str) -> None:
@@ -171,7 +175,7 @@ class Session:
         """Backend and kernel, such as ``native:avx2``."""
         return self._backend.label
 
-    def run(self, x: NDArray[Any], out: Any = None) -> Any:
+    def run(self, x: NDArray[Any], out: Any = None, *, check: Check | None = None) -> Any:
         """Run the network on one sample or a batch.
 
         Shapes:  x (H, W, C) or (N, H, W, C) -- for a network of vectors (C,) or (N, C) -- to an
@@ -184,7 +188,10 @@ class Session:
                  ``out``, if given, is written to and returned: a C-contiguous float32 array of
                  the result's shape, or a dict of one for each output.  With float32 or uint8
                  that is C-contiguous, nothing then is allocated but a few small objects.
-        Raises:  ShapeError if x or out does not fit.
+                 ``check`` is called every few hundredths of a second, if the call takes that
+                 long, and between samples; what it raises ends the call, and leaves anything in
+                 ``out``.
+        Raises:  ShapeError if x or out does not fit; what ``check`` raises.
         """
         if type(x) is not np.ndarray or x.dtype is not _FLOAT32 or not x.flags.c_contiguous:
             x = self._as_input(x)
@@ -198,7 +205,7 @@ class Session:
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
         head = shape[: -len(self._shape)]
         if not self._has_one_output:
-            return self._run_several(executor, batch, head, out)
+            return self._run_several(executor, batch, head, out, check)
         if out is None:
             out = np.empty(head + self._out_shape, _FLOAT32)
         else:
@@ -206,7 +213,7 @@ class Session:
             if np.may_share_memory(batch, out):
                 batch = batch.copy()
         arrays = (out if head else out[None],)
-        if executor.run(batch, arrays):
+        if executor.run(batch, arrays, check):
             _take_back(batch, arrays)
         return out
 
@@ -217,7 +224,9 @@ class Session:
         """
         return profiling.summarize(*self.measure_steps(x, rounds))
 
-    def measure_steps(self, x: NDArray[Any], rounds: int) -> profiling.Measurement:
+    def measure_steps(
+        self, x: NDArray[Any], rounds: int, *, check: Check | None = None
+    ) -> profiling.Measurement:
         """Return the times of all rounds, from which :meth:`profile` makes its list."""
         if rounds < 1:
             raise ShapeError(f"profile: rounds is {rounds}, wanted at least 1")
@@ -229,7 +238,25 @@ class Session:
             raise ShapeError("profile: a batch of no samples takes no time")
         outputs = [np.empty((len(batch), *info.shape), np.float32) for info in self.outputs]
         executor = self._executors.get(x.dtype) or self._bind(x.dtype)
-        return profiling.measure(executor, batch, outputs, rounds)
+        return profiling.measure(executor, batch, outputs, rounds, check)
+
+    def observe(
+        self, x: NDArray[Any], *, check: Check | None = None
+    ) -> tuple[Plan, dict[str, NDArray[Any]]]:
+        """Run a batch and return every value on the way, by name, and the plan that they are of.
+
+        Shapes:  x (N, H, W, C) or (N, C), otherwise as for :meth:`run`; values have N in front.
+        Meaning: packed signs are int8, -1 and +1.
+        Cost:    the network is bound anew.
+        Raises:  ShapeError if x does not fit; what ``check`` raises.
+        """
+        x = self._as_input(x)
+        if x.shape[1:] != self._shape:
+            self._refuse_shape(x.shape)
+        plan = observe((self._executors.get(x.dtype) or self._bind(x.dtype)).plan)
+        outputs = new_outputs(plan, len(x))
+        self._backend.bind(plan).run(x, outputs, check)
+        return plan, named(plan, outputs)
 
     def bind(self, *, pixels: bool = False) -> None:
         """Bind the network to its kernels, unless it is bound already; the first run would.
@@ -255,6 +282,7 @@ class Session:
         batch: NDArray[Any],
         head: tuple[int, ...],
         out: Any,
+        check: Check | None,
     ) -> dict[str, NDArray[np.float32]]:
         shapes = {info.name: head + info.shape for info in self.outputs}
         if out is None:
@@ -268,7 +296,7 @@ class Session:
                     batch = batch.copy()
         arrays = [out[name] for name in shapes]
         batches = arrays if head else [array[None] for array in arrays]
-        if executor.run(batch, batches):
+        if executor.run(batch, batches, check):
             _take_back(batch, batches)
         return dict(zip(shapes, arrays, strict=True))
 
@@ -349,12 +377,22 @@ class Session:
         """
         return self.examine(image, top_k).predictions
 
-    def examine(self, image: Any, top_k: int = 5, *, name: str | None = None) -> Classification:
-        """Do what :meth:`classify` does, and say more of it; errors call the picture ``name``."""
+    def examine(
+        self,
+        image: Any,
+        top_k: int = 5,
+        *,
+        name: str | None = None,
+        check: Check | None = None,
+    ) -> Classification:
+        """Do what :meth:`classify` does, and say more of it; errors call the picture ``name``.
+
+        ``check`` is as for :meth:`run`.
+        """
         start = time.perf_counter()
         pixels, picture, decoded = self._prepare(image, name)
         prepared = time.perf_counter()
-        output = self.run(pixels)
+        output = self.run(pixels, check=check)
         finished = time.perf_counter()
         if isinstance(output, dict):
             output = output[self.outputs[0].name]
@@ -364,6 +402,7 @@ class Session:
             size=vision.size_of(picture),
             seconds=seconds,
             is_lost=vision.is_lost(picture),
+            picture=picture,
         )
 
     def _prepare(self, image: Any, name: str | None) -> tuple[NDArray[np.uint8], Any, float]:

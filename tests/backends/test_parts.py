@@ -18,6 +18,7 @@ from bitinfer import modelfile
 from bitinfer.errors import ShapeError
 from bitinfer.graph import GraphBuilder, check
 from bitinfer.model import Model, Preprocessing
+from bitinfer.plan import cost
 from bitinfer.session import Session
 from helpers import colour_model
 
@@ -52,7 +53,7 @@ def test_parts_give_the_same_bits_as_the_whole(
             x = np.abs(x * 50).astype(np.uint8)
         whole = Session(loaded, native_name).run(x)
         with monkeypatch.context() as patch:
-            patch.setattr(executor, "WORK_AT_ONCE", work_at_once)
+            patch.setattr(cost, "WORK_AT_ONCE", work_at_once)
             patch.setattr(executor, "LONGEST_CALL_S", 0.0)
             patch.setattr(executor, "LONGEST_SAMPLE_S", 0.0)
             patch.setattr(executor, "_lib", Counting())

@@ -365,15 +365,16 @@ def test_main_takes_the_arguments_of_the_process(
     assert __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("no_color", ["", "1"])
-def test_a_terminal_sees_that_something_is_done(no_color: str) -> None:
+@pytest.mark.parametrize(("no_color", "after"), [("", 0.1), ("1", 0.1), ("", 9)])
+def test_a_terminal_sees_that_something_takes_long(no_color: str, after: float) -> None:
     leader, follower = pty.openpty()
     code = (
-        "import time; from bitinfer.cli._terminal import busy\n"
-        "with busy('converting x'): time.sleep(0.3)"
+        "import sys, time; from bitinfer.cli import _terminal\n"
+        "_terminal._SECONDS_BEFORE_BUSY = float(sys.argv[1])\n"
+        "with _terminal.busy('converting x'): time.sleep(0.6)"
     )
     subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, str(after)],
         stderr=follower,
         env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
         timeout=60,
@@ -385,4 +386,4 @@ def test_a_terminal_sees_that_something_is_done(no_color: str) -> None:
         shown = os.read(leader, 65536)
     os.close(follower)
     os.close(leader)
-    assert (b"converting x" in shown) == (not no_color)
+    assert (b"converting x" in shown) == (not no_color and after < 1)

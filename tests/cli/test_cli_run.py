@@ -115,6 +115,30 @@ def test_labels_cannot_steer_the_terminal(tmp_path: Path, pictures: Path, call: 
     assert max(map(len, result.out.splitlines()[1:4])) < 100
 
 
+def test_a_terminal_beside_the_results_is_told_how_far_it_is(model: Path, pictures: Path) -> None:
+    leader, follower = pty.openpty()
+    code = (
+        "import sys; from bitinfer.cli import _terminal, main\n"
+        "_terminal._SECONDS_BETWEEN_STATES = 0.0; sys.exit(main())"
+    )
+    arguments = [REFERENCE, "--jsonl", str(model), str(pictures), "/nowhere"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": ""},
+        timeout=60,
+        check=False,
+    )
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert done.returncode == 5
+    assert len(done.stdout.splitlines()) == 4
+    assert "\r\x1b[K3 inputs done\r\x1b[Kbitinfer: error: /nowhere: " in shown
+    assert shown.endswith("\r\x1b[Kbitinfer: 1 of 4 inputs failed\r\n")
+
+
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_colour_is_for_terminals_that_want_it(no_color: str, model: Path, pictures: Path) -> None:
     leader, follower = pty.openpty()

@@ -31,33 +31,47 @@ def pytest_report_collectionfinish() -> list[str]:
 
 
 class SlowSession(Session):
-    """A session whose calls take a time of their own, or run out of memory."""
+    """A session whose calls or steps take a time of their own, or run out of memory."""
 
     seconds = 0.0
+    step_seconds = 0.0
     out_of_memory = False
 
     def __init__(self, model: Model) -> None:
         super().__init__(model, "reference")
-        self.calls = 0
+        self.calls = self.steps = 0
 
-    def run(self, x: Any, out: Any = None) -> Any:
+    def run(self, x: Any, out: Any = None, *, check: Any = None) -> Any:
         self.calls += 1
         if self.out_of_memory:
             raise MemoryError
         time.sleep(self.seconds)
-        return super().run(x, out)
+
+        def slowly() -> None:
+            self.steps += 1
+            time.sleep(self.step_seconds)
+            if check is not None:
+                check()
+
+        return super().run(x, out, check=slowly)
 
 
 @pytest.fixture
 def serving() -> Iterator[Callable[..., Client]]:
-    """Start a server in a thread: ``serving({"name": session}, setting=...)``."""
+    """Start a server in a thread: ``serving({"name": session}, setting=...)``.
+
+    ``Models`` in the place of the sessions are served without a self-test.
+    """
     from bitinfer.serve import Service, Settings, models, server
+
+    def tested(sessions: Any) -> Any:
+        return models.from_sessions(sessions) if isinstance(sessions, dict) else sessions
 
     with contextlib.ExitStack() as stack:
 
-        def start(sessions: dict[str, Session], **settings: Any) -> Client:
+        def start(sessions: Any, modules: Any = None, **settings: Any) -> Client:
             settings = {"access_log": False, "linger_s": 0.0, "drain_s": 5.0, **settings}
-            service = Service(models.from_sessions(sessions), Settings(**settings))
+            service = Service(tested(sessions), Settings(**settings), modules=modules)
             sock = server.bind("127.0.0.1", 0)
             port = sock.getsockname()[1]
             is_open = threading.Event()

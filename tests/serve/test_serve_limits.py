@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bitinfer.graph import GraphBuilder
+from bitinfer.model import Model, Preprocessing
 from bitinfer.session import Session
 from helpers import encode, noise
 
@@ -91,15 +93,58 @@ def test_who_waits_longer_than_the_deadline_is_told(serving: Serving, slow: Any)
     assert slow.calls == 1  # the others were taken out of the queue
 
 
-def test_a_batch_is_not_computed_to_its_end_when_nobody_waits(serving: Serving, slow: Any) -> None:
+@pytest.mark.parametrize("samples", [1, 30])
+def test_what_is_computed_is_stopped_when_nobody_waits(
+    serving: Serving, slow: Any, samples: int
+) -> None:
     client = serving({"m": slow}, threads=1, deadline_s=0.2)
-    model = client.service.models.find("m")
-    object.__setattr__(model, "sample_s", 1.0)  # one sample in a part
-    slow.calls, slow.seconds = 0, 0.1
-    batch = {"inputs": [{**INFER["inputs"][0], "shape": [30, 8, 8, 3], "data": [0.0] * 192 * 30}]}
-    assert client.post("/v2/models/m/infer", batch)[0] == 503
+    slow.steps, slow.step_seconds = 0, 0.15
+    tensor = {"shape": [samples, 8, 8, 3], "data": [0.0] * 192 * samples}
+    inputs = [{**INFER["inputs"][0], **tensor}]
+    assert client.post("/v2/models/m/infer", {"inputs": inputs})[0] == 503
     eventually(lambda: client.service.engine.admitted == 0, 2)
-    assert slow.calls < 6
+    assert slow.steps < 4
+    slow.step_seconds = 0.0
+    assert client.post("/v2/models/m/infer", INFER)[0] == 200
+
+
+def long_model(layers: int = 100) -> Model:
+    """Return a network of a few kilobytes whose one sample takes many seconds."""
+    b = GraphBuilder("long", (8, 8, 3))
+    x = b.pad2d(b.input, (120, 120, 120, 120))
+    weight = np.ones((64, 3, 3, 3), np.float32)
+    x = b.conv2d(x, weight, padding=1)
+    weight = np.full((64, 3, 3, 64), 2.0**-9, np.float32)
+    for _ in range(layers):
+        x = b.conv2d(x, weight, padding=1)
+    preprocessing = Preprocessing("rgb", (0.0,) * 3, (1.0,) * 3, resize=(8, 8))
+    return Model(*b.build(b.global_pool2d(x, "max")), preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/m/infer", BODY),
+        ("/v2/models/m/classify", encode(noise())),
+        ("/page/models/m/explain", encode(noise())),
+        ("/page/models/m/layers/1", encode(noise())),
+    ],
+)
+def test_one_long_sample_is_stopped_at_its_deadline(
+    serving: Serving, path: str, body: bytes
+) -> None:
+    pytest.importorskip("bitinfer.backends.native.executor", reason="no extension")
+    from bitinfer.serve.models import Models, ServedModel
+
+    session = Session(long_model(), "native")
+    session.bind(pixels=path != "/v2/models/m/infer")  # else the deadline might pass meanwhile
+    client = serving(Models([ServedModel("m", "1", session)]), threads=1, deadline_s=0.2)
+    started = time.monotonic()
+    status, answer, headers = client.post(path, body)
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert "no answer within 0.2 seconds" in answer["error"]
+    eventually(lambda: client.service.engine.admitted == 0, 2)
+    assert time.monotonic() - started < 2  # where the sample takes several seconds
 
 
 def test_a_client_that_goes_takes_its_request_with_it(serving: Serving, slow: Any) -> None:
@@ -134,7 +179,7 @@ def test_what_nobody_foresaw_is_a_500_without_its_text(
     serving: Serving, slow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serving({"m": slow})
-    monkeypatch.setattr(slow, "run", lambda x, out=None: 1 / 0)
+    monkeypatch.setattr(slow, "run", lambda x, **_: 1 / 0)
     status, answer, _ = client.post("/v2/models/m/infer", INFER)
     assert (status, answer) == (500, {"error": "internal error; the server's log says more"})
     assert client.metric('bitinfer_requests_total{endpoint="infer",status="500"}') == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bitinfer import modelfile
 from bitinfer.session import Session
-from helpers import binary_model, colour_model, encode, noise, solid
+from helpers import binary_model, colour_model, encode, mean_image_model, noise, solid
 
 Serving = Callable[..., Any]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -109,6 +113,21 @@ def test_the_last_map_is_the_output(client: Any) -> None:
     assert answer["low"] == pytest.approx(float(values.min()))
     assert answer["high"] == pytest.approx(float(values.max()))
     assert pixels(answer["maps"][0]).ravel().tolist() == [255, 0, 0]
+
+
+def test_the_maps_of_a_network_with_a_mean_image_are_of_the_picture_less_that(
+    serving: Serving,
+) -> None:
+    session = Session(mean_image_model())
+    client, picture = serving({"m": session}), solid("red")
+    _, values = session.observe(np.asarray(picture)[None])
+    for index, name in enumerate(values):
+        status, answer, _ = client.post(f"/page/models/m/layers/{index}", encode(picture))
+        assert status == 200, answer
+        value = values[name][0]
+        assert (answer["layer"], answer["channels"]) == (name, 3)
+        assert (answer["low"], answer["high"]) == (float(value.min()), float(value.max()))
+    assert answer["low"] == pytest.approx(float(session.run(np.asarray(picture)).min()))
 
 
 def test_what_is_no_picture_is_refused(client: Any) -> None:
@@ -273,6 +292,74 @@ def test_it_can_be_used_without_sight_and_pointer(page: Any) -> None:
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
         page.keyboard.press("Tab")
     assert {"model", "choose", "clear", "BUTTON"} <= reached
+
+
+@pytest.fixture(scope="module")
+def lenet5_module(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """LeNet-5 as WebAssembly, by the command of the example for node."""
+    export = pytest.importorskip("bitinfer.export_c", reason="no extension")
+    for tool in ("clang", "wasm-ld"):
+        if shutil.which(tool) is None and shutil.which(f"{tool}-14") is None:
+            pytest.skip(f"there is no {tool}")
+    folder = tmp_path_factory.mktemp("wasm")
+    exported = export.export_c(modelfile.load(EXAMPLES / "lenet5.bin"), "lenet5", ["portable"])
+    (folder / "bitinfer_lenet5.c").write_text(exported.source)
+    (folder / "bitinfer_lenet5.h").write_text(exported.header)
+    text = (EXAMPLES / "embed" / "classify.mjs").read_text()
+    command = re.search(r"(clang --target=wasm32.*)", text)
+    assert command is not None
+    done = subprocess.run(command[1].split(), cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("there is no C library for WebAssembly (Debian: wasi-libc)")
+    return (folder / "lenet5.wasm").read_bytes()
+
+
+def in_browser(browser: Any, serving: Serving, module: bytes) -> tuple[str, list[str], Any]:
+    """Show a digit to LeNet-5 and its module; return what the page says, and its console."""
+    session = Session(modelfile.load(EXAMPLES / "lenet5.bin"), "reference")
+    client = serving({"lenet5": session}, modules={"lenet5": module})
+    tab, said = browser.new_page(), []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.goto(f"http://127.0.0.1:{client.port}/")
+    tab.locator("#about:not(:empty)").wait_for()
+    tab.locator("#file").set_input_files(EXAMPLES / "digit_7.png")
+    tab.locator("#here:not([hidden])").wait_for()
+    text = tab.locator("#here").inner_text()
+    tab.close()
+    return text, said, session.classify(EXAMPLES / "digit_7.png", 1)[0]
+
+
+def test_a_module_says_in_the_browser_what_the_server_does(
+    browser: Any, serving: Serving, lenet5_module: bytes
+) -> None:
+    text, said, best = in_browser(browser, serving, lenet5_module)
+    assert said == []
+    assert "the same class" in text
+    here, there = (float(number) for number in re.findall(r"(?:score|server:) ([\d.]+)", text))
+    assert here == pytest.approx(there, rel=1e-5)
+    assert there == pytest.approx(best.score, rel=1e-5)
+
+
+def test_a_module_that_is_none_is_said_and_the_answer_stays(browser: Any, serving: Serving) -> None:
+    text, _, best = in_browser(browser, serving, b"\0asm\1\0\0\0")  # a module of nothing
+    assert text == "Not in this browser: The module is no export of bitinfer."
+    assert best.label == "7"
+
+
+def test_only_where_there_is_a_module_may_the_browser_compile_one(
+    serving: Serving, colours: Session
+) -> None:
+    module = b"\0asm\1\0\0\0"
+    client = serving({"m": colours, "n": colours}, modules={"m": module})
+    status, body, headers = client.get("/page/models/m/module.wasm")
+    assert (status, body, headers["content-type"]) == (200, module, "application/wasm")
+    assert client.get("/page/models/n/module.wasm")[0] == 404
+    assert "script-src 'self' 'wasm-unsafe-eval';" in headers["content-security-policy"]
+    for name, there in (("m", True), ("n", False)):
+        _, answer, _ = client.post(f"/page/models/{name}/explain", encode(solid("red")))
+        assert answer["has_module"] == there
+    client = serving({"m": colours})
+    assert "wasm" not in client.get("/")[2]["content-security-policy"]
 
 
 def contrast(page: Any, selector: str) -> float:

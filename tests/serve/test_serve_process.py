@@ -163,6 +163,9 @@ def test_a_connection_made_before_the_end_is_answered(process: Any, colours_file
         (("--host=192.0.2.1", "{}"), 2, "cannot listen on 192.0.2.1"),
         (("--host=no such host", "{}"), 2, "cannot listen on"),
         (("--queue=0", "{}"), 2, "--queue"),
+        (("--wasm=a={}", "{}"), 2, "wanted NAME=FILE with one of colours"),
+        (("--wasm=colours={}", "{}"), 4, "is no WebAssembly module"),
+        (("--wasm=colours={}", "--no-page", "{}"), 2, "--wasm is for the page"),
     ],
 )
 def test_what_cannot_be_served(

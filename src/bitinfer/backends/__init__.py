@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from bitinfer.backends.base import Backend, Executor
+from bitinfer.backends.base import Backend, Check, Executor
 from bitinfer.backends.threads import resolve as resolve_threads
 from bitinfer.backends.threads import usable_cpus
 from bitinfer.errors import BackendError, MissingExtraError
@@ -160,6 +160,7 @@ def _detail(backend: Backend) -> str:
 __all__ = [
     "NAMES",
     "Backend",
+    "Check",
     "Executor",
     "Status",
     "clock_hz",

@@ -17,6 +17,9 @@ from bitinfer.plan.steps import Plan
 Array = NDArray[Any]
 
 
+Check = Callable[[], object]
+"""Is called between parts of a computation that takes long; what it raises ends the computation."""
+
 _T = TypeVar("_T")
 
 
@@ -35,7 +38,7 @@ class Executor(Protocol):
     def kernels(self) -> tuple[str, ...]:
         """The name of the kernel that really serves each step."""
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
+    def run(self, x: Array, outputs: Sequence[Array], check: Check | None = None) -> bool:
         """Run ``len(x)`` samples; return whether any float of x is NaN or infinite.
 
         Many threads may call this at once.
@@ -51,7 +54,9 @@ class Executor(Protocol):
         it; it cannot be interrupted.
         """
 
-    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+    def profile(
+        self, x: Array, outputs: Sequence[Array], rounds: int, check: Check | None = None
+    ) -> NDArray[np.int64]:
         """Run ``rounds`` times; return the nanoseconds (rounds, steps) of all samples together."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer import bits, numerics
-from bitinfer.backends.base import FreeList, aligned_bytes, has_lost
+from bitinfer.backends.base import Check, FreeList, aligned_bytes, has_lost
 from bitinfer.plan.cost import place_buffers
 from bitinfer.plan.steps import Activation, Buffer, Epilogue, Layer, NodeStep, Plan, Step
 
@@ -42,23 +42,31 @@ class InterpretedExecutor:
         self._offsets, self.arena_bytes = place_buffers(plan)
         self._arenas = FreeList(self._new_arena)
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
+    def run(self, x: Array, outputs: Sequence[Array], check: Check | None = None) -> bool:
         """See :meth:`Executor.run`."""
-        self._run(x, outputs, None)
+        self._run(x, outputs, None, check)
         return has_lost(x)
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`Executor.bind_call`; here it is :meth:`run` itself."""
-        return lambda: self._run(x, outputs, None)
+        return lambda: self._run(x, outputs, None, None)
 
-    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+    def profile(
+        self, x: Array, outputs: Sequence[Array], rounds: int, check: Check | None = None
+    ) -> NDArray[np.int64]:
         """See :meth:`Executor.profile`."""
         times = np.zeros((rounds, len(self.plan.steps)), np.int64)
         for row in times:
-            self._run(x, outputs, row)
+            self._run(x, outputs, row, check)
         return times
 
-    def _run(self, x: Array, outputs: Sequence[Array], times: NDArray[np.int64] | None) -> None:
+    def _run(
+        self,
+        x: Array,
+        outputs: Sequence[Array],
+        times: NDArray[np.int64] | None,
+        check: Check | None,
+    ) -> None:
         plan = self.plan
         # As in C: infinity and NaN are results, not warnings.
         with self._arenas.take() as inner, np.errstate(all="ignore"):
@@ -70,6 +78,8 @@ class InterpretedExecutor:
                 for index, (step, function) in enumerate(
                     zip(plan.steps, self._functions, strict=True)
                 ):
+                    if check is not None:
+                        check()
                     started = 0 if times is None else time.perf_counter_ns()
                     extras = Extras(*(None if b is None else values[b] for b in _extras(step)))
                     function(values[step.source], extras, values[step.target])

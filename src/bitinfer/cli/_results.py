@@ -29,7 +29,7 @@ _COLUMNS = ("input", "rank", "index", "label", "probability", "score", "error")
 class Result:
     """What came of one input: predictions, or an error; ``ms`` by stage.
 
-    ``is_lost`` is as of session.Classification.
+    ``is_lost`` is as of session.Classification; ``annotated`` is the file with the labels drawn.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Result:
     ms: dict[str, float] = dataclasses.field(default_factory=dict)
     error: BitInferError | None = None
     is_lost: bool = False
+    annotated: str | None = None
 
 
 class Sink(Protocol):
@@ -154,6 +155,8 @@ class Csv:
 
 
 def _record(result: Result) -> RunResult:
+    import msgspec
+
     from bitinfer.documents import runs
 
     if result.error is None:
@@ -161,6 +164,7 @@ def _record(result: Result) -> RunResult:
             input=result.name,
             predictions=tuple(result.predictions),
             ms=runs.StageTimes(**result.ms),
+            annotated=msgspec.UNSET if result.annotated is None else result.annotated,
         )
     kind, message = type(result.error).__name__, str(result.error)
     return runs.RunResult(input=result.name, error=runs.Failure(type=kind, message=message))

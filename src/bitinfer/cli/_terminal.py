@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from bitinfer.files import one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Span = tuple[str, str]
 """Text, and its style in rich's words."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_STATES = 0.5
+_SECONDS_BEFORE_BUSY = 1.0
 _CLEAR_LINE = "\r\x1b[K"
+_clear = ""
 
 
 def printable(text: str, limit: int | None = None) -> str:
@@ -97,31 +103,54 @@ def status() -> Iterator[Callable[[str], None]]:
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_STATES:
             last = now
-            print(f"{_CLEAR_LINE}{text}", end="", file=sys.stderr, flush=True)
+            _to_stderr(text, end="")
 
+    global _clear  # noqa: PLW0603 - what notes and errors on the same terminal begin with
+    _clear = _CLEAR_LINE
     try:
         yield say
     finally:
-        print(_CLEAR_LINE, end="", file=sys.stderr, flush=True)
+        _to_stderr("", end="")
+        _clear = ""
 
 
 @contextlib.contextmanager
 def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show in a terminal that something is being done, and for how long; elsewhere nothing."""
+    """Show in a terminal that something is being done, and for how long; elsewhere nothing.
+
+    What takes less than a second shows nothing.
+    """
     if quiet or not _wants_colour(sys.stderr):
         yield
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    shown: list[Progress] = []
+    began = time.monotonic()
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        shown.add_task(printable(what, 100), total=None)
+    def show() -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+        )
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        task = bar.add_task(printable(what, 100), total=None)
+        bar.tasks[task].start_time = bar.get_time() - (time.monotonic() - began)
+        bar.start()
+        shown.append(bar)
+
+    timer = threading.Timer(_SECONDS_BEFORE_BUSY, show)
+    timer.daemon = True
+    timer.start()
+    try:
         yield
+    finally:
+        timer.cancel()
+        timer.join()
+        for bar in shown:
+            bar.stop()
 
 
 @contextlib.contextmanager
@@ -155,7 +184,7 @@ def _wants_colour(stream: TextIO | None) -> bool:
     )
 
 
-def _to_stderr(line: str) -> None:
+def _to_stderr(line: str, end: str = "\n") -> None:
     # Nobody can be told that nobody can be told; results and exit code are not lost for it.
     with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(f"{_clear}{line}", end=end, file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common, _measuring
-from bitinfer.cli._terminal import note, printable, show, table
+from bitinfer.cli._terminal import note, printable, show, status, table
 
 if TYPE_CHECKING:
     from bitinfer.documents.runs import Profile
@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
     loaded = session.load(args.model, args.backend, args.threads)
     sample, described = _measuring.make_input(loaded, args.image, as_float=args.as_float)
     _measuring.check_output(loaded, sample)
-    measured = loaded.measure_steps(sample, args.rounds)
+    with status() as say:
+        measured = loaded.measure_steps(
+            sample, args.rounds, check=lambda: say(f"measuring {args.rounds} calls")
+        )
     steps = profiling.summarize(*measured)
     head = _measuring.head(args.model, loaded, described, sum(step.macs for step in steps))
     answer = runs.Profile(

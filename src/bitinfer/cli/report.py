@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from bitinfer.cli import _common
-from bitinfer.cli._terminal import note, printable
+from bitinfer.cli._terminal import busy, note, printable
 
 _EPILOG = """FILE is what the benchmarks write:
 
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.report import document, markdown, page, records
 
     files.check_outputs({"--output": args.output, "--markdown": args.markdown}, args.files)
-    blocks = document.build([records.read(path) for path in args.files])
+    with busy("reading reports", quiet=args.quiet):
+        blocks = document.build([records.read(path) for path in args.files])
     for path, render in ((args.output, page.render), (args.markdown, markdown.render)):
         if path is not None:
             files.write_atomically(path, render(blocks).encode())

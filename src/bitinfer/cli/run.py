@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitinfer.cli import _common, _inputs, _results
+from bitinfer.cli import _annotations, _common, _inputs, _results
 from bitinfer.cli._results import Result
-from bitinfer.cli._terminal import note, report
+from bitinfer.cli._terminal import note, report, status
 
 if TYPE_CHECKING:
     from bitinfer.session import Session
@@ -54,6 +58,12 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="also show what the network gave for each class, before it became a probability",
     )
+    parser.add_argument(
+        "--annotate",
+        metavar="DIR",
+        type=Path,
+        help="also write each picture with its labels below, as PNG, into a new folder",
+    )
     _common.add_ground(parser)
     _common.add_threads(parser)
     _common.add_backend(parser)
@@ -80,25 +90,30 @@ def run(args: argparse.Namespace) -> int:
     # the network.
     Image.preinit()
     session.bind(pixels=True)
+    folder = None if args.annotate is None else _annotations.Folder(args.annotate)
     done = failed = 0
     passed_over: list[str] = []
     sink = _sink(args, session)
     try:
-        for inputs, globs in ((args.inputs, True), (listed, False)):
-            for name, problem in _inputs.expand(inputs, passed_over, globs=globs):
-                result = (
-                    _classify(session, name, args.top_k, may_be_stdin=globs)
-                    if problem is None
-                    else Result(name, error=problem)
-                )
-                if result.is_lost and not args.quiet:
-                    note(_lost(session, name))
-                if result.error is None:
-                    done += 1
-                else:
-                    failed += 1
-                    report(str(result.error))
-                sink.add(result)
+        with _counted(quiet=args.quiet) as show:
+            for inputs, globs in ((args.inputs, True), (listed, False)):
+                for name, problem in _inputs.expand(inputs, passed_over, globs=globs):
+                    if folder is not None and folder.holds(name):
+                        continue
+                    result = (
+                        _classify(session, name, args.top_k, folder, may_be_stdin=globs)
+                        if problem is None
+                        else Result(name, error=problem)
+                    )
+                    if result.is_lost and not args.quiet:
+                        note(_lost(session, name))
+                    if result.error is None:
+                        done += 1
+                    else:
+                        failed += 1
+                        report(str(result.error))
+                    sink.add(result)
+                    show(f"{done + failed} inputs done")
     except BrokenPipeError:
         raise
     except BaseException:
@@ -109,9 +124,21 @@ def run(args: argparse.Namespace) -> int:
         _common.note_passed_over(passed_over)
         if failed and done + failed > 1:
             note(f"{failed} of {done + failed} inputs failed")
+        if folder is not None:
+            note(f"{folder.count} annotated in {args.annotate}")
     if failed:
         return 5 if done else 4
     return 0
+
+
+@contextlib.contextmanager
+def _counted(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield what shows how far it is, unless the results on the same terminal do."""
+    if quiet or (sys.stdout is not None and sys.stdout.isatty()):
+        yield lambda text: None
+        return
+    with status() as show:
+        yield show
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -136,7 +163,14 @@ def _sink(args: argparse.Namespace, session: Session) -> _results.Sink:
     return _results.Text(session, scores=args.scores)
 
 
-def _classify(session: Session, name: str, top_k: int, *, may_be_stdin: bool) -> Result:
+def _classify(
+    session: Session,
+    name: str,
+    top_k: int,
+    folder: _annotations.Folder | None,
+    *,
+    may_be_stdin: bool,
+) -> Result:
     from bitinfer.errors import BitInferError
     from bitinfer.session import require_finite
 
@@ -153,7 +187,10 @@ def _classify(session: Session, name: str, top_k: int, *, may_be_stdin: bool) ->
         stage: round(1000 * seconds, 3)
         for stage, seconds in zip(_results.STAGES, found.seconds, strict=True)
     }
-    return Result(name, found.size, found.predictions, ms, is_lost=found.is_lost)
+    annotated = None if folder is None else folder.add(name, found)
+    return Result(
+        name, found.size, found.predictions, ms, is_lost=found.is_lost, annotated=annotated
+    )
 
 
 def _lost(session: Session, name: str) -> str:

@@ -9,15 +9,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common
-from bitinfer.cli._terminal import note
+from bitinfer.cli._terminal import busy, note, printable
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from bitinfer.serve.models import Models
     from bitinfer.serve.settings import Settings
 
 _DEFAULT_PORT = 8000
+_MAX_MODULE = 256 << 20
 _EPILOG = """models:
   FILE, NAME=FILE or NAME:VERSION=FILE; a model is called as its file without the suffix, and its
   version is 1, unless it is said otherwise
@@ -107,6 +109,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="SECONDS",
         help="after that, how long requests under way may take (default: 30)",
     )
+    parser.add_argument(
+        "--wasm",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="a WebAssembly build of a model's export (docs/embed-in-c.md), which the page runs in "
+        "the browser, too",
+    )
     parser.add_argument("--no-page", action="store_true", help="serve no page at /")
     parser.add_argument(
         "--open", action="store_true", help="open the page in a browser; for one person"
@@ -123,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.open and args.no_page:
         raise UsageError("--open shows the page, which --no-page leaves out")
+    if args.wasm and args.no_page:
+        raise UsageError("--wasm is for the page, which --no-page leaves out")
     for package in ("starlette", "uvicorn", "httptools"):
         require(package)
     from bitinfer.serve import server
@@ -134,8 +146,10 @@ def run(args: argparse.Namespace) -> int:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {args.host} port {args.port}: {reason}") from error
     with sock:
-        models = load_models(args.models, args.backend)
-        service = Service(models, settings, workers=args.workers)
+        with busy("loading and testing models", quiet=args.quiet):
+            models = load_models(args.models, args.backend)
+        modules = _modules(args.wasm, models)
+        service = Service(models, settings, workers=args.workers, modules=modules)
         announce = functools.partial(_announce, args, sock, models, settings)
         if args.workers > 1:
             from bitinfer.serve.workers import Supervisor
@@ -166,6 +180,25 @@ def _settings(args: argparse.Namespace) -> Settings:
         access_log=not args.quiet,
         page=not args.no_page,
     )
+
+
+def _modules(specs: Sequence[str], models: Models) -> dict[str, bytes]:
+    """Read WebAssembly modules; return them by name of their model."""
+    from bitinfer import files
+    from bitinfer.errors import InputError, UsageError
+
+    modules = {}
+    for spec in specs:
+        name, equals, path = spec.partition("=")
+        if not equals or name not in models.names:
+            raise UsageError(
+                f"--wasm {printable(spec)}: wanted NAME=FILE with one of {', '.join(models.names)}"
+            )
+        data = files.read_regular(path, _MAX_MODULE, error=InputError, what="modules")
+        if bytes(data[:4]) != b"\0asm":
+            raise InputError(f"{path}: is no WebAssembly module")
+        modules[name] = bytes(data)
+    return modules
 
 
 def _announce(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common
-from bitinfer.cli._terminal import printable, show
+from bitinfer.cli._terminal import busy, printable, show
 from bitinfer.cli.convert import add_source_options, source_options
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
     files.check_outputs({"--html": args.html}, (args.model, args.source, args.network, args.images))
     loaded = session.load(args.model, args.backend)
-    source = read_network(args.source, source_options(args))
-    x = _inputs(loaded.model, args.images, args.samples)
-    result = verify(loaded.model, source, x, args.backend)
-    own = _common.main_output(loaded, loaded.run(x))
-    runtime = _by_runtime(args.source, source, x, own)
+    with busy(f"verifying {args.model}", quiet=args.quiet):
+        source = read_network(args.source, source_options(args))
+        x = _inputs(loaded.model, args.images, args.samples)
+        result = verify(loaded.model, source, x, args.backend)
+        own = _common.main_output(loaded, loaded.run(x))
+        runtime = _by_runtime(args.source, source, x, own)
     if args.html is not None:
         from bitinfer.verify.page import html
 

@@ -44,11 +44,15 @@ class Failure(Part, frozen=True):
 
 
 class RunResult(Part, frozen=True):
-    """One input: ``predictions``, best first, and ``ms``; or ``error``."""
+    """One input: ``predictions``, best first, and ``ms``; or ``error``.
+
+    ``annotated`` is the file that ``--annotate`` has written of it.
+    """
 
     input: str
     predictions: tuple[Prediction, ...] | UnsetType = UNSET
     ms: StageTimes | UnsetType = UNSET
+    annotated: str | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
 
 

@@ -140,10 +140,16 @@ class LayerView(Part, frozen=True):
 
 
 class Explanation(Classification, frozen=True):
-    """What the page shows of a picture: ``input`` is what the network sees."""
+    """What the page shows of a picture.
+
+    Attributes:
+        input: what the network sees.
+        has_module: whether there is a WebAssembly module of the model for the browser to run.
+    """
 
     input: Picture
     layers: tuple[LayerView, ...]
+    has_module: bool = False
 
 
 class LayerMaps(Answer, frozen=True):

@@ -8,6 +8,10 @@ from bitinfer.plan import steps
 from bitinfer.plan.memory import Request, place
 from bitinfer.plan.steps import Plan, Step
 
+WORK_AT_ONCE = 1 << 27
+"""What is done before anybody asks whether to go on (:func:`work`): a tenth of a second where
+kernels are slow, a hundredth of that where they are quick."""
+
 
 def macs(step: Step, plan: Plan) -> int:
     """Return the multiply-accumulates of a convolution or dense step of one sample, else 0.

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -252,27 +250,13 @@ def infer(
         request, binary, session.inputs[0], datatypes=model.datatypes, max_batch=max_batch
     )
     protocol.check_outputs(request, [info.name for info in session.outputs])
-    outputs = run(model, x, call)
+    result = session.run(x, check=call.check)
+    outputs = result if isinstance(result, dict) else {session.outputs[0].name: result}
     text, length = protocol.answer(
         request, outputs, model_name=model.name, model_version=model.version
     )
     samples = 1 if x.shape == session.inputs[0].shape else len(x)
     return text, length, samples, time.perf_counter() - started
-
-
-def run(model: ServedModel, x: NDArray[Any], call: Call) -> dict[str, NDArray[np.float32]]:
-    """Run the network on a sample or a batch, in parts between which it can be stopped."""
-    session = model.session
-    if x.shape == session.inputs[0].shape or len(x) <= model.slice_samples:
-        result = session.run(x)
-        return result if isinstance(result, dict) else {session.outputs[0].name: result}
-    outputs = {info.name: np.empty((len(x), *info.shape), np.float32) for info in session.outputs}
-    for start in range(0, len(x), model.slice_samples):
-        call.check()
-        part = slice(start, start + model.slice_samples)
-        out = {name: array[part] for name, array in outputs.items()}
-        session.run(x[part], out=out if len(out) > 1 else next(iter(out.values())))
-    return outputs
 
 
 async def _classify(service: Service, request: Request) -> Response:
@@ -288,10 +272,10 @@ async def _classify(service: Service, request: Request) -> Response:
 
 
 def _classify_one(
-    model: ServedModel, body: bytes, top_k: int, _: Call
+    model: ServedModel, body: bytes, top_k: int, call: Call
 ) -> tuple[serving.Classification, float]:
     started = time.perf_counter()
-    predictions, times = pictures.classify(model.session, body, top_k)
+    predictions, times = pictures.classify(model.session, body, top_k, check=call.check)
     document = serving.Classification(
         schema_version=SCHEMA_VERSION,
         model_name=model.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,15 @@ from bitinfer.session import Session
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_SLICE_S = 0.05
-"""A batch is computed in parts of about this long, between which it can be cancelled."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ServedModel:
-    """One version of a model, and how long one sample takes."""
+    """One version of a model."""
 
     name: str
     version: str
     session: Session
-    sample_s: float
 
     @property
     def takes_pictures(self) -> bool:
@@ -47,13 +43,8 @@ class ServedModel:
             return ("UINT8",)
         return ("FP32", "UINT8") if self.takes_pictures else ("FP32",)
 
-    @property
-    def slice_samples(self) -> int:
-        """How many samples are computed between two looks at whether anybody still waits."""
-        return max(1, int(_SLICE_S / max(self.sample_s, 1e-9)))
-
-    def self_test(self) -> ServedModel:
-        """Run the network on every type of input that it takes; return it with its time measured.
+    def self_test(self) -> None:
+        """Run the network on every type of input that it takes.
 
         The input is the same everywhere and has all values of a byte.  A sample alone and the same
         sample in a batch must give the same bits.
@@ -61,13 +52,10 @@ class ServedModel:
         Raises:
             ModelFileError: they do not, or the output is not finite.
         """
-        took = 0.0
         for datatype in self.datatypes:
             batch = _test_input(self.session.inputs[0].shape, datatype)
             both = _outputs(self.session, self.session.run(batch))
-            started = time.perf_counter()
             alone = _outputs(self.session, self.session.run(batch[1]))
-            took = max(took, time.perf_counter() - started)
             for name, values in alone.items():
                 if not np.isfinite(values).all():
                     raise ModelFileError(
@@ -78,7 +66,6 @@ class ServedModel:
                         f"{self.name}:{self.version}: self-test: {one_line(name)} of a sample "
                         "differs between alone and in a batch; report it with 'bitinfer info'"
                     )
-        return dataclasses.replace(self, sample_s=took)
 
     def metadata(self, versions: tuple[str, ...]) -> serving.ModelMetadata:
         """Describe the model as the protocol does."""
@@ -167,9 +154,8 @@ class Models:
         """Run every model once; see :meth:`ServedModel.self_test`."""
         if any(model.takes_pictures for model in self):
             pictures.warm_up()
-        for versions in self._models.values():
-            for version, model in versions.items():
-                versions[version] = model.self_test()
+        for model in self:
+            model.self_test()
 
 
 def load_models(specs: Iterable[str], backend: str = "auto") -> Models:
@@ -189,7 +175,7 @@ def load_models(specs: Iterable[str], backend: str = "auto") -> Models:
 
 def from_sessions(sessions: Mapping[str, Session]) -> Models:
     """Return sessions that are loaded already as models of version 1, tested."""
-    models = Models(ServedModel(name, "1", session, 0.0) for name, session in sessions.items())
+    models = Models(ServedModel(name, "1", session) for name, session in sessions.items())
     models.self_test()
     return models
 
@@ -206,7 +192,7 @@ def _load(spec: str, backend: str) -> ServedModel:
         )
     if colon and not _VERSION.fullmatch(version):
         raise UsageError(f"'{one_line(version)}' is no version for {name}: a number from 1")
-    return ServedModel(name, version or "1", sessions.load(path, backend), 0.0)
+    return ServedModel(name, version or "1", sessions.load(path, backend))
 
 
 def _test_input(shape: tuple[int, ...], datatype: str) -> NDArray[Any]:

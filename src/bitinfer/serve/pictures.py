@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bitinfer.backends import Check
 from bitinfer.documents import runs
 from bitinfer.session import Prediction, Session, require_finite
 
@@ -16,7 +17,12 @@ def warm_up() -> None:
 
 
 def classify(
-    session: Session, source: Any, top_k: int, name: str = "picture"
+    session: Session,
+    source: Any,
+    top_k: int,
+    name: str = "picture",
+    *,
+    check: Check | None = None,
 ) -> tuple[tuple[Prediction, ...], runs.StageTimes]:
     """Return the ``top_k`` most probable classes of a picture, and what each stage took.
 
@@ -25,7 +31,7 @@ def classify(
         ModelFileError: the model file does not say how to prepare pictures.
         InputError: the network's output for this picture is not finite.
     """
-    found = session.examine(source, top_k, name=name)
+    found = session.examine(source, top_k, name=name, check=check)
     require_finite(found.predictions, name)
     decode, preprocess, inference = (round(1e3 * s, 3) for s in found.seconds)
     times = runs.StageTimes(decode=decode, preprocess=preprocess, inference=inference)

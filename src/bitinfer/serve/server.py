@@ -3,15 +3,22 @@
 From the first SIGTERM on, every answer closes its connection and connections are still accepted,
 for ``linger_s``: whoever asks at that time is answered.  Then the port closes, and what is under
 way is finished, for at most ``drain_s``.
+
+A connection that the kernel has made and nobody has accepted is reset when a port closes.  So
+before it does, packets that would begin another one are dropped (Linux), those that have begun are
+completed, and all are accepted.  Who was dropped begins again a second later, and is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +36,16 @@ _MAX_PIPELINED = 16
 _TICKS_BETWEEN_LOOKS = 5
 _FIRST_REQUEST_S = 1.0
 """For the first request of a connection that was made before."""
+_HANDSHAKE_S = 0.1
+"""For connections that have begun to be made when the port is about to close."""
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of flags of the TCP header
+    (0x45, 1, 0, 0x02),  # SYN is set: skip one
+    (0x06, 0, 0, 0xFFFFFFFF),  # take the packet
+    (0x06, 0, 0, 0),  # drop it
+)
+"""A classic BPF program, struct sock_filter of linux/filter.h."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -199,6 +216,9 @@ class Server(uvicorn.Server):
         accepted = []
         if self._ends_port:
             for sock in sockets or []:
+                _begin_no_more(sock)
+            await asyncio.sleep(_HANDSHAKE_S)
+            for sock in sockets or []:
                 accepted += _accept_all(sock)
         for server in self.servers:
             server.close()
@@ -241,6 +261,17 @@ class Server(uvicorn.Server):
             return
         self._service.drain()
         self._closes_at = time.monotonic() + self._service.settings.linger_s
+
+
+def _begin_no_more(sock: socket.socket) -> None:
+    """Let the kernel begin no more connections to a socket that listens, where it can be told."""
+    if sys.platform != "linux":
+        return
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN)
+    kept = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(kept))
+    with contextlib.suppress(OSError):  # a kernel that has no filters
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def _accept_all(sock: socket.socket) -> list[socket.socket]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.errors import MissingExtraError
@@ -21,9 +22,16 @@ class Service:
     """
 
     def __init__(
-        self, models: Models, settings: Settings | None = None, *, workers: int = 1
+        self,
+        models: Models,
+        settings: Settings | None = None,
+        *,
+        workers: int = 1,
+        modules: Mapping[str, bytes] | None = None,
     ) -> None:
         self.models = models
+        self.modules = dict(modules or {})
+        """WebAssembly modules by name of a model, which the page runs in the browser."""
         self.settings = settings or Settings()
         self.metrics = Metrics([(model.name, model.version) for model in models], workers)
         self.engine = Engine(self.settings.pool_threads, self.settings.queue)

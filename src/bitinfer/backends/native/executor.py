@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends.base import FreeList, aligned_bytes
+from bitinfer.backends.base import Check, FreeList, aligned_bytes
 from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
 from bitinfer.backends.native.structs import pointer_to, write
-from bitinfer.plan.cost import work
+from bitinfer.plan import cost
 from bitinfer.plan.steps import Plan
 
 _native = load_library()
@@ -29,10 +29,6 @@ LONGEST_CALL_S = 0.05
 
 LONGEST_SAMPLE_S = 0.4
 """Samples that take one thread longer run on their own, in parts: Ctrl-C is answered between."""
-
-WORK_AT_ONCE = 1 << 27
-"""What is done between two looks at the clock (plan.cost.work): a tenth of a second where kernels
-are slow, a hundredth of that where they are quick."""
 
 LONGEST_MEASURED_WORK = 1 << 32
 """Networks of more work are not run to find out which of their steps are worth sharing out."""
@@ -86,20 +82,20 @@ class NativeExecutor:
         """See :attr:`bitinfer.backends.base.Executor.kernels`."""
         return tuple(kernel_name(step.kernel) for step in self._steps)
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
+    def run(self, x: Array, outputs: Sequence[Array], check: Check | None = None) -> bool:
         """See :meth:`bitinfer.backends.base.Executor.run`."""
         workspace = self._workspaces.acquire()
         try:
             externals = workspace.externals
             _point(externals, x, outputs)
             if len(x) == 1:
-                return self._run_one(workspace, _ffi.NULL)
-            return self._run_batch(workspace, len(x))
+                return self._run_one(workspace, _ffi.NULL, check)
+            return self._run_batch(workspace, len(x), check)
         finally:
             self._workspaces.release(workspace)
 
-    def _run_one(self, workspace: _Workspace, times: Any) -> bool:
-        """Run one sample as :meth:`run` does; Python looks for signals between parts."""
+    def _run_one(self, workspace: _Workspace, times: Any, check: Check | None) -> bool:
+        """Run one sample as :meth:`run` does; Python looks for signals between parts, and checks."""
         struct, arenas, externals = self._struct, workspace.pointer, workspace.externals
         if not self._is_long:
             return bool(_lib.bi_execute(struct, arenas, externals, 1, self._pool, times))
@@ -107,17 +103,20 @@ class NativeExecutor:
         while not _lib.bi_execute_part(
             struct, arenas, externals, self._pool, times, progress, limit_ns
         ):
-            pass
+            if check is not None:
+                check()
         return bool(progress.lost)
 
-    def _run_batch(self, workspace: _Workspace, samples: int) -> bool:
+    def _run_batch(self, workspace: _Workspace, samples: int, check: Check | None) -> bool:
         externals, strides = workspace.externals, list(self._strides)
         done, wanted, has_lost = 0, self._call_samples, False
         while done < samples:
+            if check is not None:
+                check()
             count = min(wanted, samples - done)
             started = time.perf_counter()
             if count == 1:
-                has_lost |= self._run_one(workspace, _ffi.NULL)
+                has_lost |= self._run_one(workspace, _ffi.NULL, check)
             else:
                 has_lost |= bool(
                     _lib.bi_execute(
@@ -150,15 +149,19 @@ class NativeExecutor:
         call.kept = kept  # type: ignore[attr-defined]  # the C side sees pointers alone
         return call
 
-    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+    def profile(
+        self, x: Array, outputs: Sequence[Array], rounds: int, check: Check | None = None
+    ) -> NDArray[np.int64]:
         """See :meth:`bitinfer.backends.base.Executor.profile`."""
         times = np.zeros((rounds, len(self._steps)), np.int64)
         with self._workspaces.take() as workspace:
             _point(workspace.externals, x, outputs)
             for row in times:
+                if check is not None:
+                    check()
                 nanoseconds = _ffi.from_buffer("int64_t[]", row)
                 if len(x) == 1:
-                    self._run_one(workspace, nanoseconds)
+                    self._run_one(workspace, nanoseconds, check)
                 else:
                     _lib.bi_execute(
                         self._struct,
@@ -181,11 +184,12 @@ class NativeExecutor:
 
     def _cut_into_ranges(self) -> bool:
         """Set after how many rows of each step to look at the clock; return whether it matters."""
-        costs = [work(step, self.plan) for step in self.plan.steps]
-        for struct, cost in zip(self._steps, costs, strict=True):
-            if cost > WORK_AT_ONCE:
-                struct.rows_at_once = max(1, struct.rows * WORK_AT_ONCE // cost)
-        return sum(costs) > WORK_AT_ONCE
+        at_once = cost.WORK_AT_ONCE
+        costs = [cost.work(step, self.plan) for step in self.plan.steps]
+        for struct, work in zip(self._steps, costs, strict=True):
+            if work > at_once:
+                struct.rows_at_once = max(1, struct.rows * at_once // work)
+        return sum(costs) > at_once
 
     def _share_out(self, threads: int) -> None:
         """Set into how many parts each step is cut, by the time it takes one thread here.
@@ -193,7 +197,7 @@ class NativeExecutor:
         A part for each thread, where it is worth while: kernels lose time at every cut.  Where a
         measurement would take seconds, the estimate serves, an eighth of a nanosecond an addition.
         """
-        costs = np.array([work(step, self.plan) for step in self.plan.steps])
+        costs = np.array([cost.work(step, self.plan) for step in self.plan.steps])
         if costs.sum() > LONGEST_MEASURED_WORK:
             times = costs // 8
         else:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends.base import Array, FreeList, aligned_bytes, has_lost
+from bitinfer.backends.base import Array, Check, FreeList, aligned_bytes, has_lost
 from bitinfer.backends.numba import memory as m
 from bitinfer.backends.numba.binding import bind_step
 from bitinfer.backends.numba.jit import addresses, compiled
 from bitinfer.backends.numba.records import STEP
+from bitinfer.plan import cost
 from bitinfer.plan.memory import Request, place
 from bitinfer.plan.steps import Plan
 
@@ -21,7 +22,6 @@ KERNEL = "numba"
 """The name of all kernels in reports."""
 
 _CALL_FIELDS = (
-    "steps",  # their number
     "records",  # address of the first
     "kernels",  # address of the list of the kernels' addresses
     "arena",
@@ -39,8 +39,14 @@ _call_at = m.struct_at(_CALL)
 
 
 @compiled
-def execute(call_at: int, first: int, samples: int, times_at: int) -> None:
-    """Run samples from ``first`` on; add each step's nanoseconds at ``times_at``, if not 0."""
+def execute(
+    call_at: int, first: int, samples: int, from_step: int, to_step: int, times_at: int
+) -> None:
+    """Run some steps of samples from ``first`` on.
+
+    ``to_step`` is the one behind the last.  Each step's nanoseconds are added at ``times_at``, if
+    that is not 0.
+    """
     call, times = _call_at(call_at), m.indices(times_at)
     bases, strides = m.indices(call.bases), m.indices(call.strides)
     externals, kernels = m.indices(call.externals), m.indices(call.kernels)
@@ -50,7 +56,7 @@ def execute(call_at: int, first: int, samples: int, times_at: int) -> None:
         started = 0
         if times_at != 0:
             started = m.nanoseconds(call.clock_gettime, call.clock)
-        for i in range(call.steps):
+        for i in range(from_step, to_step):
             m.invoke(kernels[i], call.records + i * _RECORD_BYTES, call.arena, call.externals)
             if times_at != 0:
                 now = m.nanoseconds(call.clock_gettime, call.clock)
@@ -103,41 +109,55 @@ class NumbaExecutor:
         clock_gettime = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value
         self._kept += [strides, kernels]
         call = np.zeros(1, _CALL)
-        call["steps"], call["externals_count"] = len(bound), len(outer)
+        call["externals_count"] = len(outer)
         call["records"], call["kernels"] = _address(records), _address(kernels)
         call["strides"] = _address(strides)
         call["clock_gettime"], call["clock"] = clock_gettime, time.CLOCK_MONOTONIC
         self._call = call
         self._workspaces = FreeList(self._new_workspace)
-        execute(_address(call), 0, 0, 0)  # compiled, or loaded, before the first call waits for it
+        works = [cost.work(step, plan) for step in plan.steps]
+        # Between the steps of a network that takes long, Python looks for signals.
+        count, is_long = len(bound), sum(works) > cost.WORK_AT_ONCE
+        self._parts = [(i, i + 1) for i in range(count)] if is_long else [(0, count)]
+        execute(
+            _address(call), 0, 0, 0, 0, 0
+        )  # compiled, or loaded, before the first call waits for it
 
-    def run(self, x: Array, outputs: Sequence[Array]) -> bool:
-        """See :meth:`bitinfer.backends.base.Executor.run`; Ctrl-C waits for one sample."""
+    def run(self, x: Array, outputs: Sequence[Array], check: Check | None = None) -> bool:
+        """See :meth:`bitinfer.backends.base.Executor.run`."""
         with self._workspaces.take() as workspace:
             workspace.point(x, outputs)
             for sample in range(len(x)):
-                execute(workspace.address, sample, 1, 0)
+                for from_step, to_step in self._parts:
+                    if check is not None:
+                        check()
+                    execute(workspace.address, sample, 1, from_step, to_step, 0)
         return has_lost(x)
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`bitinfer.backends.base.Executor.bind_call`."""
         workspace = self._new_workspace()
         workspace.point(x, outputs)
-        address, samples = workspace.address, len(x)
+        address, samples, steps = workspace.address, len(x), len(self.kernels)
 
         def call() -> None:
-            execute(address, 0, samples, 0)
+            execute(address, 0, samples, 0, steps, 0)
 
         call.kept = (self, workspace, x, tuple(outputs))  # type: ignore[attr-defined]  # addresses are of these
         return call
 
-    def profile(self, x: Array, outputs: Sequence[Array], rounds: int) -> NDArray[np.int64]:
+    def profile(
+        self, x: Array, outputs: Sequence[Array], rounds: int, check: Check | None = None
+    ) -> NDArray[np.int64]:
         """See :meth:`bitinfer.backends.base.Executor.profile`."""
         times = np.zeros((rounds, len(self.plan.steps)), np.int64)
         with self._workspaces.take() as workspace:
             workspace.point(x, outputs)
             for row in times:
-                execute(workspace.address, 0, len(x), _address(row))
+                for from_step, to_step in self._parts:
+                    if check is not None:
+                        check()
+                    execute(workspace.address, 0, len(x), from_step, to_step, _address(row))
         return times
 
     def _new_workspace(self) -> _Workspace:

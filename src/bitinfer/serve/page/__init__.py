@@ -1,4 +1,4 @@
-"""The page at ``/``: its files, and the two requests that only it makes.
+"""The page at ``/``: its files, and the three requests that only it makes.
 
 Everything is plain HTML, CSS and JavaScript in this folder; nothing is loaded from elsewhere, which
 the Content-Security-Policy holds the browser to.
@@ -34,9 +34,26 @@ def _file(name: str, media_type: str) -> Callable[[Service, Request], Awaitable[
     content = resources.files(__name__).joinpath(name).read_bytes()
 
     async def send(service: Service, request: Request) -> Response:
-        return Response(content, media_type=media_type, headers=_HEADERS)
+        return Response(content, media_type=media_type, headers=_headers(service))
 
     return send
+
+
+def _headers(service: Service) -> dict[str, str]:
+    """Return the headers; the browser may compile WebAssembly only where there is some."""
+    if not service.modules:
+        return _HEADERS
+    policy = _HEADERS["content-security-policy"]
+    allowed = policy.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
+    return {**_HEADERS, "content-security-policy": allowed}
+
+
+async def _module(service: Service, request: Request) -> Response:
+    model = app.find(service, request)
+    if model.name not in service.modules:
+        raise RequestError(404, f"there is no WebAssembly module of {model.name}")
+    content = service.modules[model.name]
+    return Response(content, media_type="application/wasm", headers=_headers(service))
 
 
 async def _explain(service: Service, request: Request) -> Response:
@@ -45,7 +62,8 @@ async def _explain(service: Service, request: Request) -> Response:
     app.check_takes_pictures(model)
     async with app.Body(service, request) as body:
         started = time.perf_counter()
-        work = functools.partial(views.explain, model, body, top_k)
+        has_module = model.name in service.modules
+        work = functools.partial(views.explain, model, body, top_k, has_module=has_module)
         document = await app.compute(service, request, work)
     took = time.perf_counter() - started
     service.metrics.count_inference((model.name, model.version), 1, took)
@@ -68,6 +86,7 @@ ROUTES = (
     ("/", "GET", "page", _file("index.html", "text/html")),
     ("/page/page.js", "GET", "page", _file("page.js", "text/javascript")),
     ("/page/page.css", "GET", "page", _file("page.css", "text/css")),
+    ("/page/models/{model}/module.wasm", "GET", "page", _module),
     ("/page/models/{model}/explain", "POST", "page", _explain),
     ("/page/models/{model}/layers/{index}", "POST", "page", _layer),
 )

@@ -6,6 +6,8 @@ const DRAWN_AFTER_MS = 250;
 
 let picture = null;      // the Blob that is classified
 let asked = 0;           // answers to an older question are dropped
+let classes = 0;         // of the chosen model
+const modules = new Map();  // WebAssembly modules by model, as promises
 
 function say(text) {
   byId("status").textContent = text;
@@ -115,7 +117,9 @@ async function classify() {
       `The picture at ${answer.input.width} by ${answer.input.height} pixels, as the network gets it`);
     byId("details").hidden = false;
     byId("maps-section").hidden = true;
+    byId("here").hidden = true;
     showLayers(answer.layers);
+    if (answer.has_module) await showHere(answer, number);
   } catch (error) {
     if (number !== asked) return;
     clearAnswers();
@@ -155,6 +159,55 @@ async function showLayer(index) {
   } catch (error) {
     fail(error.message);
   }
+}
+
+// --- the same network in this browser ---------------------------------------------------------
+
+async function loadModule(model) {
+  const response = await fetch(`page/models/${encodeURIComponent(model)}/module.wasm`);
+  if (!response.ok) throw new Error(`The module cannot be loaded (${response.status}).`);
+  const nothing = new Proxy({}, { get: () => () => 0 });  // it calls nothing of a system
+  const { instance } = await WebAssembly.instantiate(
+    await response.arrayBuffer(), { wasi_snapshot_preview1: nothing });
+  const name = Object.keys(instance.exports).find((key) => /^bitinfer_\w+_run$/.test(key));
+  if (!name || !instance.exports.malloc) throw new Error("The module is no export of bitinfer.");
+  return { memory: instance.exports.memory, malloc: instance.exports.malloc, run: instance.exports[name] };
+}
+
+function runHere(module, bytes) {
+  module.pixels ??= module.malloc(bytes.length);
+  module.logits ??= module.malloc(4 * classes);
+  new Uint8Array(module.memory.buffer, module.pixels, bytes.length).set(bytes);
+  const started = performance.now();
+  let rounds = 0;
+  do {  // a browser's clock is coarse
+    const code = module.run(module.pixels, module.logits);
+    if (code !== 0) throw new Error(`The module answers ${code}.`);
+    rounds++;
+  } while (performance.now() - started < 20 && rounds < 1000);
+  const ms = (performance.now() - started) / rounds;
+  return { logits: new Float32Array(module.memory.buffer, module.logits, classes).slice(), ms };
+}
+
+async function showHere(answer, number) {
+  const model = answer.model_name;
+  let text;
+  try {
+    if (!modules.has(model)) modules.set(model, loadModule(model));
+    const module = await modules.get(model);
+    if (number !== asked) return;
+    const bytes = Uint8Array.from(atob(answer.input.pixels), (c) => c.charCodeAt(0));
+    const { logits, ms } = runHere(module, bytes);
+    const best = logits.indexOf(Math.max(...logits));
+    const same = best === answer.predictions[0].index ? "the same class" : `class ${best}, another one`;
+    text = `In this browser, as WebAssembly: ${same}, score ${logits[best].toPrecision(6)} `
+      + `(the server: ${answer.predictions[0].score.toPrecision(6)}), ${ms.toFixed(3)} ms.`;
+  } catch (error) {
+    modules.delete(model);
+    text = `Not in this browser: ${error.message}`;
+  }
+  byId("here").textContent = text;
+  byId("here").hidden = false;
 }
 
 // --- where pictures come from -----------------------------------------------------------------
@@ -245,6 +298,7 @@ async function describeModel() {
   try {
     const model = await ask(`v2/models/${encodeURIComponent(byId("model").value)}`);
     const shape = model.inputs[0].shape.slice(1).join(" \u00d7 ");
+    classes = model.outputs[0].shape.slice(1).reduce((a, b) => a * b, 1);
     byId("about").textContent = `version ${model.parameters.version}, input ${shape}, on ${model.parameters.backend}`;
     fail(model.parameters.takes_pictures ? "" : "This model does not take pictures.");
   } catch (error) {

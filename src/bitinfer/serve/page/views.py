@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer import backends, bits, profiling
+from bitinfer import bits, profiling
 from bitinfer.documents import SCHEMA_VERSION, runs, serving
-from bitinfer.plan.observe import named, new_outputs, observe
 from bitinfer.plan.steps import Plan, Step
 from bitinfer.serve import pictures
 from bitinfer.serve.engine import Call
@@ -30,7 +29,9 @@ _GAP = 128
 Pixels = NDArray[np.uint8]
 
 
-def explain(model: ServedModel, body: bytes, top_k: int, call: Call) -> serving.Explanation:
+def explain(
+    model: ServedModel, body: bytes, top_k: int, call: Call, *, has_module: bool = False
+) -> serving.Explanation:
     """Classify a picture and say what each layer takes.
 
     Raises:
@@ -38,10 +39,9 @@ def explain(model: ServedModel, body: bytes, top_k: int, call: Call) -> serving.
         InputError: the output is not finite.
     """
     session = model.session
-    predictions, times = pictures.classify(session, body, top_k)
-    call.check()
+    predictions, times = pictures.classify(session, body, top_k, check=call.check)
     pixels = session.prepare(body)
-    steps = profiling.summarize(*session.measure_steps(pixels, _ROUNDS))
+    steps = profiling.summarize(*session.measure_steps(pixels, _ROUNDS, check=call.check))
     layers = tuple(
         serving.LayerView(
             name=step.name,
@@ -61,6 +61,7 @@ def explain(model: ServedModel, body: bytes, top_k: int, call: Call) -> serving.
         ms=runs.StageTimes(**{name: getattr(times, name) for name in times.__struct_fields__}),
         input=_picture(pixels),
         layers=layers,
+        has_module=has_module,
     )
 
 
@@ -73,20 +74,15 @@ def layer(model: ServedModel, body: bytes, index: int, call: Call) -> serving.La
     """
     session = model.session
     pixels = session.prepare(body)
-    plan = session.measure_steps(pixels, 1).executor.plan
+    plan, values = session.observe(pixels[None], check=call.check)
     if index >= len(plan.steps):
         raise RequestError(404, f"there is no layer {index}, but 0 to {len(plan.steps) - 1}")
     step = plan.steps[index]
-    call.check()
-    observed = observe(plan)
-    outputs = new_outputs(observed, 1)
-    backends.select(session.backend).bind(observed).run(pixels[None], outputs)
-    values = named(observed, outputs)
-    made = [name for name, buffer in observed.values.items() if buffer in step.targets]
+    made = [name for name, buffer in plan.values.items() if buffer in step.targets]
     # Signs where there are any: they are what the next layer works with.
     name = next((name for name in made if values[name].dtype == np.int8), made[0])
     value = values[name][0]
-    is_signs = observed.buffers[observed.values[name]].kind == "bits"
+    is_signs = plan.buffers[plan.values[name]].kind == "bits"
     low, high = (-1.0, 1.0) if is_signs else (float(value.min()), float(value.max()))
     weights, weights_kind = _filters(plan, step)
     return serving.LayerMaps(
