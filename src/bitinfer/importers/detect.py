@@ -181,11 +181,7 @@ FORMATS: tuple[Format, ...] = (
         has_network_apart=True,
     ),
     Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", "tflite"),
-    Format(
-        "a safetensors file",
-        _is_safetensors,
-        advice="load it in PyTorch and " + _SAVE_STATE,
-    ),
+    Format("a safetensors file", _is_safetensors, "safetensors"),
     Format("an ONNX model", _is_onnx, "onnx"),
     Format(
         "a picture",
