@@ -24,11 +24,11 @@ from bitinfer.errors import (
     UsageError,
 )
 from bitinfer.importers import detect, states
+from bitinfer.importers.folder import read_source
 from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.options import DEFAULTS, Options
 from bitinfer.importers.outcome import Conversion, Finding, conversion
 from bitinfer.importers.readers._unpickle import quoted
-from bitinfer.importers.readers.torch_checkpoint import read_file
 from bitinfer.importers.recognise import recognise
 from bitinfer.model import Model, Preprocessing, Provenance
 from bitinfer.zoo.data import LABELS
@@ -98,8 +98,7 @@ def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> F
 
 def _read(path: str | os.PathLike[str], options: Options) -> tuple[Any, Origin]:
     """Return what a reader makes of a file, and what the file is."""
-    detect.refuse_directory(path)
-    data = read_file(path)
+    data = read_source(path)
     name = Path(path).name.encode("utf-8", "replace").decode()
     found = detect.require_reader(data)
     reader = import_module(f"bitinfer.importers.readers.{found.reader}")
@@ -186,7 +185,7 @@ def from_foreign(
         provenance=origin.provenance(),
     )
     classes = math.prod(model.checked.values[found.graph.outputs[0]].shape)
-    model = dataclasses.replace(model, labels=options.labels_for(classes, labels))
+    model = dataclasses.replace(model, labels=options.labels_for(classes, labels or source.labels))
     report = conversion(origin.name, origin.title, found.layers)
     if preprocessing is None and len(shape) == 3 and shape[2] in (1, 3):
         text = (

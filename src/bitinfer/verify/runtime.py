@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from bitinfer.files import one_line
 from bitinfer.importers import detect
+from bitinfer.importers.folder import read_source
 from bitinfer.importers.foreign import Foreign, Layout
-from bitinfer.importers.readers.torch_checkpoint import read_file
 from bitinfer.importers.recognise import recognise
 from bitinfer.verify.compare import CLOSE, to_own, to_source
 
@@ -168,7 +168,7 @@ def by_framework(
              the source counts; None if none is installed, or the format has none.
     """
     layout = recognise(source).layouts.get(source.input)
-    reader = detect.identify(read_file(path)).reader
+    reader = detect.identify(read_source(path)).reader
     if reader in ("torch_checkpoint", "safetensors"):
         return _by_torch(source, x, ours, layout)
     found: RuntimeCheck | None = None
