@@ -63,7 +63,7 @@ LIGHT = {"cli", "errors", "files", "names", "_version"}
 """What every command may import before it knows that it has anything to do."""
 
 ONLY_IN = {
-    "torch": {"train", "from_torch.py"},
+    "torch": {"train", "from_torch.py", "verify/by_torch.py"},
     "numba": {"backends/numba"},
     "llvmlite": {"backends/numba"},
     "onnx": {"importers"},

@@ -33,6 +33,7 @@ READABLE: dict[str, dict[str, bytes]] = {
     },
     "mxnet": {"params": small_files.mxnet()[0]},
     "onnx": {"network": onnx_files.network().SerializeToString()},
+    "safetensors": {"weights": safetensors.numpy.save(STATE["state_dict"])},
     "tflite": {"lce": tflite_files.network()},
     "torch_checkpoint": {"zip": zip_file(STATE), "stream": stream_file(STATE)},
 }
@@ -89,11 +90,6 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "npz": (_npz(), "a zip archive", "unpack it"),
     "deflated": (archive({"a.txt": b"a" * 99}, zipfile.ZIP_DEFLATED), "a zip archive", "unpack it"),
     "pickle": (_PICKLE, "a pickle of Python", "could run anything"),
-    "safetensors": (
-        safetensors.numpy.save({"w": np.ones(3)}),
-        "a safetensors file",
-        "torch.save(model.state_dict(), FILE)",
-    ),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture", "bitinfer run"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture", "bitinfer run"),
     "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "a picture", "bitinfer run"),

@@ -239,6 +239,13 @@ def test_samples_compute_what_larq_compute_engine_computed(shared: Path, name: s
     assert not any(o.half_binary for o in report.layers)
 
 
+@pytest.mark.parametrize("where", ["input", "output"])
+def test_int8_around_binary_layers_is_refused_by_name(where: str) -> None:
+    data = tflite_files.int8_network(where)
+    with pytest.raises(ConversionError, match="is int8: models of integers are not read; convert"):
+        reader.from_bytes(data)
+
+
 def test_samples_that_cannot_be_read_are_refused_by_name(shared: Path) -> None:
     with pytest.raises(ConversionError, match="do_re_fa"):
         convert(shared / "samples" / "larq" / "lab.lce.tflite")

@@ -204,3 +204,15 @@ def network() -> bytes:
     weight = b.constant("w", bipolar(5, 144, seed=1) * 0.5)
     x = b.add("FULLY_CONNECTED", [x, weight, b.constant("b", random(5))], (5,), options={})
     return b.model(x)
+
+
+def int8_network(where: str) -> bytes:
+    """A binary convolution with int8 before it or behind it, as LCE's converter makes them."""
+    b = Builder(6, 6, 32)
+    if where == "input":
+        b.tensors[0][1] = number("b", INT8)
+    x = b.add("LceQuantize", ["x"], (6, 6, 1), kind=INT32)
+    x = bconv(b, x, bipolar(36, 3, 3, 32), (4, 4, 36))
+    if where == "output":
+        b.tensors[-1][1] = number("b", INT8)
+    return b.model(b.add("MEAN", [x, b.constant("axes", np.array([1, 2]))], (36,), options={}))

@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
         help="make a model file from another framework's file",
         description="Make a model file from a file of another framework. What it is is found from "
         "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), darknet, "
-        "MXNet and BMXNet, BNN-PYNQ, and PyTorch's checkpoints of XNOR-Net-PyTorch (.pth.tar). "
+        "MXNet and BMXNet, BNN-PYNQ, and state dicts of known networks (.pth, .safetensors). "
         "Nothing in the file is executed. Labels and preprocessing become part of the model; "
         "architectures of checkpoints have their own, which the options replace.",
     )
@@ -49,16 +49,6 @@ def add_parser(subparsers: Any) -> None:
     add_source_options(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="model file to write"
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="NAME",
-        help="which set of weights is meant, where SOURCE holds several, such as an averaged one",
-    )
-    parser.add_argument(
-        "--swap-hw",
-        action="store_true",
-        help="exchange height and width, for a network trained on transposed pictures",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="names of the classes, one per line"
@@ -133,6 +123,16 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="read binary layers as darknet's path of bits computes them, which pads with -1 "
         "where its float path pads with 0",
     )
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which set of weights is meant, where SOURCE holds several, such as an averaged one",
+    )
+    parser.add_argument(
+        "--swap-hw",
+        action="store_true",
+        help="exchange height and width, for a network trained on transposed pictures",
+    )
 
 
 def source_options(args: argparse.Namespace) -> Options:
@@ -143,6 +143,8 @@ def source_options(args: argparse.Namespace) -> Options:
         network=None if args.network is None else read_network(args.network),
         input_shape=args.input_shape,
         bit_path=args.bit_path,
+        weights=args.weights,
+        swap_hw=args.swap_hw,
     )
 
 
@@ -189,7 +191,7 @@ def run(args: argparse.Namespace) -> int:
         remarks: list[str] = []
         failed = 0
         if args.verify:
-            remarks += _verified(model, args.source, options)
+            remarks += _verified(model, args, options)
         if args.integer_ends is not None:
             model, said, failed = with_integer_ends(model, args)
             remarks += said
@@ -222,15 +224,23 @@ def _refuse_half_binary(became: Conversion) -> None:
         )
 
 
-def _verified(model: Model, path: Path, options: Options) -> list[str]:
+def _verified(model: Model, args: argparse.Namespace, options: Options) -> list[str]:
     """Return the comparison in words, or raise ConversionError if model and source differ."""
+    from bitinfer.cli._common import main_output
     from bitinfer.errors import ConversionError
     from bitinfer.importers.convert import read_network
+    from bitinfer.session import Session
     from bitinfer.verify import random_inputs, verify
     from bitinfer.verify.page import lines
+    from bitinfer.verify.runtime import by_framework
 
-    result = verify(model, read_network(path, options), random_inputs(model, 8))
-    found = lines(result, "the model", path.name)
+    path, x = args.source, random_inputs(model, 8)
+    source = read_network(path, options)
+    result = verify(model, source, x)
+    session = Session(model)
+    own = main_output(session, session.run(x))
+    runtime = by_framework(path, source, x, own, network=args.network)
+    found = lines(result, "the model", path.name, runtime)
     if not result.is_equal:
         raise ConversionError(f"--verify: {'; '.join(line.strip() for line in found)}")
     return found

@@ -16,13 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bitinfer.documents.verification import Verify
-    from bitinfer.importers.foreign import Foreign
     from bitinfer.model import Model
     from bitinfer.verify import Verification
     from bitinfer.verify.runtime import RuntimeCheck
-
-_HEAD = 4096
-"""Bytes that tell an ONNX model from other files."""
 
 DIFFERENT = 3
 """Exit code where model and source are not equal."""
@@ -50,6 +46,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="how many inputs (default: 8)",
     )
+    parser.add_argument(
+        "--python",
+        metavar="FILE",
+        help="interpreter of the environment in which the source's framework is installed "
+        "(default: this one)",
+    )
     parser.add_argument("--html", metavar="FILE", help="write a page with maps of signs")
     _common.add_backend(parser)
     _common.add_json(parser, "verify")
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer import files, session
     from bitinfer.importers.convert import read_network
     from bitinfer.verify import verify
+    from bitinfer.verify.runtime import by_framework
 
     files.check_outputs({"--html": args.html}, (args.model, args.source, args.network, args.images))
     loaded = session.load(args.model, args.backend)
@@ -69,20 +72,20 @@ def run(args: argparse.Namespace) -> int:
         x = _inputs(loaded.model, args.images, args.samples)
         result = verify(loaded.model, source, x, args.backend)
         own = _common.main_output(loaded, loaded.run(x))
-        runtime = _by_runtime(args.source, source, x, own)
+        runtime = by_framework(
+            args.source, source, x, own, network=args.network, python=args.python
+        )
     if args.html is not None:
         from bitinfer.verify.page import html
 
-        page = html(result, Path(args.model).name, args.source.name)
+        page = html(result, Path(args.model).name, args.source.name, runtime)
         files.write_atomically(args.html, page.encode())
     if args.json:
         _common.print_json(_document(args, loaded.backend, result, runtime))
     elif not args.quiet or not result.is_equal:
-        from bitinfer.verify.page import lines, runtime_line
+        from bitinfer.verify.page import lines
 
-        found = lines(result, args.model, str(args.source))
-        if runtime is not None:
-            found.append(runtime_line(runtime, result.samples))
+        found = lines(result, args.model, str(args.source), runtime)
         show([[(printable(line), "")] for line in found])
     return 0 if result.is_equal else DIFFERENT
 
@@ -102,26 +105,13 @@ def _inputs(model: Model, images: str | None, samples: int) -> NDArray[np.float3
     return normalised(model.preprocessing, np.concatenate(parts))
 
 
-def _by_runtime(
-    path: Path, source: Foreign, x: NDArray[np.float32], own: NDArray[np.float32]
-) -> RuntimeCheck | None:
-    """Compare with ONNX Runtime, if the source is an ONNX model and it is installed."""
-    from bitinfer.importers import detect
-    from bitinfer.importers.recognise import recognise
-    from bitinfer.verify.runtime import onnx_runtime
-
-    with path.open("rb") as file:
-        if detect.identify(file.read(_HEAD)).reader != "onnx":
-            return None
-    return onnx_runtime(path, x, own, recognise(source).layouts.get(source.input))
-
-
 def _document(
     args: argparse.Namespace, backend: str, result: Verification, runtime: RuntimeCheck | None
 ) -> Verify:
     from msgspec import UNSET
 
     from bitinfer.documents import SCHEMA_VERSION, verification
+    from bitinfer.verify import page
 
     first = result.first
     return verification.Verify(
@@ -137,6 +127,7 @@ def _document(
         largest_output=result.output_scale,
         same_answers=result.same_answers,
         signs=tuple(verification.SignCheck(**dataclasses.asdict(c)) for c in result.signs),
+        ran=page.ran(runtime),
         runtime=UNSET
         if runtime is None
         else verification.RuntimeCheck(**dataclasses.asdict(runtime)),

@@ -64,7 +64,8 @@ class Verify(Answer, frozen=True):
         largest_difference: of outputs, over the samples that count.
         largest_output: of the source.
         same_answers: samples, of all, with the same largest output.
-        runtime: of an ONNX model, where ONNX Runtime is installed.
+        ran: what ran the source: bitinfer's own evaluator, and the framework's runtime if it could.
+        runtime: of the source's framework, where one is installed.
     """
 
     model: ModelFile
@@ -78,5 +79,6 @@ class Verify(Answer, frozen=True):
     largest_output: float
     same_answers: Count
     signs: tuple[SignCheck, ...]
+    ran: tuple[str, ...]
     first_difference: FirstDifference | UnsetType = UNSET
     runtime: RuntimeCheck | UnsetType = UNSET

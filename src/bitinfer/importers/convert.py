@@ -24,13 +24,12 @@ from bitinfer.errors import (
     UsageError,
 )
 from bitinfer.importers import detect, states
+from bitinfer.importers.folder import read_source
 from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.options import DEFAULTS, Options
 from bitinfer.importers.outcome import Conversion, Finding, conversion
 from bitinfer.importers.readers._unpickle import quoted
-from bitinfer.importers.readers.torch_checkpoint import read_file
 from bitinfer.importers.recognise import recognise
-from bitinfer.importers.states import adabin
 from bitinfer.model import Model, Preprocessing, Provenance
 from bitinfer.zoo.data import LABELS
 
@@ -62,6 +61,8 @@ def convert(
                 )
             if options.weights is not None:
                 raise UsageError(f"--weights is for state dicts, {origin.name} is {origin.title}")
+            if options.swap_hw:
+                raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.title}")
             return from_foreign(content, options, origin)
         with np.errstate(all="ignore"):  # what leaves float32 is found and named
             return _from_state_dict(content, arch, options, origin)
@@ -82,18 +83,22 @@ def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> F
         raise type(error)(f"{os.fspath(path)}: {error}") from error
     if not isinstance(content, Foreign):
         state = states.find_state_dict(content, wanted=options.weights)
-        if state.has_signature(adabin.SIGNATURE):
-            return adabin.network(state)
-        raise ConversionError(
-            f"{os.fspath(path)}: this is {origin.title}, which holds weights without their network"
-        )
+        try:
+            network = states.foreign_network(state, swap_hw=options.swap_hw)
+        except CheckpointError as error:
+            raise CheckpointError(f"{os.fspath(path)}: {error}") from error
+        if network is None:
+            raise ConversionError(
+                f"{os.fspath(path)}: this is {origin.title}, with weights of a network whose "
+                "layers are not known here apart from bitinfer's own"
+            )
+        return network
     return content
 
 
 def _read(path: str | os.PathLike[str], options: Options) -> tuple[Any, Origin]:
     """Return what a reader makes of a file, and what the file is."""
-    detect.refuse_directory(path)
-    data = read_file(path)
+    data = read_source(path)
     name = Path(path).name.encode("utf-8", "replace").decode()
     found = detect.require_reader(data)
     reader = import_module(f"bitinfer.importers.readers.{found.reader}")
@@ -166,8 +171,6 @@ def from_foreign(
 
     ``trained_with`` and ``labels`` are what is known of it, unless options say otherwise.
     """
-    if options.swap_hw:
-        raise UsageError(f"--swap-hw is for state dicts, {origin.name} is {origin.title}")
     found = recognise(source)
     shape = found.graph.input.shape
     preprocessing = (
@@ -182,7 +185,7 @@ def from_foreign(
         provenance=origin.provenance(),
     )
     classes = math.prod(model.checked.values[found.graph.outputs[0]].shape)
-    model = dataclasses.replace(model, labels=options.labels_for(classes, labels))
+    model = dataclasses.replace(model, labels=options.labels_for(classes, labels or source.labels))
     report = conversion(origin.name, origin.title, found.layers)
     if preprocessing is None and len(shape) == 3 and shape[2] in (1, 3):
         text = (
@@ -198,19 +201,19 @@ def _from_state_dict(
     checkpoint: dict[str, Any], arch: str | None, options: Options, origin: Origin
 ) -> tuple[Model, Conversion]:
     state = states.find_state_dict(checkpoint, arch, options.weights)
-    if arch is None and state.has_signature(adabin.SIGNATURE):
+    found = states.find_architecture(state) if arch is None else arch
+    notes = ("height and width swapped",) if options.swap_hw else ()
+    if isinstance(found, states.StateNetwork):
         origin = dataclasses.replace(
-            origin, importer=adabin.IMPORTER, title=f"{origin.title} of {adabin.NAME}"
+            origin, importer=found.importer, title=f"{origin.title} of {found}"
         )
-        return from_foreign(
-            adabin.network(state),
-            options,
-            origin,
-            adabin.TRAINED_WITH,
-            LABELS[adabin.DATA_SET],
+        network = found.network(state, swap_hw=options.swap_hw)
+        model, report = from_foreign(
+            network, options, origin, found.trained_with, LABELS[found.data_set]
         )
-    if arch is None:
-        arch = states.find_architecture(state)
+        model = dataclasses.replace(model, provenance=origin.provenance(notes))
+        return model, _with_others(report, state)
+    arch = found
     family = states.find_family(arch)
     preprocessing = options.replace_in(family.PREPROCESSING[arch])
     source = family.source(state, zoo.find(arch), options)
@@ -219,7 +222,6 @@ def _from_state_dict(
     except (GraphError, ShapeError) as error:
         raise CheckpointError(str(error)) from error
     state.check_nothing_left()
-    notes = ("height and width swapped",) if options.swap_hw else ()
     model = Model(
         graph=graph,
         tensors=tensors,
@@ -228,9 +230,14 @@ def _from_state_dict(
         provenance=dataclasses.replace(origin, importer=family.IMPORTER).provenance(notes),
     )
     report = conversion(origin.name, f"{origin.title} of {arch}", source.outcomes)
-    if state.others:
-        others = ", ".join(map(quoted, state.others))
-        text = f"other sets of weights are in the file, under {others}; --weights takes one"
-        finding = Finding("other weights", len(state.others), text)
-        report = dataclasses.replace(report, findings=(*report.findings, finding))
-    return model, report
+    return model, _with_others(report, state)
+
+
+def _with_others(report: Conversion, state: states.StateDict) -> Conversion:
+    """Add to a report which further sets of weights the file holds."""
+    if not state.others:
+        return report
+    others = ", ".join(map(quoted, state.others))
+    text = f"other sets of weights are in the file, under {others}; --weights takes one"
+    finding = Finding("other weights", len(state.others), text)
+    return dataclasses.replace(report, findings=(*report.findings, finding))

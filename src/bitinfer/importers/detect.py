@@ -168,6 +168,7 @@ FORMATS: tuple[Format, ...] = (
     Format("a PyTorch checkpoint", _is_torch_stream, "torch_checkpoint"),
     Format("a Keras model (.keras)", _zip_with("metadata.json", "config.json"), "keras"),
     Format("an archive of BNN-PYNQ's bits (.npz)", _zip_with("w0_bits.npy", "t0.npy"), "bnn_pynq"),
+    Format("a folder of BNN-PYNQ's parameters", _zip_with("0-0-weights.bin"), "bnn_pynq"),
     Format(
         "a zip archive",
         _starts(b"PK\x03\x04", b"PK\x05\x06"),
@@ -181,11 +182,7 @@ FORMATS: tuple[Format, ...] = (
         has_network_apart=True,
     ),
     Format("a TensorFlow Lite model", lambda data: data[4:8] == b"TFL3", "tflite"),
-    Format(
-        "a safetensors file",
-        _is_safetensors,
-        advice="load it in PyTorch and " + _SAVE_STATE,
-    ),
+    Format("a safetensors file", _is_safetensors, "safetensors"),
     Format("an ONNX model", _is_onnx, "onnx"),
     Format(
         "a picture",

@@ -146,6 +146,7 @@ class Foreign:
         nodes: in order of execution.
         constants: arrays by name.
         outputs: names of values.
+        labels: names of the classes, where the source has them.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Foreign:
     nodes: tuple[ForeignNode, ...]
     constants: Mapping[str, NDArray[Any]]
     outputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
     def consumers(self) -> dict[str, list[ForeignNode]]:
         """Return the nodes that read each value or constant; one that is an output has an extra.

@@ -72,6 +72,7 @@ class _Graph(msgspec.Struct, forbid_unknown_fields=True):
     nodes: tuple[_Node, ...]
     constants: dict[str, _Array]
     outputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -148,6 +149,7 @@ def _foreign(graph: _Graph) -> Foreign:
         nodes=tuple(ForeignNode(n.name, n.operation, n.inputs, n.attributes) for n in graph.nodes),
         constants={name: _array(name, array) for name, array in graph.constants.items()},
         outputs=graph.outputs,
+        labels=graph.labels,
     )
 
 

@@ -5,6 +5,7 @@
 
 compare    what is compared, what a tie is, and the verdict
 runtime    the source by the framework's own runtime, where that is installed
+by_torch   the network of a state dict by torch
 explain    tries what could explain the first difference
 page       the verdict as an HTML page with maps of signs
 """

@@ -27,8 +27,18 @@ _COLOURS = {
 }
 
 
-def runtime_line(check: RuntimeCheck, samples: int) -> str:
+EVALUATOR = "bitinfer's own evaluator, float64"
+
+
+def ran(check: RuntimeCheck | None) -> tuple[str, ...]:
+    """Return what has run the source."""
+    return (EVALUATOR,) if check is None or check.failure else (EVALUATOR, check.name)
+
+
+def runtime_line(check: RuntimeCheck | None, samples: int) -> str:
     """Return in words what a framework's own runtime has."""
+    if check is None:
+        return "no runtime of its framework is installed, or there is none that could be asked"
     if check.failure:
         return f"{check.name} does not run the source: {check.failure}"
     return (
@@ -37,8 +47,10 @@ def runtime_line(check: RuntimeCheck, samples: int) -> str:
     )
 
 
-def lines(result: Verification, model: str, source: str) -> list[str]:
-    """Return the result in words."""
+def lines(
+    result: Verification, model: str, source: str, runtime: RuntimeCheck | None = None
+) -> list[str]:
+    """Return the result in words; ``runtime`` is what the source's framework has."""
     total = f"{result.samples} samples, {sum(c.compared for c in result.signs):,} signs compared"
     text = [f"{model} and {source}: {'equal' if result.is_equal else 'DIFFERENT'}; {total}"]
     text += [
@@ -58,7 +70,8 @@ def lines(result: Verification, model: str, source: str) -> list[str]:
         )
     if result.first is not None:
         text += _of_difference(result.first)
-    return text
+    text.append(f"the source was run by {' and '.join(ran(runtime))}")
+    return [*text, runtime_line(runtime, result.samples)]
 
 
 def _of_difference(first: Difference) -> list[str]:
@@ -102,10 +115,10 @@ class _Maps:
         return "".join([*parts, "</svg>"])
 
 
-def html(result: Verification, model: str, source: str) -> str:
+def html(result: Verification, model: str, source: str, runtime: RuntimeCheck | None = None) -> str:
     """Return the result as one page, with the maps of the first sign that differs."""
     title = "Comparison with the source"
-    first, *others = lines(result, model, source)
+    first, *others = lines(result, model, source, runtime)
     blocks: list[Block] = [
         Heading(1, title),
         Paragraph(first, is_warning=not result.is_equal),

@@ -95,7 +95,7 @@ class NativeExecutor:
             self._workspaces.release(workspace)
 
     def _run_one(self, workspace: _Workspace, times: Any, check: Check | None) -> bool:
-        """Run one sample as :meth:`run` does; Python looks for signals between parts, and checks."""
+        """Run one sample as :meth:`run` does; Python looks for signals between parts."""
         struct, arenas, externals = self._struct, workspace.pointer, workspace.externals
         if not self._is_long:
             return bool(_lib.bi_execute(struct, arenas, externals, 1, self._pool, times))

@@ -12,5 +12,6 @@ darknet             darknet, with xnor=1
 keras               Keras 2 and Larq: HDF5 and zip
 mxnet               MXNet, with BMXNet's layers
 onnx                ONNX and QONNX, of PyTorch, tf2onnx, Brevitas and FINN
+safetensors         state dicts that safetensors has written
 tflite              TensorFlow Lite with the operators of Larq Compute Engine
 """

@@ -3,9 +3,16 @@
 Each module of :data:`FAMILIES` knows the checkpoints of one project.
 
 xnor_net    jiecaoyu/XNOR-Net-PyTorch: LeNet-5, NIN, AlexNet
-own         signs of real weights without a scale: bitinfer's own networks, BinaryNet's VGG-small
+own         signs of real weights without a scale: bitinfer's own networks, VGG-small among them
 
-``adabin`` reads AdaBin's ResNets, whose layers the zoo has no builder for, as a foreign graph.
+Those of :data:`NETWORKS` are read as foreign graphs, which modules.py writes.
+
+adabin      AdaBin's ResNets for CIFAR
+bireal      Bi-Real-Net-18 and -34, ReActNet's ResNets
+reactnet    ReActNet-A
+binary_net  BinaryNet.pytorch: VGG, ResNet, AlexNet
+
+``xnor_modules`` writes XNOR-Net's networks so, too, for comparing models with.
 """
 
 from __future__ import annotations
@@ -15,8 +22,19 @@ from typing import Any, Protocol
 
 from bitinfer import zoo
 from bitinfer.errors import CheckpointError, ConversionError
+from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.options import Options
-from bitinfer.importers.states import adabin, locate, own, xnor_net
+from bitinfer.importers.states import (
+    adabin,
+    binary_net,
+    bireal,
+    locate,
+    own,
+    reactnet,
+    xnor_modules,
+    xnor_net,
+)
+from bitinfer.importers.states.modules import StateNetwork
 from bitinfer.importers.states.state_dict import Signature, StateDict, StateSource
 from bitinfer.model import Preprocessing
 from bitinfer.zoo.data import DataSet
@@ -24,12 +42,15 @@ from bitinfer.zoo.data import DataSet
 __all__ = [
     "ARCHITECTURES",
     "FAMILIES",
+    "NETWORKS",
     "Family",
     "StateDict",
+    "StateNetwork",
     "StateSource",
     "find_architecture",
     "find_family",
     "find_state_dict",
+    "foreign_network",
 ]
 
 
@@ -66,6 +87,14 @@ ARCHITECTURES: Mapping[str, Family] = {
 }
 """By architecture of the zoo, the family that its checkpoints are read by."""
 
+NETWORKS: tuple[StateNetwork, ...] = (
+    adabin.NETWORK,
+    bireal.NETWORK,
+    reactnet.NETWORK,
+    *binary_net.NETWORKS,
+)
+"""Networks whose state dicts are read as foreign graphs."""
+
 
 def find_state_dict(
     checkpoint: Mapping[str, Any], arch: str | None = None, wanted: str | None = None
@@ -74,32 +103,42 @@ def find_state_dict(
     names = ARCHITECTURES if arch is None else (arch,)
     signatures = [ARCHITECTURES[name].SIGNATURES[name] for name in names]
     if arch is None:
-        signatures.append(adabin.SIGNATURE)
+        signatures += [network.signature for network in NETWORKS]
     return locate.find_state_dict(checkpoint, signatures, wanted)
 
 
-def find_architecture(state: StateDict) -> str:
-    """Return the architecture that the names and shapes of ``state`` are those of.
+def find_architecture(state: StateDict) -> str | StateNetwork:
+    """Return the architecture of the zoo, else of NETWORKS, that ``state`` is of.
 
     Raises:
-        CheckpointError: no architecture has them, or more than one.
+        CheckpointError: names and shapes are those of no architecture, or of more than one.
     """
-    fitting = [
+    fitting: list[str | StateNetwork] = [
         name
         for name, family in ARCHITECTURES.items()
         if state.has_signature(family.SIGNATURES[name])
     ]
+    fitting = fitting or [network for network in NETWORKS if network.fits(state)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise CheckpointError(
-            f"the names and shapes of the weights fit {' and '.join(fitting)}; "
+            f"the names and shapes of the weights fit {' and '.join(map(str, fitting))}; "
             "--arch says which network it is"
         )
+    known = ", ".join((*ARCHITECTURES, *(network.title for network in NETWORKS)))
     raise CheckpointError(
         f"the weights begin with {state.describe_keys()}, as those of no network that can be read "
-        f"({', '.join(ARCHITECTURES)}); if it is one of these, --arch says which, and what differs"
+        f"({known}); if it is one of these, --arch says which, and what differs"
     )
+
+
+def foreign_network(state: StateDict, *, swap_hw: bool = False) -> Foreign | None:
+    """Return the network of ``state`` as its framework has it; None if it is not known here."""
+    for network in (*NETWORKS, *xnor_modules.NETWORKS):
+        if network.fits(state):
+            return network.network(state, swap_hw=swap_hw)
+    return None
 
 
 def find_family(architecture: str) -> Family:
