@@ -1,10 +1,11 @@
 """Options and fixtures of the benchmarks.
 
     pytest bench -k layers --benchmark-json=layers.json
+    pytest bench -k narrow --benchmark-json=narrow.json
     pytest bench -k networks --benchmark-json=networks.json
     pytest bench -k figure4 --benchmark-json=figure4.json
     pytest bench -k kernels
-    bitinfer report layers.json figure4.json -o report.html
+    bitinfer report layers.json narrow.json figure4.json networks.json -o report.html
 
 The samples of all engines of one layer are taken in turn when the first test of the layer begins;
 the tests only hand them to pytest-benchmark (docs/performance.md says why).

@@ -57,7 +57,7 @@ typedef struct bi_step {
     const float *sign_threshold;   /* (out_c): the float result is compared: has_signs says whether
                                     * the packed signs are the target, or in `signs` beside it */
     const uint8_t *flip;           /* (out_c), 0 or 1; never NULL with either threshold */
-    int32_t channel_from, channel_to, channel_count;    /* copy_channels */
+    int32_t channel_from, channel_to, channel_count;    /* copy_channels; the first pack_signs, too */
 } bi_step;
 
 /* Switches over these two have no default, so that what a kernel forgets does not compile; what is

@@ -54,7 +54,10 @@ static void *resolve(const call *in, const sample *of, bi_place place)
 static int first_step_looks(const bi_plan *plan)
 {
     const bi_step *first = &plan->steps[0];
-    return plan->n_steps > 0 && first->source == -1 && bi_kernel_at(first->kernel)->looks;
+    if (plan->n_steps == 0 || first->source != -1)
+        return 0;
+    const bi_kernel *kernel = bi_kernel_at(first->kernel);
+    return kernel->looks != NULL && kernel->looks(first);
 }
 
 /* Look for what is not finite in a sample, unless the first step does. */

@@ -88,6 +88,13 @@ LAYERS = (
 """R: the stages of ResNet-18; P: pointwise; A: AlexNet; F: its dense layer; N: network in network;
 S: stride 2; D: a channel count that is no multiple of anything."""
 
+NARROW = tuple(
+    Layer(f"n{c}x{size}", c, size, c, 3, 1)
+    for c in (8, 16, 24, 32, 48, 64, 96)
+    for size in (4, 8, 16, 32, 56, 112)
+)
+"""Few channels, as in networks for small pictures, on maps of all sizes."""
+
 FIGURE4_CHANNELS = tuple(
     Layer(f"c{c}", c, 14, 256, 3, 1) for c in (8, 16, 32, 64, 128, 256, 512, 1024)
 )
@@ -99,7 +106,7 @@ class Problem:
     """Input, weights and right answers of one layer; maps are (H, W, C), without a batch axis.
 
     Binary engines get scales that are powers of two and small integer biases, so that their float
-    result is exact and can be compared with ``==``.
+    result is exact and can be compared with ``==``.  So are shortcut and RPReLU.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -116,6 +123,10 @@ class Problem:
             np.int32
         )
         self.flip: Array = rng.random(layer.outputs) < 0.3
+        out_shape = (layer.out_size, layer.out_size, layer.outputs)
+        self.shortcut: Array = rng.integers(-40, 41, out_shape).astype(np.float32)
+        self.shift_in, self.shift_out = rng.integers(-9, 10, (2, layer.outputs)).astype(np.float32)
+        self.slope: Array = rng.choice(np.float32([0.125, 0.25, 0.5]), layer.outputs)
 
     @functools.cached_property
     def expected_float(self) -> Array:
@@ -132,6 +143,13 @@ class Problem:
     def expected_binary(self) -> Array:
         """What a binary layer with scales and biases returns."""
         return self.dot * self.alpha + self.bias
+
+    @property
+    def expected_shortcut(self) -> Array:
+        """What the shortcut and an RPReLU make of it: floats, and then their signs as 0 and 1."""
+        y = self.expected_binary + self.shortcut + self.shift_in
+        y = np.where(y < 0, y * self.slope, y) + self.shift_out
+        return np.stack([y, y < 0])
 
     @property
     def expected_bits(self) -> Array:

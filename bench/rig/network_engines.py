@@ -15,7 +15,7 @@ from bitinfer.session import Session
 from rig.engines import Engine, UnavailableError, need
 from rig.engines.mnn import interpreter_of
 from rig.engines.native import native_kernels
-from rig.engines.openvino_cpu import CONFIG
+from rig.engines.openvino_cpu import CONFIG, kernels_of
 from rig.layers import Array
 from rig.networks import Case, network, normalised, pixels
 
@@ -65,7 +65,7 @@ class _Problem:
     def int8_model(self) -> bytes:
         """Return the float twin with QuantizeLinear and DequantizeLinear around every layer."""
         if self._int8 is None:
-            self._int8 = _quantised(self.twin.model, self.twin.x.shape)
+            self._int8 = quantised(self.twin.model, self.twin.x.shape)
         return self._int8
 
 
@@ -178,22 +178,27 @@ def _openvino(name: str, problem: _Problem) -> Engine:
     is_int8 = name.endswith("int8")
     core = openvino.Core()
     model = core.read_model(problem.int8_model() if is_int8 else problem.twin.model)
-    request = core.compile_model(model, "CPU", CONFIG).create_infer_request()
+    compiled = core.compile_model(model, "CPU", CONFIG)
+    request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(problem.twin.x, shared_memory=True))
     return Engine(
         run=request.infer,
         output=lambda: request.get_output_tensor().data,
         expected=expected,
         tolerance=INT8_TOLERANCE if is_int8 else FLOAT_TOLERANCE,
-        details={"version": f"openvino {openvino.__version__.partition('-')[0]}"},
+        details={
+            "version": f"openvino {openvino.__version__.partition('-')[0]}",
+            "kernel": kernels_of(compiled),
+        },
         kept=(problem.twin.x,),
     )
 
 
-def _quantised(model: bytes, shape: tuple[int, ...]) -> bytes:
+def quantised(model: bytes, shape: tuple[int, ...]) -> bytes:
     """Quantise statically, calibrated with made-up pictures.
 
     Weights have a scale for each output and 7 bits, without which AVX2's instructions saturate.
+    All shapes are given, so that symbolic inference, which wants sympy, would find nothing more.
     """
     tools: Any = need("onnxruntime.quantization", "onnxruntime")
     shapes: Any = need("onnxruntime.quantization.shape_inference", "onnxruntime")
@@ -209,7 +214,7 @@ def _quantised(model: bytes, shape: tuple[int, ...]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="bitinfer-bench-") as folder:
         float_path, ready, target = (Path(folder, f"{part}.onnx") for part in ("f", "r", "q"))
         float_path.write_bytes(model)
-        shapes.quant_pre_process(str(float_path), str(ready))
+        shapes.quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
         tools.quantize_static(
             str(ready),
             str(target),

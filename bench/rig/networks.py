@@ -2,7 +2,8 @@
 
 A float twin is what one would run in place of the binary network: every binary layer is a float
 one of the same shape, with random weights, and every sign is a ReLU.  Scales of binary layers are
-part of the float weights; BatchNorms stay, for the engines to fold.
+part of the float weights; BatchNorms stay, for the engines to fold.  The residual networks have a
+rival of their own (residual.py), from which their twin is written.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from bitinfer import zoo
 from bitinfer.graph import nodes, operations
 from bitinfer.model import Model, Preprocessing
+from bitinfer.zoo.parameters import Built
+from rig import residual
 from rig.engines.onnx_models import Models
 from rig.layers import Array
 
-NETWORKS = {
+FROM_ZOO = {
     "lenet5": "xnor-lenet5",
     "nin": "xnor-nin",
     "bireal18": "bireal18",
@@ -27,6 +30,8 @@ NETWORKS = {
     "alexnet": "xnor-alexnet",
 }
 """By the name in reports: the architecture of the zoo."""
+
+NETWORKS = (*FROM_ZOO, *residual.LAYOUTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +46,10 @@ class Case:
     def facts(self) -> dict[str, Any]:
         """What is recorded of it."""
         height, width, channels = self.shape
+        text = FROM_ZOO.get(self.name) or residual.LAYOUTS[self.name].text
         return {
             "network": self.name,
-            "shape": f"{NETWORKS[self.name]}, {height} x {width} x {channels}",
+            "shape": f"{text}, {height} x {width} x {channels}",
             "macs": self.macs,
             "input_elements": math.prod(self.shape),
         }
@@ -65,8 +71,8 @@ class FloatTwin:
 def cases() -> tuple[Case, ...]:
     """Return all of NETWORKS, in their order."""
     made = []
-    for name, architecture in NETWORKS.items():
-        graph, tensors = zoo.build(architecture, zoo.RandomParameters(0))
+    for name in NETWORKS:
+        graph, tensors = _binary(name, 0)
         model = Model(graph=graph, tensors=tensors)
         made.append(Case(name, macs(model), graph.input.shape))
     return tuple(made)
@@ -74,7 +80,7 @@ def cases() -> tuple[Case, ...]:
 
 def network(name: str, seed: int = 0) -> tuple[Model, FloatTwin]:
     """Return one of NETWORKS with random weights, and its float twin."""
-    graph, tensors = zoo.build(NETWORKS[name], zoo.RandomParameters(seed))
+    graph, tensors = _binary(name, seed)
     channels = graph.input.shape[-1]
     preprocessing = Preprocessing(
         color="grey" if channels == 1 else "rgb",
@@ -82,7 +88,17 @@ def network(name: str, seed: int = 0) -> tuple[Model, FloatTwin]:
         std=(0.25,) * channels,
     )
     model = Model(graph=graph, tensors=tensors, preprocessing=preprocessing)
+    if name in residual.LAYOUTS:
+        rival = residual.rival(residual.LAYOUTS[name], zoo.RandomParameters(seed))
+        return model, float_twin(Model(*rival), seed)
     return model, float_twin(model, seed)
+
+
+def _binary(name: str, seed: int) -> Built:
+    source = zoo.RandomParameters(seed)
+    if name in residual.LAYOUTS:
+        return residual.binary(residual.LAYOUTS[name], source)
+    return zoo.build(FROM_ZOO[name], source)
 
 
 def macs(model: Model) -> int:

@@ -139,6 +139,16 @@ def cpu_name() -> str:
     return name
 
 
+def int8_features() -> str:
+    """Return which instructions for int8 the operating system offers; "" where it does not say."""
+    fields = cpu_fields()
+    offered = (fields.get("flags") or fields.get("Features") or "").split()
+    if not offered:
+        return ""
+    known = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve2")
+    return " ".join(name for name in known if name in offered) or "none"
+
+
 def peak(core: Probes) -> float:
     """Return the full throughput of the vector probe, per cycle where there is a clock.
 

@@ -98,6 +98,7 @@ def describe(
         "clean_samples": summary.clean,
         "busy": summary.is_busy,
         "cpu": probes.cpu_name(),
+        "int8_features": probes.int8_features(),
         "pinned": conditions.cpu is not None,
         "compiler": _compiler(),
         "commit": commit(),

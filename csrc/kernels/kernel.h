@@ -17,7 +17,7 @@ typedef struct bi_pointers {
     void *target;
     uint64_t *signs;          /* NULL where the step has none */
     void *scratch;
-    int *lost;                /* set by bi_note_lost(), by kernels that look, where the source has a
+    int *lost; /* set by bi_note_lost(), by kernels that look, where the source has a
                                * NaN or infinity; NULL: nobody asks */
 } bi_pointers;
 
@@ -27,7 +27,9 @@ typedef struct bi_kernel {
                           * nowhere */
     int32_t block; /* outputs of a group (where there is no weight: channels) that the innermost
                           * loop computes at a time */
-    int looks;           /* whether it looks for what is not finite while it reads (bi_pointers.lost) */
+    /* Whether it looks for what is not finite, in all of the source, while it reads (bi_pointers.lost);
+     * or NULL: never. */
+    int (*looks)(const bi_step *step);
     size_t (*weight_bytes)(const bi_step *step); /* or NULL */
     void (*pack_weight)(const bi_step *step, const void *canonical, void *packed); /* or NULL */
     size_t (*scratch_bytes)(const bi_step *step); /* or NULL */

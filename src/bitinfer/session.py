@@ -19,7 +19,7 @@ from bitinfer.errors import InputError, ModelFileError, PicklingError, ShapeErro
 from bitinfer.graph import passes
 from bitinfer.graph.nodes import Softmax
 from bitinfer.model import Model
-from bitinfer.plan import lower
+from bitinfer.plan import lower, share_joins
 from bitinfer.plan.observe import named, new_outputs, observe
 from bitinfer.plan.steps import Plan
 from bitinfer.profiling import StepTime
@@ -433,7 +433,7 @@ class Session:
                 )
             table = numerics.normalization_table(p.scale, p.mean, p.std)
         with np.errstate(all="ignore"):
-            plan = lower(self._network, table)
+            plan = share_joins(lower(self._network, table))
             # Of two threads that come here at once, both get the first one's.
             return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
 

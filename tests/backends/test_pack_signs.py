@@ -80,3 +80,14 @@ def test_no_number_is_overlooked_where_signs_are_taken_at_once(
             if channel in (0, channels - 1):
                 assert [np.isnan(y).all() for y in session.run(x)] == [True, False]
             x[(0, *pixel, channel)] = kept
+
+
+def test_channels_that_no_sign_is_taken_of_are_looked_at_too(backend_name: str) -> None:
+    b = GraphBuilder("g", (2, 2, 48))
+    part = b.sign(b.slice_channels(b.input, 16, 48))
+    b.bconv2d(part, np.ones((2, 1, 1, 32), np.int8), name="y")
+    session = Session(Model(*b.build("y")), backend_name)
+    x = np.ones((2, 2, 48), np.float32)
+    assert np.isfinite(session.run(x)).all()
+    x[1, 1, 3] = np.inf
+    assert np.isnan(session.run(x)).all()

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bitinfer.report import document, markdown, page, records
-from bitinfer.report.document import Heading, Table
+from bitinfer.report.blocks import Heading, Table
 from report_files import BUSY, QUIET, full, row, write
 
 EVIL = '<script>alert("x")</script> | a\n# b `c` [d](e) \x1b[2J & \u202e'
@@ -61,6 +61,17 @@ def test_networks_are_compared_with_the_fastest_of_each_kind(tmp_path: Path) -> 
     text, html = texts(tmp_path / "x.json")
     assert "Samples: networks" in text
     assert "Speedup of bitinfer, whole networks" in html
+
+
+def test_narrow_layers_have_a_row_each(tmp_path: Path) -> None:
+    times = {"bitinfer-bits": 0.1, "bitinfer-shortcut": 0.2, "x-int8": 0.4, "y-fp32": 1.0}
+    rows = [row(engine, [ms] * 20, layer="n", suite="narrow") for engine, ms in times.items()]
+    blocks = blocks_of(write(tmp_path / "x.json", *rows))
+    table = table_after(blocks, "Narrow layers")
+    assert table.header[1:5] == tuple(times)
+    assert table.rows[0][1:3] == ("361", "181")
+    assert table.rows[0][-2:] == ("4.00x, medians 4.00x (x-int8)", "2.00x, medians 2.00x (x-int8)")
+    assert "Samples: narrow" in markdown.render(blocks)
 
 
 def test_speedup_against_every_engine_and_the_fastest(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rig.layers import Array, Layer, Problem
 _MODULES = {
     "bitinfer": "native",
     "bitinfer-bits": "native",
+    "bitinfer-shortcut": "native",
     "bitinfer-numba": "native",
     "naive-c-fp32": "naive_c",
     "numpy-fp32": "numpy_blas",

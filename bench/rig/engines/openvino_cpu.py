@@ -90,7 +90,7 @@ def _compile(
         tolerance=tolerance,
         details={
             "version": f"openvino {openvino.__version__.partition('-')[0]}",
-            "kernel": _kernels(compiled),
+            "kernel": kernels_of(compiled),
         },
         kept=(x,),
     )
@@ -154,9 +154,9 @@ def _binary(openvino: Any, ops: Any, ops1: Any, x: Any, problem: Problem) -> Any
     return _add_bias(ops, y, problem, shaped_as_map=True)
 
 
-def _kernels(compiled: Any) -> str:
-    """Return what executes the layer, such as ``brgemm_avx512_u8``."""
-    names = []
+def kernels_of(compiled: Any) -> str:
+    """Return what executes the layers, each once, such as ``brgconv_avx512_amx_i8``."""
+    names: dict[str, None] = {}
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
         if info["layerType"].astype(str) in (
@@ -165,5 +165,5 @@ def _kernels(compiled: Any) -> str:
             "FullyConnected",
             "MatMul",
         ):
-            names.append(info["primitiveType"].astype(str))
+            names[info["primitiveType"].astype(str)] = None
     return " ".join(names)

@@ -1,13 +1,13 @@
 /* pack_signs.h -- numbers to signs, by the bit convention (src/bitinfer/bits.py).
  *
- *   bit c of target[y][x] = (source[y][x][c] < threshold[c]) != flip[c]
+ *   bit c of target[y][x] = (source[y][x][channel_from + c] < threshold[c]) != flip[c]
  *
  * The threshold is 0 where there is none, so 0 and -0.0 give 0 (+1).  A comparison with NaN is false.
  *
  * source  [in_h][in_w][in_c] f32; u8 with BI_FLAG_U8, i8 with BI_FLAG_I8 (compared as numbers)
- * bias    the thresholds, [in_c] f32, or NULL
- * weight  the flips, [words(in_c)] u64, stray bits 0, or NULL
- * target  [in_h][in_w][words(in_c)] u64, stray bits 0
+ * bias    the thresholds, [out_c] f32, or NULL
+ * weight  the flips, [words(out_c)] u64, stray bits 0, or NULL
+ * target  [in_h][in_w][words(out_c)] u64, stray bits 0; channel_from + out_c <= in_c
  * rows    in_h
  */
 #ifndef BITINFER_PACK_SIGNS_H
@@ -42,6 +42,8 @@ static inline uint64_t bi_pack_word(const void *source, const float *threshold, 
     return word;
 }
 
+static inline int bi_pack_signs_looks(const bi_step *s) { return s->out_c == s->in_c; }
+
 static inline bi_pack_type bi_pack_type_of(const bi_step *s)
 {
     return s->flags & BI_FLAG_U8 ? BI_FROM_U8 : s->flags & BI_FLAG_I8 ? BI_FROM_I8 : BI_FROM_FLOAT;
@@ -56,17 +58,19 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
     {                                                                                           \
         size_t first = (size_t)begin * (size_t)s->in_w, last = (size_t)end * (size_t)s->in_w;   \
         size_t size = type == BI_FROM_FLOAT ? sizeof(float) : 1;                                \
-        const char *source = (const char *)at->source + first * (size_t)s->in_c * size;         \
-        uint64_t *target = (uint64_t *)at->target + first * bi_words(s->in_c);                  \
+        uint64_t *target = (uint64_t *)at->target + first * bi_words(s->out_c);                 \
         const uint64_t *flips = s->weight;                                                      \
-        for (size_t pixel = first; pixel < last; pixel++)                                       \
-            for (int32_t c = 0; c < s->in_c; c += 64) {                                         \
-                int32_t count = s->in_c - c < 64 ? s->in_c - c : 64;                            \
+        for (size_t pixel = first; pixel < last; pixel++) {                                     \
+            size_t from = pixel * (size_t)s->in_c + (size_t)s->channel_from;                    \
+            const char *source = (const char *)at->source + from * size;                        \
+            for (int32_t c = 0; c < s->out_c; c += 64) {                                        \
+                int32_t count = s->out_c - c < 64 ? s->out_c - c : 64;                          \
                 const float *threshold = s->bias != NULL ? s->bias + c : NULL;                  \
                 uint64_t word = pack_word(source, threshold, count, type, zeros);               \
                 *target++ = flips != NULL ? word ^ flips[c / 64] : word;                        \
                 source += (size_t)count * size;                                                 \
             }                                                                                   \
+        }                                                                                       \
     }                                                                                           \
     BI_TARGET_##isa static void pack_signs_##isa(const bi_step *s, const bi_pointers *at,       \
                                                  int32_t begin, int32_t end)                    \

@@ -79,5 +79,5 @@ pack_word_avx2(const void *source, const float *threshold, int32_t count, bi_pac
 
 BI_DEFINE_PACK_SIGNS(avx2, pack_word_avx2, sum_avx2)
 
-const bi_kernel bi_pack_signs_compare_avx2 = {.block = 32, .looks = 1, .run = pack_signs_avx2};
+const bi_kernel bi_pack_signs_compare_avx2 = {.block = 32, .looks = bi_pack_signs_looks, .run = pack_signs_avx2};
 #endif

@@ -47,5 +47,5 @@ pack_word_avx512bw(const void *source, const float *threshold, int32_t count, bi
 
 BI_DEFINE_PACK_SIGNS(avx512bw, pack_word_avx512bw, sum_avx512bw)
 
-const bi_kernel bi_pack_signs_compare_avx512bw = {.block = 16, .looks = 1, .run = pack_signs_avx512bw};
+const bi_kernel bi_pack_signs_compare_avx512bw = {.block = 16, .looks = bi_pack_signs_looks, .run = pack_signs_avx512bw};
 #endif

@@ -77,5 +77,5 @@ pack_word_neon(const void *source, const float *threshold, int32_t count, bi_pac
 
 BI_DEFINE_PACK_SIGNS(neon, pack_word_neon, sum_neon)
 
-const bi_kernel bi_pack_signs_compare_neon = {.block = 16, .looks = 1, .run = pack_signs_neon};
+const bi_kernel bi_pack_signs_compare_neon = {.block = 16, .looks = bi_pack_signs_looks, .run = pack_signs_neon};
 #endif

@@ -96,10 +96,10 @@ def _describe(path: str, model: Model, *, with_passes: bool) -> Inspect:
 def _arena_bytes(model: Model) -> int:
     """Return the bytes of all values between input and outputs; kernels may add scratch."""
     from bitinfer.graph import passes
-    from bitinfer.plan import lower
+    from bitinfer.plan import lower, share_joins
     from bitinfer.plan.cost import place_buffers
 
-    return place_buffers(lower(passes.optimise(model.checked)))[1]
+    return place_buffers(share_joins(lower(passes.optimise(model.checked))))[1]
 
 
 def _describe_layer(node: Node, values: Values, tensors: Tensors) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bitinfer.errors import UsageError
 from bitinfer.graph import passes
 from bitinfer.model import Model
 from bitinfer.names import unknown
-from bitinfer.plan import lower
+from bitinfer.plan import lower, share_joins
 from bitinfer.plan.steps import Plan
 
 _ALIGNMENT = 64
@@ -123,7 +123,7 @@ def describe(model: Model, name: str, isas: Collection[str] = ()) -> Network:
     table = None
     if not pixels_only and (p := model.preprocessing) is not None:
         table = numerics.normalization_table(p.scale, p.mean, p.std)
-    plan = lower(passes.optimise(model.checked), table)
+    plan = share_joins(lower(passes.optimise(model.checked), table))
     steps = records(plan)
     described = []
     for target, of_target in targets().items():

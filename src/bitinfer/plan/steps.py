@@ -160,10 +160,14 @@ class Normalize(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PackSigns(Step):
-    """float, pixels or int8 -> bits: ``(x < threshold[c]) != flip[c]``; (C,), 0 if None."""
+    """float, pixels or int8 -> bits: ``(x < threshold[c]) != flip[c]``; (C,), 0 if None.
+
+    x are the channels of the source from ``begin`` on, as many as the target has.
+    """
 
     operation = "pack_signs"
 
+    begin: int = 0
     threshold: Floats | None = None
     flip: NDArray[np.bool_] | None = None
 

@@ -4,5 +4,6 @@
     blocks = document.build(runs)
     markdown.render(blocks), page.render(blocks)
 
-The same files give the same bytes.  ``samples`` decides which samples count, here and in bench/.
+The same files give the same bytes.  ``samples`` decides which samples count, here and in bench/;
+``against_int8`` says where int8 is the better choice.
 """

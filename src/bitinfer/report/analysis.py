@@ -10,9 +10,11 @@ from bitinfer.report.samples import MIN_CLEAN
 
 OURS = "bitinfer"
 OURS_BITS = "bitinfer-bits"
+OURS_SHORTCUT = "bitinfer-shortcut"
 OURS_INTEGER = "bitinfer-integer"
 NAIVE = "naive-c-fp32"
 LAYERS = "layers"
+NARROW = "narrow"
 NETWORKS = "networks"
 CHANNELS = "figure4-channels"
 KERNELS = "figure4-kernels"
@@ -127,7 +129,7 @@ def bounds(run: Run) -> list[Bound]:
     return [VBMI_BOUND, *BOUNDS] if used else list(BOUNDS)
 
 
-_OURS = (OURS, OURS_BITS)
+_OURS = (OURS, OURS_BITS, OURS_SHORTCUT)
 
 
 def mac_per_byte(row: Row) -> float:

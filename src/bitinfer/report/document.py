@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
 
-from bitinfer.report import analysis, charts
+from bitinfer.report import against_int8, analysis, charts
 from bitinfer.report.analysis import Speedup, significant
+from bitinfer.report.blocks import Block, Chart, Heading, Paragraph, Table
 from bitinfer.report.records import Row, Run
 from bitinfer.report.samples import MIN_CLEAN
 
@@ -23,50 +22,10 @@ _ABOUT = (
     "samples, marked with '?', and no speedup is claimed. MAC/cycle is from the minimum and the "
     "clock around it; multiplications with padding count.",
     "bitinfer takes and returns float32 maps and packs signs itself; bitinfer-bits takes and "
-    "returns packed signs. The others take and return float32 maps, some forms of int8 bytes.",
+    "returns packed signs; bitinfer-shortcut takes packed signs, adds a float map, and returns "
+    "floats behind an RPReLU and their packed signs. The others take and return float32 maps, some "
+    "forms of int8 bytes.",
 )
-
-
-class Drawable(Protocol):
-    """What an HTML page shows as SVG."""
-
-    def render(self) -> str:
-        """Return the SVG element."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Heading:
-    """A heading; level 1 is the title."""
-
-    level: int
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Paragraph:
-    """Plain text; a warning stands out."""
-
-    text: str
-    is_warning: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Cells of plain text; the first column is text, the others are figures."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Chart:
-    """A drawing, for those who can show one."""
-
-    drawing: Drawable
-
-
-Block: TypeAlias = Heading | Paragraph | Table | Chart
 
 
 def build(runs: Sequence[Run]) -> list[Block]:
@@ -74,7 +33,16 @@ def build(runs: Sequence[Run]) -> list[Block]:
     blocks: list[Block] = [Heading(1, TITLE), *map(Paragraph, _ABOUT)]
     for run in runs:
         blocks += _run(run)
-    return blocks
+    return blocks + against_int8.build(runs)
+
+
+_SUITES = (
+    analysis.LAYERS,
+    analysis.NARROW,
+    analysis.CHANNELS,
+    analysis.KERNELS,
+    analysis.NETWORKS,
+)
 
 
 def _run(run: Run) -> list[Block]:
@@ -84,10 +52,12 @@ def _run(run: Run) -> list[Block]:
     if layers:
         blocks += [*_times(layers), *_speedups(layers), *_roofline(run, layers)]
         blocks += _paper(layers)
+    if analysis.NARROW in run.rows:
+        blocks += _narrow(run.rows[analysis.NARROW])
     blocks += _figure4(run)
     if analysis.NETWORKS in run.rows:
         blocks += _networks(run.rows[analysis.NETWORKS])
-    for suite in (analysis.LAYERS, analysis.CHANNELS, analysis.KERNELS, analysis.NETWORKS):
+    for suite in _SUITES:
         if suite in run.rows:
             blocks += [
                 Heading(3, f"Samples: {suite}"),
@@ -129,6 +99,28 @@ def _times(layers: Mapping[str, Mapping[str, Row]]) -> list[Block]:
         _matrix(layers, _time),
         _matrix(layers, _throughput),
         Chart(charts.throughput(layers)),
+    ]
+
+
+def _narrow(layers: Mapping[str, Mapping[str, Row]]) -> list[Block]:
+    """Many layers and few engines: a row for each layer."""
+    names = analysis.engine_names(layers)
+    ours = (analysis.OURS_BITS, analysis.OURS_SHORTCUT)
+    rows = []
+    for layer, engines in layers.items():
+        best = analysis.fastest(engines, "int8")
+        rows.append(
+            (
+                f"{layer}: {_any(engines).info.shape}",
+                *(_throughput(engines[name]) if name in engines else "" for name in names),
+                *(_named(analysis.speedup(engines, best, name)) for name in ours),
+            )
+        )
+    against = tuple(f"{name} against the fastest int8" for name in ours)
+    return [
+        Heading(3, "Narrow layers"),
+        Paragraph("MAC/cycle, and ratios of the minima."),
+        Table(("layer", *names, *against), tuple(rows)),
     ]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bitinfer.files import one_line
-from bitinfer.report.document import Block, Chart, Heading, Paragraph, Table
+from bitinfer.report.blocks import Block, Chart, Heading, Paragraph, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#&])")
 

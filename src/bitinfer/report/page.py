@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from html import escape
 
 from bitinfer.report import svg
-from bitinfer.report.document import TITLE, Block, Chart, Heading, Paragraph, Table
+from bitinfer.report.blocks import Block, Chart, Heading, Paragraph, Table
+from bitinfer.report.document import TITLE
 from bitinfer.report.svg import plain
 
 _STYLE = """

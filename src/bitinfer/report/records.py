@@ -48,6 +48,7 @@ class _ExtraInfo(msgspec.Struct):
     vector_peak: _Positive
     samples: _Samples
     cpu: _Text = ""
+    int8_features: _Text = ""
     pinned: bool = False
     threads: int = 0
     compiler: _Text = ""

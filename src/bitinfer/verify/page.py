@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.report.document import Block, Chart, Heading, Paragraph, Table
+from bitinfer.report.blocks import Block, Chart, Heading, Paragraph, Table
 from bitinfer.report.page import render
 from bitinfer.verify.compare import Difference, Verification
 from bitinfer.verify.runtime import RuntimeCheck

@@ -18,9 +18,12 @@ void check_pack_signs(subject *k)
     for (int32_t channels = 1; channels <= 200; channels++)
         for (int variant = 0; variant < 18; variant++) {
             int shape = variant % 3, with_thresholds = variant / 3 % 2;
+            int32_t others = variant % 4 == 1 ? random_int(1, 70) : 0;
             bi_step s = plain_step(k, shape == 2 ? 3 : 1, shape == 1 ? 4 : 1, channels);
             s.flags = variant < 6 ? 0 : variant < 12 ? BI_FLAG_U8 : BI_FLAG_I8;
-            size_t pixels = map_size(s.in_h, s.in_w, 1), count = pixels * (size_t)channels;
+            s.in_c = channels + others;
+            s.channel_from = random_int(0, others);
+            size_t pixels = map_size(s.in_h, s.in_w, 1), count = pixels * (size_t)s.in_c;
             current_place = (place)((channels + variant) % PLACES);
             buffer source = s.flags == 0 ? new_floats(count) : new_buffer(count, 1);
             buffer thresholds = new_floats((size_t)channels);
@@ -37,10 +40,12 @@ void check_pack_signs(subject *k)
                 else if (random_int(0, 4) == 0)
                     ((float *)source.data)[i] = special[random_int(0, 5)];
             s.bias = with_thresholds ? (const float *)thresholds.data : NULL;
-            signed char *signs = must(malloc(count));
-            for (size_t i = 0; i < count; i++) {
-                double threshold = with_thresholds ? (double)s.bias[i % (size_t)channels] : 0.0;
-                signs[i] = number_at(&source, i, s.flags) < threshold ? -1 : 1;
+            signed char *signs = must(malloc(pixels * (size_t)channels));
+            for (size_t i = 0; i < pixels * (size_t)channels; i++) {
+                size_t pixel = i / (size_t)channels, c = i % (size_t)channels;
+                double threshold = with_thresholds ? (double)s.bias[c] : 0.0;
+                size_t from = pixel * (size_t)s.in_c + (size_t)s.channel_from + c;
+                signs[i] = number_at(&source, from, s.flags) < threshold ? -1 : 1;
             }
             check_signs(k, &s, source.data, signs, pixels, channels);
             free(signs);

@@ -199,6 +199,7 @@ _NODES: dict[type[Node], Callable[[Any, _Fields], None]] = {
 
 
 def _set_pack_signs(step: steps.PackSigns, fields: _Fields) -> None:
+    fields.numbers["channel_from"] = step.begin
     fields.array("bias", step.threshold)
     fields.array("weight", _packed(step.flip))
 

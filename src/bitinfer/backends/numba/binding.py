@@ -94,6 +94,7 @@ def _elementwise(step: Any, plan: Plan) -> Bound:
     bound.activation(step.activation if isinstance(step, steps.Activate) else None)
     if isinstance(step, steps.PackSigns):
         bound.signs(step.target, step.threshold, step.flip)
+        bound.numbers["begin"] = step.begin
         bound.scratch_bytes = r.SUMS_BYTES
         if source.kind != "float":
             bound.flag(r.OCTETS)

@@ -68,8 +68,19 @@ def bind_step(step: Step, plan: Plan) -> StepFunction:
             return _flatten(step, plan)
         case steps.NodeStep(node=nodes.Pad2d() as pad):
             return _pad2d(pad, plan.buffers[step.source])
+        case steps.PackSigns():
+            return _pack_signs(step, plan.buffers[step.target].shape[-1])
         case _:
             return _elementwise(step)
+
+
+def _pack_signs(step: steps.PackSigns, channels: int) -> StepFunction:
+    part = slice(step.begin, step.begin + channels)
+
+    def run(source: Array, extras: Extras, target: Array) -> None:
+        target[...] = pack_below(source[..., part], step.threshold, step.flip)
+
+    return run
 
 
 def _windows(x: Array, window: Window, fill: float) -> Array:
@@ -235,8 +246,6 @@ def _elementwise(step: Step) -> StepFunction:
             case steps.Normalize():
                 channel = np.arange(source.shape[-1])
                 target[...] = step.table[source, channel]
-            case steps.PackSigns():
-                target[...] = pack_below(source, step.threshold, step.flip)
             case steps.BetaMap():
                 target[...] = _beta_map(step, source)
             case steps.Affine():

@@ -14,7 +14,10 @@ from bitinfer.backends.numba.vectors import LANES
 
 
 def _elementwise(step: int, arena: int, externals: int) -> None:
-    """Take the elements of the source for the sums of a layer, and finish them as such."""
+    """Take the elements of the source for the sums of a layer, and finish them as such.
+
+    They are the channels of the source from ``begin`` on, as many as the target has.
+    """
     s = m.step_at(step)
     source, scratch = m.locate(s.source, arena, externals), m.locate(s.scratch, arena, externals)
     sums, channels = m.floats(source), s.out_c
@@ -24,14 +27,14 @@ def _elementwise(step: int, arena: int, externals: int) -> None:
             start_signs(s, arena, externals, first, count)
         for o in range(0, channels, LANES):
             length = min(LANES, channels - o)
-            at, pitch = first * channels + o, channels
+            at, pitch = first * s.in_c + s.begin + o, s.in_c
             if s.flags & OCTETS:
                 sums = m.floats(scratch)
                 for i in range(count):
                     if s.flags & INT8:
-                        y = m.load_octets(m.signed_octets(source), at + i * channels, length)
+                        y = m.load_octets(m.signed_octets(source), at + i * s.in_c, length)
                     else:
-                        y = m.load_octets(m.octets(source), at + i * channels, length)
+                        y = m.load_octets(m.octets(source), at + i * s.in_c, length)
                     m.store(sums, i * LANES, y)
                 at, pitch = 0, LANES
             finish(s, arena, externals, sums, at, pitch, first, count, o, length)

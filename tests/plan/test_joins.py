@@ -1,0 +1,137 @@
+"""plan/joins.py: what is joined shares a buffer, and every value stays what it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+from bitinfer import zoo
+from bitinfer.backends import Backend, select
+from bitinfer.graph import Graph, GraphBuilder, check, passes
+from bitinfer.plan import Plan, lower, share_joins, steps
+from strategies import networks
+
+
+def copies(plan: Plan) -> list[steps.CopyChannels]:
+    return [step for step in plan.steps if isinstance(step, steps.CopyChannels)]
+
+
+def run(plan: Plan, backend: Backend, x: Any) -> list[Any]:
+    outputs = [
+        np.full((len(x), *plan.buffers[b].stored_shape), 9, plan.buffers[b].dtype)
+        for b in plan.outputs
+    ]
+    backend.bind(plan).run(x, outputs)
+    return outputs
+
+
+def assert_same(plan: Plan, backend: Backend | None = None) -> Plan:
+    """Check that a plan computes the same with shared joins, and return that one."""
+    joined = share_joins(plan)
+    reference = select("reference")
+    shape = plan.buffers[plan.input].shape
+    x = np.random.default_rng(1).standard_normal((2, *shape)).astype(np.float32)
+    wanted = run(plan, reference, x)
+    for right, found in zip(wanted, run(joined, backend or reference, x), strict=True):
+        np.testing.assert_array_equal(found, right)
+    return joined
+
+
+def grown(blocks: int, channels: int = 5, size: int = 3) -> GraphBuilder:
+    """Append what a convolution makes of the signs, and add to the last channels, in turns."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("grown", (size, size + 1, channels))
+    x = b.relu(b.input)
+    growth = 4
+
+    def made(x: str, width: int) -> str:
+        signs = b.sign(x, threshold=rng.standard_normal(width))
+        return b.bconv2d(signs, rng.standard_normal((growth, 3, 3, width)), padding=1)
+
+    for _ in range(blocks):
+        x = b.concat(x, made(x, channels))
+        channels += growth
+        y = made(x, channels)
+        last = b.slice_channels(x, channels - growth, channels)
+        first = b.slice_channels(x, 0, channels - growth)
+        x = b.concat(first, b.add(last, y))
+    b.batch_norm(x, *np.abs(rng.standard_normal((4, channels))) + 0.5, name="end")
+    return b
+
+
+def test_appended_channels_are_written_where_they_stay(backend: Backend) -> None:
+    b = grown(3)
+    plan = lower(check(*b.build("end")))
+    joined = assert_same(plan, backend)
+    assert len(copies(plan)) == 3 * (2 + 2 + 2)
+    # The first map, then what each block makes, and its last channels to be added to.
+    counts = [step.count for step in copies(joined)]
+    assert counts == [5, 4, 4, 4, 4, 4, 4, 4, 4, 4]
+    written = {s.target for s in copies(joined) if s.to > 0}
+    assert len(written) == 1
+    assert joined.buffers[written.pop()].shape[-1] == 5 + 3 * 4
+    packed = [step for step in joined.steps if isinstance(step, steps.PackSigns)]
+    assert [joined.buffers[s.source].shape[-1] for s in packed[1:]] == [17] * 5
+    assert set(joined.values) < set(plan.values)
+
+
+def test_the_signs_of_a_slice_are_packed_where_it_lies(backend: Backend) -> None:
+    b = GraphBuilder("g", (2, 3, 80))
+    x = b.relu(b.input)
+    part = b.sign(b.slice_channels(x, 3, 75), threshold=np.linspace(-1, 1, 72))
+    y = b.bconv2d(part, np.linspace(-1, 1, 8 * 72).reshape(8, 1, 1, 72))
+    plan = lower(check(*b.build(y)))
+    joined = assert_same(plan, backend)
+    assert not copies(joined)
+    (pack,) = [step for step in joined.steps if isinstance(step, steps.PackSigns)]
+    assert pack.begin == 3
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_what_is_read_again_later_is_not_written_over(*, is_read_again: bool) -> None:
+    b = GraphBuilder("g", (2, 2, 6))
+    x = b.concat(b.relu(b.input), b.sigmoid(b.input))
+    second = b.concat(b.slice_channels(x, 0, 6), b.clip(b.input, -1, 1))
+    ends = [b.sigmoid(second)]
+    if is_read_again:
+        ends.append(b.relu(x))  # all of the first join, when the second one is there
+    joined = assert_same(lower(check(*b.build(*ends))))
+    assert [step.count for step in copies(joined)] == [6] * (4 if is_read_again else 3)
+    assert len({step.target for step in copies(joined)}) == (2 if is_read_again else 1)
+
+
+def test_a_map_joined_with_itself() -> None:
+    b = GraphBuilder("g", (2, 2, 3))
+    x = b.relu(b.input)
+    plan = lower(check(*b.build(b.sigmoid(b.concat(x, x)))))
+    assert len(copies(assert_same(plan))) == 2
+
+
+def test_arrays_of_the_caller_stay_whole() -> None:
+    b = GraphBuilder("g", (2, 2, 4))
+    x = b.concat(b.input, b.relu(b.input))
+    plan = lower(check(*b.build(b.slice_channels(x, 2, 6), x)))
+    assert len(copies(assert_same(plan))) == 3
+
+
+@hypothesis.given(networks())
+def test_every_network_computes_the_same(network: tuple[Graph, dict[str, Any]]) -> None:
+    graph, tensors = network
+    if graph.input.kind == "float":
+        plan = lower(passes.optimise(check(graph, tensors)))
+        joined = assert_same(plan)
+        assert len(joined.steps) <= len(plan.steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"), [("meliusnet22", 102, 55), ("binary-densenet28", 46, 27)]
+)
+def test_networks_that_append_copy_what_is_added_alone(name: str, before: int, after: int) -> None:
+    plan = lower(passes.optimise(check(*zoo.build(name, zoo.RandomParameters(0)))))
+    joined = share_joins(plan)
+    assert (len(copies(plan)), len(copies(joined))) == (before, after)
+    widest = max(step.count for step in copies(joined))
+    assert widest <= 256
