@@ -16,7 +16,7 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
 import bitinfer
-from bitinfer.serve import Service, load_models
+from bitinfer.serve import Application, Service, load_models
 
 MODEL = os.environ.get("MODEL", "examples/lenet5.bin")
 MAX_BYTES = 1 << 20
@@ -24,7 +24,7 @@ MAX_BYTES = 1 << 20
 session = bitinfer.load(MODEL)
 session.warmup(pixels=True)
 app = FastAPI()
-app.mount("/bitinfer", Service(load_models([f"model={MODEL}"])).app())
+app.mount("/bitinfer", Application(Service(load_models([f"model={MODEL}"]))))
 
 
 @app.post("/digit")

@@ -77,9 +77,9 @@ class Replica:
     """One process of a deployment."""
 
     def __init__(self, models: Sequence[str], backend: str, settings: Settings) -> None:
-        from bitinfer.serve import Service, load_models
+        from bitinfer.serve import Application, Service, load_models
 
-        self._app = Service(load_models(models, backend), settings).app()
+        self._app = Application(Service(load_models(models, backend), settings))
 
     async def __call__(self, request: Any) -> Any:
         """Answer a request, which is starlette's."""

@@ -22,7 +22,7 @@ from onnx import TensorProto
 
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.importers.foreign import Foreign
-from bitinfer.importers.readers import _onnx_graph, darknet, keras, mxnet, tflite
+from bitinfer.importers.readers import _onnx_walk, darknet, keras, mxnet, tflite
 from bitinfer.importers.recognise import recognise
 
 PAGE = Path(__file__).parents[2] / "docs" / "importing.md"
@@ -62,7 +62,7 @@ def onnx_conv(
         w = b.constant("w", values)
         if how == "bipolar":
             w = b.add("BipolarQuant", w, b.constant("s", np.float32(0.1)), domain=onnx_files.QONNX)
-        return _onnx_graph.read(b.model(b.add("Conv", x, w, **attributes)))
+        return _onnx_walk.read(b.model(b.add("Conv", x, w, **attributes)))
 
     return build
 
@@ -71,7 +71,7 @@ def onnx_dense(how: str = ">=") -> Build:
     def build() -> Foreign:
         b = onnx_files.Builder(["n", 32])
         x = onnx_sign(b, "x", how)
-        return _onnx_graph.read(b.model(b.add("MatMul", x, b.constant("w", bipolar(32, 4)))))
+        return _onnx_walk.read(b.model(b.add("MatMul", x, b.constant("w", bipolar(32, 4)))))
 
     return build
 
@@ -81,14 +81,14 @@ def onnx_beta_map() -> Foreign:
     size = b.add("ReduceMean", b.add("Abs", "x"), b.constant("axes", np.array([1])), keepdims=1)
     box = b.constant("box", np.full((1, 1, 3, 3), 1 / 9))
     x = b.add("Conv", onnx_sign(b, "x", ">="), b.constant("w", bipolar(4, 4, 3, 3)))
-    return _onnx_graph.read(b.model(b.add("Mul", x, b.add("Conv", size, box))))
+    return _onnx_walk.read(b.model(b.add("Mul", x, b.add("Conv", size, box))))
 
 
 def qonnx_agreements() -> Foreign:
     b = onnx_files.Builder(["n", 32])
     x = b.add("MultiThreshold", "x", b.constant("t", np.zeros((1, 1))), domain=onnx_files.QONNX)
     w = b.constant("w", (bipolar(32, 4) + 1) / 2)
-    return _onnx_graph.read(b.model(b.add("XnorPopcountMatMul", x, w, domain=onnx_files.QONNX)))
+    return _onnx_walk.read(b.model(b.add("XnorPopcountMatMul", x, w, domain=onnx_files.QONNX)))
 
 
 def qonnx_quant(bits: float) -> Build:
@@ -96,7 +96,7 @@ def qonnx_quant(bits: float) -> Build:
         b = onnx_files.Builder(["n", 4, 6, 6])
         names = [b.constant(f"q{i}", np.float32(v)) for i, v in enumerate((2.0**-7, 0, bits))]
         x = b.add("Quant", "x", *names, domain=onnx_files.QONNX, signed=1, narrow=0)
-        return _onnx_graph.read(b.model(b.add("Conv", x, b.constant("w", bipolar(4, 4, 3, 3)))))
+        return _onnx_walk.read(b.model(b.add("Conv", x, b.constant("w", bipolar(4, 4, 3, 3)))))
 
     return build
 

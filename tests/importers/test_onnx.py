@@ -20,7 +20,7 @@ from onnx_files import QONNX, Builder, bipolar, evaluate, random
 from bitinfer import session
 from bitinfer.errors import BitInferError, CheckpointError, ConversionError, MissingExtraError
 from bitinfer.importers.convert import convert
-from bitinfer.importers.readers import _onnx_graph
+from bitinfer.importers.readers import _onnx_walk
 from bitinfer.importers.readers import onnx as reader
 from bitinfer.importers.recognise import Recognised, recognise
 from bitinfer.importers.simulate import simulate
@@ -32,7 +32,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 def imported(model: onnx.ModelProto) -> Recognised:
     """The network without a process of its own: these models are not hostile."""
-    return recognise(_onnx_graph.read(model))
+    return recognise(_onnx_walk.read(model))
 
 
 def became(found: Recognised) -> list[str]:
@@ -215,7 +215,7 @@ def test_channel_shuffle_is_found() -> None:
     x = b.add("Conv", by_where(b, x), b.constant("w", bipolar(6, 2, 3, 3)), group=3)
     found = check(b, x, binary=1, sizes=(1,))
     assert found.graph.nodes[0].__struct_config__.tag == "shuffle_channels"
-    again = simulate(_onnx_graph.read(b.model(x)), random(2, 6, 4, 5))[x]
+    again = simulate(_onnx_walk.read(b.model(x)), random(2, 6, 4, 5))[x]
     np.testing.assert_allclose(again[:1], evaluate(b.model(x), random(2, 6, 4, 5)[:1]), atol=1e-5)
 
 

@@ -205,7 +205,7 @@ def test_the_package_is_imported_without_the_extra() -> None:
         "from bitinfer.serve import Service, Settings, load_models\n"
         "import bitinfer\n"
         "service = Service(load_models(['examples/lenet5.bin'], 'reference'))\n"
-        "try: service.app()\n"
+        "try: from bitinfer.serve import Application\n"
         "except bitinfer.MissingExtraError as error: print(error.extra)\n"
     )
     done = subprocess.run(
@@ -216,7 +216,7 @@ def test_the_package_is_imported_without_the_extra() -> None:
 
 def test_the_application_runs_on_a_server_of_others(colours_file: Path) -> None:
     """Any ASGI server runs it; this calls it as they do."""
-    from bitinfer.serve import Service, load_models
+    from bitinfer.serve import Application, Service, load_models
 
     service = Service(load_models([str(colours_file)], "reference"))
     import asyncio
@@ -240,6 +240,6 @@ def test_the_application_runs_on_a_server_of_others(colours_file: Path) -> None:
         "query_string": b"top_k=1",
         "headers": [],
     }
-    asyncio.run(service.app()(scope, receive, send))
+    asyncio.run(Application(service)(scope, receive, send))
     assert sent[0]["status"] == 200
     assert json.loads(sent[1]["body"])["predictions"][0]["label"] == "green"

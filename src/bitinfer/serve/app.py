@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,12 +14,21 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from bitinfer._version import __version__
-from bitinfer.documents import SCHEMA_VERSION, Part, serving
+from bitinfer.documents import SCHEMA_VERSION, serving
 from bitinfer.errors import BitInferError, ImageError, InputError
 from bitinfer.files import one_line
-from bitinfer.serve import openapi, pictures, protocol
+from bitinfer.serve import openapi, page, pictures, protocol
 from bitinfer.serve.access import AccessLog
 from bitinfer.serve.engine import Call, ClientGone
+from bitinfer.serve.handling import (
+    Body,
+    answer,
+    check_takes_pictures,
+    compute,
+    encode,
+    find,
+    wanted_top_k,
+)
 from bitinfer.serve.metrics import CONTENT_TYPE
 from bitinfer.serve.models import ServedModel
 from bitinfer.serve.protocol import RequestError
@@ -30,9 +37,7 @@ from bitinfer.serve.service import Service
 Handler = Callable[[Service, Request], Awaitable[Response]]
 
 EXTENSIONS = ("binary_tensor_data", "classify")
-_MAX_TOP_K = 1000
 _GONE = 499
-_encode = msgspec.json.Encoder().encode
 
 
 class Application:
@@ -46,8 +51,6 @@ class Application:
             for path, method, endpoint, handler in _ROUTES
         ]
         if service.settings.page:
-            from bitinfer.serve import page
-
             routes += [_route(service, *route) for route in page.ROUTES]
         self._router = Router(routes, redirect_slashes=False)
 
@@ -108,11 +111,6 @@ def _route(service: Service, path: str, method: str, kind: str, handler: Handler
     return Route(path, _Endpoint(service, kind, handler), methods=[method])
 
 
-def answer(part: Part, status: int = 200) -> Response:
-    """Return a document as a response."""
-    return Response(_encode(part), status, media_type=protocol.JSON)
-
-
 def _failure(error: Exception) -> Response | None:
     """Return the response to what a handler has raised; none if nobody waits for it."""
     if isinstance(error, ClientGone | ClientDisconnect):
@@ -137,85 +135,8 @@ def _failure(error: Exception) -> Response | None:
         headers["retry-after"] = "1"
     if status in (408, 413):
         headers["connection"] = "close"  # the rest of the body would be read for nothing
-    body = _encode(serving.Failed(error=one_line(message, 500)))
+    body = encode(serving.Failed(error=one_line(message, 500)))
     return Response(body, status, headers=headers, media_type=protocol.JSON)
-
-
-# --- bodies --------------------------------------------------------------------------------------
-
-
-class Body:
-    """The body of a request as a context: its bytes count until it is left.
-
-    Raises:
-        RequestError: it is too large, compressed or too slow, or too many bytes are under way.
-        ClientDisconnect: the client has gone.
-    """
-
-    def __init__(self, service: Service, request: Request) -> None:
-        self._service, self._request = service, request
-        self._taken = 0
-
-    async def __aenter__(self) -> bytes:
-        settings, headers = self._service.settings, self._request.headers
-        coding = headers.get("content-encoding", "identity")
-        if coding != "identity":
-            raise RequestError(415, f"the body is {one_line(coding, 20)}-encoded, wanted plain")
-        announced = headers.get("content-length")
-        if announced is not None:
-            self._take(int(announced))  # the HTTP parser has checked that it is a number
-        try:
-            async with asyncio.timeout(settings.body_timeout_s):
-                return await self._read(counted=announced is not None)
-        except TimeoutError:
-            self._give_back()
-            raise RequestError(
-                408, f"the body took more than {settings.body_timeout_s:g} seconds"
-            ) from None
-        except BaseException:
-            self._give_back()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._give_back()
-
-    async def _read(self, *, counted: bool) -> bytes:
-        parts = []
-        async for part in self._request.stream():
-            if not counted:
-                self._take(len(part))
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _take(self, size: int) -> None:
-        settings = self._service.settings
-        if self._taken + size > settings.max_body_bytes:
-            raise RequestError(413, f"a body has at most {settings.max_body_bytes} bytes")
-        if self._service.buffered_bytes + size > settings.max_buffered_bytes:
-            raise RequestError(503, "too many bytes are under way; try again later")
-        self._taken += size
-        self._service.buffered_bytes += size
-
-    def _give_back(self) -> None:
-        self._service.buffered_bytes -= self._taken
-        self._taken = 0
-
-
-async def compute(service: Service, request: Request, work: Callable[[Call], Any]) -> Any:
-    """Return what a thread of the engine computes for a request."""
-    service.metrics.set_gauge("in_flight", service.engine.admitted + 1)
-    try:
-        return await service.engine.run(
-            work, timeout_s=service.settings.deadline_s, receive=request.receive
-        )
-    finally:
-        service.metrics.set_gauge("in_flight", service.engine.admitted)
-
-
-def find(service: Service, request: Request) -> ServedModel:
-    """Return the model that the path names."""
-    path = request.path_params
-    return service.models.find(path["model"], path.get("version"))
 
 
 # --- inference -----------------------------------------------------------------------------------
@@ -287,20 +208,6 @@ def _classify_one(
     return document, time.perf_counter() - started
 
 
-def check_takes_pictures(model: ServedModel) -> None:
-    """Raise RequestError if the model file does not say how a picture becomes the input."""
-    if not model.takes_pictures:
-        raise RequestError(400, f"{model.name} does not take pictures; send a tensor to /infer")
-
-
-def wanted_top_k(request: Request) -> int:
-    """Return how many classes a request asks for with ``?top_k=``."""
-    text = request.query_params.get("top_k", "5")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= _MAX_TOP_K):
-        raise RequestError(400, f"top_k is '{one_line(text, 20)}', wanted 1 to {_MAX_TOP_K}")
-    return int(text)
-
-
 # --- what there is -------------------------------------------------------------------------------
 
 
@@ -339,7 +246,7 @@ async def _metrics(service: Service, request: Request) -> Response:
 
 
 async def _openapi(service: Service, request: Request) -> Response:
-    return Response(_encode(openapi.document(service.settings)), media_type=protocol.JSON)
+    return Response(encode(openapi.document(service.settings)), media_type=protocol.JSON)
 
 
 def _of_models(path: str, method: str, kind: str, handler: Handler) -> tuple[Any, ...]:

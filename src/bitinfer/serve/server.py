@@ -28,6 +28,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bitinfer.serve.app import Application
 from bitinfer.serve.service import Service
 from bitinfer.serve.settings import Settings
 
@@ -55,7 +56,7 @@ class Config(uvicorn.Config):
     def __init__(self, service: Service) -> None:
         settings = service.settings
         super().__init__(
-            service.app(),
+            Application(service),
             http=Connection,
             ws="none",
             lifespan="off",

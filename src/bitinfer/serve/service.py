@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bitinfer.errors import MissingExtraError
 from bitinfer.serve.engine import Engine
 from bitinfer.serve.metrics import Metrics
 from bitinfer.serve.models import Models
 from bitinfer.serve.settings import Settings
-
-if TYPE_CHECKING:
-    from bitinfer.serve.app import Application
 
 
 class Service:
@@ -45,17 +42,6 @@ class Service:
         """Say that no more requests are wanted."""
         self.is_draining = True
         self.metrics.set_gauge("ready", 0)
-
-    def app(self) -> Application:
-        """Return the ASGI application.
-
-        Raises:
-            MissingExtraError: starlette is not installed.
-        """
-        require("starlette")
-        from bitinfer.serve.app import Application
-
-        return Application(self)
 
 
 def require(package: str) -> Any:

@@ -19,27 +19,23 @@ from bitinfer.backends import select
 from bitinfer.errors import ConversionError
 from bitinfer.graph import passes
 from bitinfer.importers import evaluate, signs
-from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
+from bitinfer.importers.foreign import Foreign, ForeignNode
 from bitinfer.importers.recognise import recognise
 from bitinfer.importers.simulate import simulate
 from bitinfer.model import Model, Preprocessing
 from bitinfer.numerics import normalization_table
 from bitinfer.plan.lower import lower
 from bitinfer.plan.observe import named, new_outputs, observe
+from bitinfer.verify.differences import CLOSE, ROUNDING, Difference, source_signs, to_own, to_source
+from bitinfer.verify.explain import explain
 
 Array = NDArray[Any]
 
 FEW_ZEROS = 1e-3
 """Share of signs that may differ at exactly 0 and count as ties: more is another rule for 0."""
 
-ROUNDING = 1e-6
-"""Share of the largest value before a sign that float32 may be off by at least: some roundings."""
-
 OTHER_ORDER = 4
 """How much further off than ours another order of float32 sums may be."""
-
-CLOSE = 1e-3
-"""Largest difference of outputs, relative to the largest output where that is above 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,24 +57,6 @@ class SignCheck:
     differing: int
     ties: int
     ties_differing: int
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Difference:
-    """Where source and model part first.
-
-    Attributes:
-        name: of the sign or output that differs.
-        layers: of the source, in which the fault must be.
-        explanations: what, changed in the source, would make it equal to the model.
-        source, model: what both have for one sample: (H, W, C) or (C,), signs as -1 and +1.
-    """
-
-    name: str
-    layers: tuple[str, ...]
-    explanations: tuple[str, ...]
-    source: Array
-    model: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,8 +163,6 @@ def verify(model: Model, source: Foreign, x: Array, backend: str = "auto") -> Ve
             where = (where & _column(counts, where)).reshape(ours[name].shape)
             first = _difference(found, name, equal, theirs, ours, layouts, where)
     if first is not None:
-        from bitinfer.verify.explain import explain
-
         few = np.flatnonzero(counts)[:4]
         fitting = explain(
             found, first, theirs_in[few], {k: v[few] for k, v in ours.items()}, layouts
@@ -194,16 +170,6 @@ def verify(model: Model, source: Foreign, x: Array, backend: str = "auto") -> Ve
         first = dataclasses.replace(first, explanations=fitting)
     left_out = len(x) - int(counts.sum())
     return Verification(len(x), left_out, tuple(checks), largest, scale, same, first)
-
-
-def to_source(x: Array, layout: Layout | None) -> Array:
-    """Return a batch of ours in the source's layout."""
-    return np.moveaxis(x, -1, 1) if layout == "NCHW" and x.ndim == 4 else x
-
-
-def to_own(x: Array, layout: Layout | None) -> Array:
-    """Return a batch of the source's in ours."""
-    return np.moveaxis(x, 1, -1) if layout == "NCHW" and x.ndim == 4 else x
 
 
 def _flat(x: Array) -> Array:
@@ -225,14 +191,6 @@ def _observed(model: Model, x: Array, backend: str) -> dict[str, Array]:
     for name, value in named(plan, outputs).items():
         result[same_as.get(name, name)] = value
     return result
-
-
-def source_signs(node: ForeignNode, value: Array) -> Array:
-    """Return what stands for signs as -1 and +1."""
-    low, high = float(node.attributes["low"]), float(node.attributes["high"])  # type: ignore[arg-type]
-    middle = (low + high) / 2
-    is_high = value >= middle if high > low else value <= middle
-    return np.where(is_high, 1, -1)
 
 
 def _compare_signs(

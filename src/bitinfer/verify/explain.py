@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bitinfer.errors import BitInferError
 from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
 from bitinfer.importers.simulate import simulate
-from bitinfer.verify.compare import CLOSE, ROUNDING, Difference, source_signs, to_own
+from bitinfer.verify.differences import CLOSE, ROUNDING, Difference, source_signs, to_own
 
 Array = NDArray[Any]
 Change = tuple[str, Foreign, Array]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bitinfer.report.blocks import Block, Chart, Heading, Paragraph, Table
 from bitinfer.report.page import render
-from bitinfer.verify.compare import Difference, Verification
+from bitinfer.verify.compare import Verification
+from bitinfer.verify.differences import Difference
 from bitinfer.verify.runtime import RuntimeCheck
 
 Array = NDArray[Any]

@@ -27,7 +27,7 @@ from bitinfer.importers import detect
 from bitinfer.importers.folder import read_source
 from bitinfer.importers.foreign import Foreign, Layout
 from bitinfer.importers.recognise import recognise
-from bitinfer.verify.compare import CLOSE, to_own, to_source
+from bitinfer.verify.differences import CLOSE, to_own, to_source
 
 Array = NDArray[Any]
 

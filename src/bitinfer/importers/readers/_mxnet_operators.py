@@ -10,7 +10,7 @@ import numpy as np
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
-from bitinfer.importers.readers.mxnet import Array, MxnetGraph, MxnetNode, Shape
+from bitinfer.importers.readers._mxnet_graph import Array, MxnetGraph, MxnetNode, Shape
 
 Handler = Callable[[MxnetGraph, MxnetNode], None]
 

@@ -13,7 +13,7 @@ from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Attribute
 from bitinfer.importers.readers._tensorflow import window
-from bitinfer.importers.readers.tflite import Array, Operator, Shape, TfliteGraph
+from bitinfer.importers.readers._tflite_graph import Array, Operator, Shape, TfliteGraph
 
 Handler = Callable[[TfliteGraph, Operator], None]
 

@@ -50,7 +50,7 @@ def from_bytes(data: bytes, network: bytes = b"") -> Foreign:
 
 def parse(data: bytes, network: bytes) -> Foreign:
     """Do what :func:`from_bytes` says, here: called in the child."""
-    from bitinfer.importers.readers import _keras_graph
+    from bitinfer.importers.readers import _keras_walk
 
     config: str | bytes | None
     if data.startswith(_ZIP):
@@ -65,7 +65,7 @@ def parse(data: bytes, network: bytes) -> Foreign:
             "pass model.to_json() as --network FILE"
         )
     by_class = _by_class(root)
-    return _keras_graph.read(_as_object(config), by_class or _by_name(root), bool(by_class))
+    return _keras_walk.read(_as_object(config), by_class or _by_name(root), bool(by_class))
 
 
 def _members(data: bytes) -> tuple[bytes, bytes]:

@@ -8,7 +8,6 @@ hpi-xnor/BMXNet, smd_hpi/src/q_convolution-inl.h, binary_layer.h, xnor_cpu.h.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import struct
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
-from bitinfer.importers.foreign import Attribute, Foreign, ForeignNode
+from bitinfer.importers.foreign import Foreign
+from bitinfer.importers.readers import _mxnet_operators
+from bitinfer.importers.readers._mxnet_graph import MAX_ELEMENTS, MxnetGraph, MxnetNode
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-MAX_ELEMENTS = 1 << 28
 MAX_NODES = 100_000
 _LIST_MAGIC = 0x112
 _MAGICS = {0xF993FAC8: "<q", 0xF993FAC9: "<q", 0xF993FACA: "<q"}
@@ -47,12 +47,10 @@ def from_bytes(data: bytes, network: bytes = b"", shape: Shape | None = None) ->
             "it holds weights without their network: pass X-symbol.json as --network, and the size "
             "of the input as --input-shape HxWxC"
         )
-    from bitinfer.importers.readers import _mxnet_operators
-
     graph = MxnetGraph(arrays, shape)
     try:
         symbol = json.loads(network)
-        outputs = _walk(graph, symbol, _mxnet_operators.write)
+        outputs = _walk(graph, symbol)
     except (ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:
         if isinstance(error, CheckpointError | ConversionError):
             raise
@@ -63,79 +61,7 @@ def from_bytes(data: bytes, network: bytes = b"", shape: Shape | None = None) ->
     return Foreign("mxnet", "NCHW", graph.input, shape, nodes, constants, outputs)
 
 
-class MxnetNode:
-    """An operator with its attributes, which are texts."""
-
-    def __init__(self, name: str, operation: str, attributes: Any, inputs: tuple[str, ...]) -> None:
-        self.name = name
-        self.operation = operation
-        self.inputs = inputs
-        self._attributes = attributes if isinstance(attributes, dict) else {}
-
-    def text(self, name: str, default: str = "") -> str:
-        """Return an attribute as it is."""
-        return str(self._attributes.get(name, default))
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Return a truth value."""
-        return self.text(name, str(default)).lower() in ("true", "1")
-
-    def number(self, name: str, default: float) -> float:
-        """Return a number."""
-        return float(self.text(name, str(default)))
-
-    def numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Return whole numbers; one is taken twice."""
-        text = self.text(name)
-        if not text:
-            return default
-        value = ast.literal_eval(text)
-        found = tuple(int(v) for v in (value if isinstance(value, tuple | list) else (value,) * 2))
-        return found or default
-
-
-class MxnetGraph:
-    """The state of a walk; handlers in _mxnet_operators.py write the nodes."""
-
-    def __init__(self, arrays: dict[str, Array], shape: Shape) -> None:
-        self.nodes: list[ForeignNode] = []
-        self.constants = arrays
-        self.shapes: dict[str, Shape] = {}
-        self.alias: dict[str, str] = {}
-        self.input = ""
-        self._shape = shape
-
-    def take_input(self, name: str) -> None:
-        """Note a variable that no weight belongs to: the input, or labels that nobody needs."""
-        if not self.input:
-            self.input = name
-            self.shapes[name] = self._shape
-
-    def add(
-        self, name: str, word: str, inputs: tuple[str, ...], shape: Shape, /, **more: Attribute
-    ) -> str:
-        """Write a node whose value has ``shape``; returns its name."""
-        if name in self.shapes or name in self.constants:
-            raise CheckpointError("its name stands twice")
-        if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
-            raise CheckpointError(f"a value of shape {shape}")
-        self.nodes.append(ForeignNode(name, word, inputs, more))
-        self.shapes[name] = shape
-        return name
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant of our own; returns its name."""
-        self.constants[name] = np.asarray(value)
-        return name
-
-    def weight(self, name: str, what: str) -> Array:
-        """Return a weight."""
-        if name not in self.constants:
-            raise ConversionError(f"{what} is missing or depends on the input, wanted a constant")
-        return self.constants[name]
-
-
-def _walk(graph: MxnetGraph, symbol: Any, write: Any) -> tuple[str, ...]:
+def _walk(graph: MxnetGraph, symbol: Any) -> tuple[str, ...]:
     items = symbol["nodes"]
     if not isinstance(items, list) or not 0 < len(items) <= MAX_NODES:
         raise CheckpointError("the symbol.json has no nodes, or too many")
@@ -155,7 +81,7 @@ def _walk(graph: MxnetGraph, symbol: Any, write: Any) -> tuple[str, ...]:
         inputs = tuple(graph.alias.get(source, source) for source in sources)
         where = f"{one_line(name)} ({one_line(operation)})"
         try:
-            write(graph, MxnetNode(name, operation, attributes, inputs))
+            _mxnet_operators.write(graph, MxnetNode(name, operation, attributes, inputs))
         except (CheckpointError, ConversionError) as error:
             raise type(error)(f"{where}: {error}") from error
         except (ValueError, KeyError, IndexError, TypeError, SyntaxError) as error:

@@ -45,6 +45,6 @@ def parse(data: bytes) -> Foreign:
 
 def from_model(model: Any) -> Foreign:
     """Return the network of an ``onnx.ModelProto`` that was made in this process."""
-    from bitinfer.importers.readers import _onnx_graph
+    from bitinfer.importers.readers import _onnx_walk
 
-    return _onnx_graph.read(model)
+    return _onnx_walk.read(model)

@@ -14,7 +14,7 @@ from importlib import resources
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bitinfer.serve import app
+from bitinfer.serve import handling
 from bitinfer.serve.page import views
 from bitinfer.serve.protocol import RequestError
 from bitinfer.serve.service import Service
@@ -49,7 +49,7 @@ def _headers(service: Service) -> dict[str, str]:
 
 
 async def _module(service: Service, request: Request) -> Response:
-    model = app.find(service, request)
+    model = handling.find(service, request)
     if model.name not in service.modules:
         raise RequestError(404, f"there is no WebAssembly module of {model.name}")
     content = service.modules[model.name]
@@ -57,29 +57,29 @@ async def _module(service: Service, request: Request) -> Response:
 
 
 async def _explain(service: Service, request: Request) -> Response:
-    model = app.find(service, request)
-    top_k = app.wanted_top_k(request)
-    app.check_takes_pictures(model)
-    async with app.Body(service, request) as body:
+    model = handling.find(service, request)
+    top_k = handling.wanted_top_k(request)
+    handling.check_takes_pictures(model)
+    async with handling.Body(service, request) as body:
         started = time.perf_counter()
         has_module = model.name in service.modules
         work = functools.partial(views.explain, model, body, top_k, has_module=has_module)
-        document = await app.compute(service, request, work)
+        document = await handling.compute(service, request, work)
     took = time.perf_counter() - started
     service.metrics.count_inference((model.name, model.version), 1, took)
-    return app.answer(document)
+    return handling.answer(document)
 
 
 async def _layer(service: Service, request: Request) -> Response:
-    model = app.find(service, request)
-    app.check_takes_pictures(model)
+    model = handling.find(service, request)
+    handling.check_takes_pictures(model)
     text = request.path_params["index"]
     if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise RequestError(404, "a layer is a number from 0")
-    async with app.Body(service, request) as body:
+    async with handling.Body(service, request) as body:
         work = functools.partial(views.layer, model, body, int(text))
-        document = await app.compute(service, request, work)
-    return app.answer(document)
+        document = await handling.compute(service, request, work)
+    return handling.answer(document)
 
 
 ROUTES = (
