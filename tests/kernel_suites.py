@@ -113,6 +113,11 @@ def _conv2d(size: int, rng: Rng) -> Iterator[Case]:
     for weights in ("float", "int8", "bits"):
         b = GraphBuilder("conv2d", (2, 3, 10))
         yield Case(b, b.conv2d(b.input, _weight(rng, weights, size, 2, 3, 10)))
+    for outputs in (4, 8):
+        if size % 16 == 0:
+            b = GraphBuilder("conv2d", (5, 6, size // outputs * 3))
+            weight = _weight(rng, "float", size, 3, 3, 3)
+            yield Case(b, b.conv2d(b.input, weight, padding=1, groups=size // outputs))
     if size > 1:
         b = GraphBuilder("conv2d", (6, 7, size))
         weight = _weight(rng, "float", size, 3, 3, 1)

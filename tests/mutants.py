@@ -323,6 +323,20 @@ MUTANTS = (
         "avx512vbmi",
     ),
     Mutant(
+        "the outputs of bundled groups stay in the order of lanes",
+        "kernels/conv2d/groups_avx512vbmi.c",
+        "(int32_t)(o % l->outputs * l->together + o / l->outputs)",
+        "(int32_t)o",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "bundled groups read the channels of the first",
+        "kernels/conv2d/groups_avx512vbmi.c",
+        "(int32_t)(i % l->together * l->inputs + i / l->together)",
+        "(int32_t)(i / l->together)",
+        "avx512vbmi",
+    ),
+    Mutant(
         "an entry of the neighbouring pixel is off by a digit",
         "kernels/bconv2d/pairs_avx2.h",
         "__m128i odd = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(x, 4), low),",

@@ -560,6 +560,21 @@ static void check_depthwise(int32_t kernel, source_kind kind, int type, int32_t 
         check_layer(s, kind, type, random_extras());
 }
 
+/* Groups of few outputs, of which several fill a vector. */
+static void check_small_groups(int32_t kernel, source_kind kind, int type, int32_t channels)
+{
+    int32_t outputs = random_int(0, 1) ? 4 : 8, groups = 16 / outputs * random_int(1, 3);
+    bi_step s =
+        new_step(kernel, random_int(1, 9), random_int(1, 30), groups * channels, groups * outputs);
+    s.groups = groups;
+    s.kernel_h = random_int(1, 4), s.kernel_w = random_int(1, 4);
+    s.stride_h = random_int(1, 2), s.stride_w = random_int(1, 3);
+    s.dilation_h = random_int(0, 3) ? 1 : 2, s.dilation_w = random_int(0, 3) ? 1 : 2;
+    s.pad_top = random_side(2, 6), s.pad_left = random_side(2, 6);
+    if (place(&s, random_side(2, 6), random_side(2, 6)))
+        check_layer(s, kind, type, random_extras());
+}
+
 /* Long rows of a window: several parts of K, several chunks of pixels. */
 static void check_long(int32_t kernel, source_kind kind, int type)
 {
@@ -601,6 +616,7 @@ static void check_conv2d(int32_t kernel)
                 check_any(kernel, k, type, 1, 9, 65);
                 check_any(kernel, k, type, random_int(2, 4), 5, i % 2 ? 20 : 3);
                 check_depthwise(kernel, k, type, random_int(1, 40));
+                check_small_groups(kernel, k, type, i / 5 + 1);
             }
             for (int32_t o = 1; o <= 65; o++) {
                 bi_step s = new_step(kernel, 4, 5, 3, o);

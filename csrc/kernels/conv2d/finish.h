@@ -1,4 +1,4 @@
-/* finish.h -- 16 outputs of many pixels on their way through the epilogue: what finish_body.inc reads,
+/* finish.h -- some outputs of many pixels on their way through the epilogue: what finish_body.inc reads,
  * whatever its vectors. */
 #ifndef BITINFER_CONV2D_FINISH_H
 #define BITINFER_CONV2D_FINISH_H
@@ -7,8 +7,10 @@
 
 #include "conv2d.h"
 
-/* Sums of the outputs from `output` on, `outputs` (at most 16) of them, for the pixels from number
- * `first` on; pixel i has sums[apart * i] and what follows. */
+enum { BI_MOST_FINISHED = 64 };
+
+/* Sums of the outputs from `output` on, `outputs` (at most 16, with AVX-512 64) of them, for the pixels
+ * from number `first` on; pixel i has sums[apart * i] and what follows, up to a multiple of 16. */
 typedef struct {
     const bi_step *step;
     const bi_pointers *at;
@@ -16,30 +18,32 @@ typedef struct {
     int32_t output, outputs;
     const float *sums; /* of integer layers i32 */
     size_t apart;
-    const float *const *shift; /* [count][16], in place of the bias, or NULL */
+    const float *const *shift; /* [count], each in place of the bias, or NULL */
 } bi_plane_sums;
 
-/* Parameters of fewer than 16 outputs, the missing ones 0. */
-typedef float bi_padded_scales[BI_SCALES][16];
+/* Parameters of outputs that are no multiple of 16, the missing ones 0. */
+typedef float bi_padded_scales[BI_SCALES][BI_MOST_FINISHED];
 
-/* Where sixteen of a parameter are. */
-static inline const float *bi_sixteen_of(const bi_plane_sums *p, const float *parameter,
-                                         const float *neutral, float padded[16])
+/* Where those of one parameter are, in whole sixteens. */
+static inline const float *bi_sixteens_of(const bi_plane_sums *p, const float *parameter,
+                                          const float *neutral, float padded[BI_MOST_FINISHED])
 {
     if (parameter == NULL)
         return neutral;
-    if (p->outputs == 16)
+    if (p->outputs % 16 == 0)
         return parameter + p->output;
-    memset(padded, 0, 16 * sizeof *padded);
+    memset(padded + p->outputs / 16 * 16, 0, 16 * sizeof *padded);
     memcpy(padded, parameter + p->output, (size_t)p->outputs * sizeof *padded);
     return padded;
 }
 
 static inline bi_vector_outputs bi_first_outputs(const bi_plane_sums *p, bi_padded_scales padded)
 {
-    static const float ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    static const float nothing[16] = {-0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f,
-                                      -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f};
+#define SIXTEEN(x) x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x
+    static const float ones[BI_MOST_FINISHED] = {SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1)};
+    static const float nothing[BI_MOST_FINISHED] = {SIXTEEN(-0.0f), SIXTEEN(-0.0f), SIXTEEN(-0.0f),
+                                                    SIXTEEN(-0.0f)};
+#undef SIXTEEN
     const bi_step *s = p->step;
     size_t number = p->first * (size_t)s->out_c + (size_t)p->output;
     bi_vector_outputs at = {
@@ -57,27 +61,32 @@ static inline bi_vector_outputs bi_first_outputs(const bi_plane_sums *p, bi_padd
         [BI_SCALE_SIGN_THRESHOLD] = s->sign_threshold,
     };
     for (int i = 0; i < BI_SCALES; i++)
-        at.scale[i] = bi_sixteen_of(p, given[i], i == BI_SCALE_ALPHA ? ones : nothing, padded[i]);
+        at.scale[i] = bi_sixteens_of(p, given[i], i == BI_SCALE_ALPHA ? ones : nothing, padded[i]);
     return at;
 }
 
-/* Put the signs of 16 outputs of a pixel; blocks come in ascending order. */
-static inline void bi_put_sixteen(const bi_plane_sums *p, uint64_t *signs, unsigned bits)
+/* Put the signs of the outputs of a pixel; blocks come in ascending order. */
+static inline void bi_put_signs(const bi_plane_sums *p, uint64_t *signs, uint64_t bits)
 {
     if (p->output % 64 == 0)
         signs[p->output / 64] = bits; /* and 0 up to the end of the word */
-    else if (p->output % 16 == 0)
+    else if (p->output % 16 == 0 && p->outputs <= 16)
         memcpy((unsigned char *)signs + p->output / 8, &bits, 2);
     else
-        for (int32_t o = 0; o < p->outputs; o++)
-            bi_write_sign(signs, p->output + o, bits >> o & 1);
+        bi_add_signs(signs, p->output, p->outputs, bits);
 }
 
-static inline unsigned bi_flips_of(const bi_plane_sums *p)
+/* A bit for each of the outputs. */
+static inline uint64_t bi_there_of(const bi_plane_sums *p)
 {
-    unsigned flips = 0;
+    return p->outputs == 64 ? ~UINT64_C(0) : (UINT64_C(1) << p->outputs) - 1;
+}
+
+static inline uint64_t bi_flips_of(const bi_plane_sums *p)
+{
+    uint64_t flips = 0;
     for (int32_t o = 0; o < p->outputs; o++)
-        flips |= (unsigned)(p->step->flip[p->output + o] != 0) << o;
+        flips |= (uint64_t)(p->step->flip[p->output + o] != 0) << o;
     return flips;
 }
 

@@ -1,4 +1,4 @@
-/* finish_avx512.h -- the epilogue of 16 outputs of many pixels, as one vector of AVX-512. */
+/* finish_avx512.h -- the epilogue of up to 64 outputs of many pixels, as vectors of AVX-512. */
 #ifndef BITINFER_CONV2D_FINISH_AVX512_H
 #define BITINFER_CONV2D_FINISH_AVX512_H
 
@@ -23,5 +23,16 @@ BI_TARGET_avx512bw static inline unsigned bi_integers_below_avx512(const float *
 #define BI_LOAD_INTEGERS bi_load_integers_avx512
 #define BI_BELOW bi_integers_below_avx512
 #include "finish_body.inc"
+
+/* Two and four vectors, of which the last need not be full. */
+BI_TARGET_avx512bw static inline void bi_finish_32_avx512(const bi_plane_sums *p)
+{
+    bi_finish_vectors_conv2d_avx512(p, 2);
+}
+
+BI_TARGET_avx512bw static inline void bi_finish_64_avx512(const bi_plane_sums *p)
+{
+    bi_finish_vectors_conv2d_avx512(p, 4);
+}
 
 #endif

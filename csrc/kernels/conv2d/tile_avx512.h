@@ -51,10 +51,14 @@ typedef void bi_wide_tile(const unsigned char *const *pixel, const void *weight,
     WHAT(pixel, 0, a, 4) WHAT(pixel, 1, b, 4) WHAT(pixel, 2, c, 4) WHAT(pixel, 3, d, 4)
 
 #define BROADCAST(pixel) "vbroadcastss (%[p" #pixel "], %[k]), %%zmm24\n\t"
+#define BROADCAST_2(pixel) "vbroadcastsd (%[p" #pixel "], %[k]), %%zmm24\n\t"
+#define BROADCAST_4(pixel) "vbroadcastf32x4 (%[p" #pixel "], %[k]), %%zmm24\n\t"
 #define TAKE_LOAD(OF, pixel, ...) OF(SUM_LOAD, pixel, __VA_ARGS__)
 #define TAKE_STORE(OF, pixel, ...) OF(SUM_STORE, pixel, __VA_ARGS__)
 #define TAKE_CLEAR(OF, pixel, ...) OF(SUM_CLEAR, pixel, __VA_ARGS__)
 #define TAKE_FLOATS(OF, pixel, ...) BROADCAST(pixel) OF(SUM_FLOATS, pixel, __VA_ARGS__)
+#define TAKE_2_FLOATS(OF, pixel, ...) BROADCAST_2(pixel) OF(SUM_FLOATS, pixel, __VA_ARGS__)
+#define TAKE_4_FLOATS(OF, pixel, ...) BROADCAST_4(pixel) OF(SUM_FLOATS, pixel, __VA_ARGS__)
 #define TAKE_WORDS(OF, pixel, ...) BROADCAST(pixel) OF(SUM_WORDS, pixel, __VA_ARGS__)
 #define TAKE_BYTES(OF, pixel, ...) BROADCAST(pixel) OF(SUM_BYTES, pixel, __VA_ARGS__)
 
@@ -79,9 +83,10 @@ typedef void bi_wide_tile(const unsigned char *const *pixel, const void *weight,
 #define WEIGHTS_3 WEIGHTS_2 "vmovaps 128(%[w]), %%zmm30\n\t"
 #define WEIGHTS_4 WEIGHTS_3 "vmovaps 192(%[w]), %%zmm31\n\t"
 
-/* A tile of `count` pixels by `vectors` vectors, whose sums lie as PIXELS says.  The loop begins on a
- * line of the cache.  `end` and `sums` stay in memory: registers are for pixels. */
-#define DEFINE_WIDE_TILE(NAME, count, vectors, PIXELS, STEP)                                     \
+/* A tile of `count` pixels by `vectors` vectors, whose sums lie as PIXELS says; a step is so many BYTES
+ * of a pixel.  The loop begins on a line of the cache.  `end` and `sums` stay in memory: registers are
+ * for pixels. */
+#define DEFINE_WIDE_TILE(NAME, count, vectors, PIXELS, STEP, BYTES)                              \
     BI_TARGET_avx512vbmi static void NAME(const unsigned char *const *pixel, const void *weight, \
                                           const bi_run *run, const bi_run *end,                  \
                                           const void *from, void *sums)                          \
@@ -101,7 +106,7 @@ typedef void bi_wide_tile(const unsigned char *const *pixel, const void *weight,
                          WEIGHTS_##vectors                                                       \
                          PIXELS(STEP, OF_##vectors)                                              \
                          "add $64*" #vectors ", %[w]\n\t"                                        \
-                         "add $4, %[k]\n\t"                                                      \
+                         "add $" #BYTES ", %[k]\n\t"                                             \
                          "cmp %[stop], %[k]\n\t"                                                 \
                          "jne 2b\n\t"                                                            \
                          "add $24, %[run]\n\t"                                                   \
@@ -126,27 +131,27 @@ typedef void bi_wide_tile(const unsigned char *const *pixel, const void *weight,
                            "xmm31");                                                             \
     }
 
-#define DEFINE_WIDE_PAIRS(NAME, vectors, STEP)                       \
-    DEFINE_WIDE_TILE(NAME##_1_##vectors, 1, vectors, PAIRS_1, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_2_##vectors, 2, vectors, PAIRS_2, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_3_##vectors, 3, vectors, PAIRS_3, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_4_##vectors, 4, vectors, PAIRS_4, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_5_##vectors, 5, vectors, PAIRS_5, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_6_##vectors, 6, vectors, PAIRS_6, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_7_##vectors, 7, vectors, PAIRS_7, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_8_##vectors, 8, vectors, PAIRS_8, STEP)
-#define DEFINE_WIDE_QUADS(NAME, vectors, STEP)                       \
-    DEFINE_WIDE_TILE(NAME##_1_##vectors, 1, vectors, QUADS_1, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_2_##vectors, 2, vectors, QUADS_2, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_3_##vectors, 3, vectors, QUADS_3, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_4_##vectors, 4, vectors, QUADS_4, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_5_##vectors, 5, vectors, QUADS_5, STEP)  \
-    DEFINE_WIDE_TILE(NAME##_6_##vectors, 6, vectors, QUADS_6, STEP)
+#define DEFINE_WIDE_PAIRS(NAME, vectors, STEP, BYTES)                       \
+    DEFINE_WIDE_TILE(NAME##_1_##vectors, 1, vectors, PAIRS_1, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_2_##vectors, 2, vectors, PAIRS_2, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_3_##vectors, 3, vectors, PAIRS_3, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_4_##vectors, 4, vectors, PAIRS_4, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_5_##vectors, 5, vectors, PAIRS_5, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_6_##vectors, 6, vectors, PAIRS_6, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_7_##vectors, 7, vectors, PAIRS_7, STEP, BYTES)  \
+    DEFINE_WIDE_TILE(NAME##_8_##vectors, 8, vectors, PAIRS_8, STEP, BYTES)
+#define DEFINE_WIDE_QUADS(NAME, vectors, STEP)                          \
+    DEFINE_WIDE_TILE(NAME##_1_##vectors, 1, vectors, QUADS_1, STEP, 4)  \
+    DEFINE_WIDE_TILE(NAME##_2_##vectors, 2, vectors, QUADS_2, STEP, 4)  \
+    DEFINE_WIDE_TILE(NAME##_3_##vectors, 3, vectors, QUADS_3, STEP, 4)  \
+    DEFINE_WIDE_TILE(NAME##_4_##vectors, 4, vectors, QUADS_4, STEP, 4)  \
+    DEFINE_WIDE_TILE(NAME##_5_##vectors, 5, vectors, QUADS_5, STEP, 4)  \
+    DEFINE_WIDE_TILE(NAME##_6_##vectors, 6, vectors, QUADS_6, STEP, 4)
 
 /* NAME[vectors - 1][count - 1]. */
 #define DEFINE_WIDE_TILES(NAME, STEP)                                                          \
-    DEFINE_WIDE_PAIRS(NAME, 1, STEP)                                                           \
-    DEFINE_WIDE_PAIRS(NAME, 2, STEP)                                                           \
+    DEFINE_WIDE_PAIRS(NAME, 1, STEP, 4)                                                        \
+    DEFINE_WIDE_PAIRS(NAME, 2, STEP, 4)                                                        \
     DEFINE_WIDE_QUADS(NAME, 3, STEP)                                                           \
     DEFINE_WIDE_QUADS(NAME, 4, STEP)                                                           \
     static bi_wide_tile *const NAME[BI_WIDE_VECTORS][BI_WIDE_PIXELS] = {                       \
@@ -157,5 +162,13 @@ typedef void bi_wide_tile(const unsigned char *const *pixel, const void *weight,
         {NAME##_1_3, NAME##_2_3, NAME##_3_3, NAME##_4_3, NAME##_5_3, NAME##_6_3},              \
         {NAME##_1_4, NAME##_2_4, NAME##_3_4, NAME##_4_4, NAME##_5_4, NAME##_6_4},              \
     };
+
+/* NAME[count - 1]: of one vector, whose lanes are of several groups in turn; a step is a number of each
+ * of those groups, BYTES together. */
+#define DEFINE_GROUP_TILES(NAME, STEP, BYTES)                                                  \
+    DEFINE_WIDE_PAIRS(NAME, 1, STEP, BYTES)                                                    \
+    static bi_wide_tile *const NAME[BI_WIDE_PIXELS] = {NAME##_1_1, NAME##_2_1, NAME##_3_1,     \
+                                                       NAME##_4_1, NAME##_5_1, NAME##_6_1,     \
+                                                       NAME##_7_1, NAME##_8_1};
 
 #endif

@@ -199,7 +199,8 @@ static void sum_block64(const bi_step *s, const tiles64_layout *l, size_t vector
 static void finish_block64(const bi_step *s, const bi_pointers *at, const chunk64 *c,
                            size_t vectors, size_t output, size_t count)
 {
-    for (size_t v = 0; v < vectors; v++) {
+    for (size_t v = 0, now; v < vectors; v += now) {
+        now = vectors - v >= 4 ? 4 : vectors - v >= 2 ? 2 : 1;
         size_t left = count - v * 16;
         bi_plane_sums sums = {
             .step = s,
@@ -207,12 +208,17 @@ static void finish_block64(const bi_step *s, const bi_pointers *at, const chunk6
             .first = c->first,
             .count = c->count,
             .output = (int32_t)(output + v * 16),
-            .outputs = (int32_t)(left < 16 ? left : 16),
+            .outputs = (int32_t)(left < now * 16 ? left : now * 16),
             .sums = c->sums + v * 16,
             .apart = vectors * 16,
             .shift = s->offset != NULL ? c->shift : NULL,
         };
-        bi_finish_pixels_conv2d_avx512(&sums);
+        if (now == 4)
+            bi_finish_64_avx512(&sums);
+        else if (now == 2)
+            bi_finish_32_avx512(&sums);
+        else
+            bi_finish_pixels_conv2d_avx512(&sums);
     }
 }
 
