@@ -303,6 +303,27 @@ def test_json_lines_are_the_results_of_the_json(model: Path, pictures: Path, cal
     assert [line.get("predictions") for line in lines] == [r.get("predictions") for r in wanted]
 
 
+def test_json_lines_come_in_order_each_before_the_next_picture_is_read(
+    model: Path, pictures: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [str(pictures / f"{colour}.png") for colour in ("red", "none", "blue", "green", "red")]
+    examine, printed = session.Session.examine, io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", stdin_of("\n".join(names).encode()))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "utf-8", write_through=False))
+    seen: list[int] = []
+
+    def count(self: session.Session, name: str, top_k: int = 5) -> Any:
+        seen.append(printed.getvalue().count(b"\n"))
+        return examine(self, name, top_k)
+
+    monkeypatch.setattr(session.Session, "examine", count)
+    assert call("run", "--jsonl", REFERENCE, model, "--files-from", "-").code == 5
+    assert seen == list(range(5))
+    lines = [json.loads(line) for line in printed.getvalue().splitlines()]
+    assert [line["input"] for line in lines] == names
+    assert ["error" in line for line in lines] == [False, True, False, False, False]
+
+
 def test_csv_has_a_row_for_every_class_and_every_error(
     model: Path, pictures: Path, call: Call
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -364,6 +365,29 @@ def test_what_is_no_http_is_a_400(serving: Serving, colours: Session, sent: byte
         sock.sendall(sent)
         assert read_all(sock).startswith(b"HTTP/1.1 400 ")
     assert client.get("/v2")[0] == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="packet filters are Linux's")
+def test_a_port_that_is_about_to_close_begins_no_connection_and_keeps_those_made() -> None:
+    from bitinfer.serve import server
+
+    with server.bind("127.0.0.1", 0) as sock:
+        sock.listen()
+        address = sock.getsockname()
+        with socket.create_connection(address, timeout=5) as made:
+            server._begin_no_more(sock)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.3)
+            (accepted,) = server._accept_all(sock)
+            sock.close()
+            with accepted:
+                made.sendall(b"question")
+                accepted.setblocking(True)
+                assert accepted.recv(100) == b"question"
+                accepted.sendall(b"answer")
+                assert made.recv(100) == b"answer"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
 
 
 def test_settings_that_bound_nothing_are_refused() -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _common
-from bitinfer.cli._terminal import Span, printable, show
+from bitinfer.cli._terminal import Span, busy, printable, show
 
 if TYPE_CHECKING:
     from bitinfer.documents.runs import Doctor
@@ -28,7 +28,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is found; return 1 if a fault is among it."""
-    answer = _examine()
+    with busy("examining this machine", quiet=args.json):
+        answer = _examine()
     if args.json:
         _common.print_json(answer)
     else:
