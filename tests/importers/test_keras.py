@@ -309,7 +309,7 @@ def test_activations_and_pools() -> None:
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (layer("Lambda", "f"), "f \\(Lambda\\): there is no such layer here"),
+        (layer("Lambda", "f"), "f \\(Lambda\\): it is Python code, which is not run"),
         (layer("Flatten", "f", data_format="channels_first"), "only channels_last is read"),
         (layer("BatchNormalization", "n", axis=1), "wanted the channels, which are last"),
         (layer("Activation", "a", activation="gelu"), "the activation gelu is not there"),

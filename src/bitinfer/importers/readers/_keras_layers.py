@@ -16,6 +16,7 @@ from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.readers import _larq_quantizers as quantizers
 from bitinfer.importers.readers._keras_graph import KerasGraph, Layer, Shape
+from bitinfer.importers.readers._keras_lambda import is_identity
 from bitinfer.importers.readers._tensorflow import window
 
 Handler = Callable[[KerasGraph, Layer, str, tuple[str, ...]], str]
@@ -339,6 +340,12 @@ def _same(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -
     return inputs[0]
 
 
+def _lambda(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
+    if not is_identity(layer.config):
+        raise ConversionError("it is Python code, which is not run: only lambda x: x is read")
+    return inputs[0]
+
+
 _HANDLERS: Mapping[str, Handler] = {
     "QuantConv2D": _conv,
     "Conv2D": _conv,
@@ -375,6 +382,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "Multiply": _pairwise("multiply"),
     "Maximum": _pairwise("maximum"),
     "Rescaling": _rescaling,
+    "Lambda": _lambda,
     "Dropout": _same,
     "SpatialDropout2D": _same,
     "GaussianNoise": _same,
