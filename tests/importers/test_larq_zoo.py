@@ -72,5 +72,5 @@ def test_architecture_computes_what_keras_computes(name: str, tmp_path: Path) ->
 
 def test_dorefa_net_is_refused_by_name(tmp_path: Path) -> None:
     path = built("DoReFaNet", tmp_path)
-    with pytest.raises(ConversionError, match="quant_conv2d.*(DoReFa|dorefa)"):
+    with pytest.raises(ConversionError, match=r"quant_conv2d.*(DoReFa|dorefa)"):
         convert(path)

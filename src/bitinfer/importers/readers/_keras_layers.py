@@ -327,6 +327,22 @@ def _pairwise(word: str) -> Handler:
     return handler
 
 
+_OPERATORS = {
+    **dict.fromkeys(("__operators__.add", "math.add"), "add"),
+    **dict.fromkeys(("__operators__.sub", "math.subtract"), "subtract"),
+    **dict.fromkeys(("__operators__.mul", "math.multiply"), "multiply"),
+}
+"""TensorFlow's functions of two values, as Keras names them where Python's + joins layers."""
+
+
+def _operator(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
+    function = layer.config.get("function")
+    word = _OPERATORS.get(function) if isinstance(function, str) else None
+    if word is None or len(inputs) != 2:
+        raise ConversionError(f"the function {one_line(function)} is not read, or not of numbers")
+    return _pairwise(word)(graph, layer, name, inputs)
+
+
 def _rescaling(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
     shape = graph.shapes[inputs[0]]
     scale = graph.constant(f"{name}/scale", np.float32(layer.config.get("scale", 1.0)))
@@ -383,6 +399,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "Maximum": _pairwise("maximum"),
     "Rescaling": _rescaling,
     "Lambda": _lambda,
+    "TFOpLambda": _operator,
     "Dropout": _same,
     "SpatialDropout2D": _same,
     "GaussianNoise": _same,
