@@ -143,11 +143,13 @@ def _describe_end(code: int, stderr: bytes, seconds: int) -> str:
 
 
 def _raise(answer: _Answer) -> NoReturn:
+    """Raise what the answer says, as one line: names in it are the file's."""
+    message = one_line(answer.message, 500)
     if answer.error == "MissingExtraError":
-        raise MissingExtraError(answer.message, answer.extra)
+        raise MissingExtraError(message, one_line(answer.extra, 20))
     if answer.error == "ConversionError":
-        raise ConversionError(answer.message)
-    raise CheckpointError(answer.message)
+        raise ConversionError(message)
+    raise CheckpointError(message)
 
 
 def _foreign(graph: _Graph) -> Foreign:
