@@ -20,12 +20,13 @@ PART = 5_000
 FORMATS = [name for name in READABLE if name != "torch_checkpoint"]
 """Checkpoints have a test of their own, test_hostile_checkpoints.py."""
 
+SANDBOXED = ("keras", "onnx")
+"""Those of which some are made in every run; the other readers' own tests damage files, too."""
+
 
 def attack(name: str, count: int, seed: int, folder: Path | None = None) -> dict[str, Any]:
     if not Path("/proc/self/statm").exists():
         pytest.skip("no /proc: memory cannot be limited to what is there and a bit")
-    if name == "keras":
-        pytest.importorskip("h5py")
     command = [sys.executable, str(SCRIPT), name, str(count), str(seed)]
     done = subprocess.run(
         [*command, *([] if folder is None else [str(folder)])],
@@ -39,12 +40,12 @@ def attack(name: str, count: int, seed: int, folder: Path | None = None) -> dict
     return result
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", SANDBOXED)
 def test_some_wrong_files_become_networks_or_typed_errors(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    result = attack(name, 40, request.config.getoption("--seed"))
-    assert result["converted"] < 40
+    result = attack(name, 30, request.config.getoption("--seed"))
+    assert result["converted"] < 30
     assert result["reasons"] > 1
 
 
