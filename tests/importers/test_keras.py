@@ -303,13 +303,36 @@ def test_activations_and_pools() -> None:
     np.testing.assert_allclose(run(found, x)[0], wanted, atol=1e-5)
 
 
+def test_operators_of_python_between_layers_are_layers() -> None:
+    """As ``x + y`` of Keras tensors is stored: the second value is an argument by name."""
+    conv = layer("Conv2D", "c", filters=3, kernel_size=1, use_bias=False)
+    weights = {"c": {"kernel": np.eye(3, dtype=np.float32).reshape(1, 1, 3, 3) * 2}}
+
+    def found(function: str, **arguments: Any) -> Any:
+        model = functional((2, 2, 3), {"c": (conv, [["x"]])})
+        items = model["config"]["layers"]
+        node = ["c", 0, 0, {"name": None, **arguments}]
+        operator = layer("TFOpLambda", "tf.op", function=function)
+        items.append({**operator, "inbound_nodes": [node]})
+        model["config"]["output_layers"] = [["tf.op", 0, 0]]
+        return imported(model, weights)
+
+    x = random(1, 2, 2, 3)
+    other = ["x", 0, 0]
+    for function, wanted in (("__operators__.add", 3 * x), ("math.multiply", 2 * x * x)):
+        np.testing.assert_allclose(run(found(function, y=other), x), wanted, rtol=1e-6)
+    for function, arguments in (("math.erf", {"y": other}), ("__operators__.add", {"y": 2.0})):
+        with pytest.raises(ConversionError, match=r"tf\.op \(TFOpLambda\): the function"):
+            found(function, **arguments)
+
+
 # --- Refused by name -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (layer("Lambda", "f"), "f \\(Lambda\\): there is no such layer here"),
+        (layer("Lambda", "f"), "f \\(Lambda\\): it is Python code, which is not run"),
         (layer("Flatten", "f", data_format="channels_first"), "only channels_last is read"),
         (layer("BatchNormalization", "n", axis=1), "wanted the channels, which are last"),
         (layer("Activation", "a", activation="gelu"), "the activation gelu is not there"),

@@ -322,6 +322,25 @@ def test_global_pool_may_keep_its_axes_and_feed_a_convolution(layout: Layout) ->
     np.testing.assert_allclose(run(found, x), wanted, rtol=1e-4)
 
 
+@LAYOUTS
+def test_map_made_one_pixel_of_signs_feeds_a_binary_convolution(layout: Layout) -> None:
+    """Larq Zoo's BinaryAlexNet has 1x1 convolutions in place of dense layers."""
+    w = Writer(layout)
+    first, second = bipolar((3, 1, 1, 27)), bipolar((2, 1, 1, 3), 1)
+    w.add("one", "reshape", "input", shape=(27, 1, 1) if layout == "NCHW" else (1, 1, 27))
+    name, axes = w.weight("w", first)
+    w.add("conv", "conv", by_name(w, "sign", "one"), name, axes=axes, **CONV)
+    name, axes = w.weight("v", second)
+    w.add("next", "conv", by_name(w, "signs", "conv"), name, axes=axes, **CONV)
+    w.add("flat", "flatten", "next")
+    found = recognise(w.finish((3, 3, 3), "flat"))
+    assert [o.became for o in found.layers] == ["binary", "binary"]
+    x = random((2, 3, 3, 3), 1)
+    flat = (np.moveaxis(x, -1, 1) if layout == "NCHW" else x).reshape(2, -1)
+    dot = signs_of(flat) @ first.reshape(3, 27).T
+    np.testing.assert_array_equal(run(found, x), signs_of(dot) @ second.reshape(2, 3).T)
+
+
 # --- What is said --------------------------------------------------------------------------------
 
 

@@ -73,3 +73,12 @@ def test_answer_that_lies_about_arrays_is_refused(array: tuple[object, ...]) -> 
     forged = msgspec.convert([kind, shape, data], sandbox._Array)
     with pytest.raises(CheckpointError, match="w"):
         sandbox._array("w", forged)
+
+
+@pytest.mark.parametrize("kind", ["CheckpointError", "ConversionError", "MissingExtraError", "?"])
+def test_message_of_a_child_is_one_line(kind: str) -> None:
+    data = msgspec.msgpack.encode({"error": kind, "message": "a\x7f\n\x1b[2J" * 400, "extra": "\n"})
+    with pytest.raises((CheckpointError, ConversionError, MissingExtraError)) as caught:
+        sandbox.received(data)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700

@@ -34,6 +34,12 @@ class Layer:
         return self.weight.ndim == 4
 
     @property
+    def is_of_one_pixel(self) -> bool:
+        """Whether it is what a dense layer is of a map of one pixel."""
+        is_small = self.is_conv and self.weight.shape[1:3] == (1, 1) and self.groups == 1
+        return is_small and self.padding == NO_PADDING
+
+    @property
     def length(self) -> int:
         """Weights per filter."""
         return math.prod(self.weight.shape[1:])

@@ -93,13 +93,17 @@ def _layer(walk: Walk, node: ForeignNode) -> Pending:
         if box is not None:
             return box
     layer = (layers.as_conv if node.operation == "conv" else layers.as_dense)(node, weight, bias)
-    if node.operation == "conv" and len(x.shape) == 1 and x.is_map:
+    is_dense = node.operation == "dense"
+    if layer.is_conv and len(x.shape) == 1 and x.levels is not None and layer.is_of_one_pixel:
+        layer = dataclasses.replace(layer, weight=layer.weight[:, 0, 0])
+        is_dense = True
+    elif layer.is_conv and len(x.shape) == 1 and x.is_map:
         x = walk.write.floats(x)
         name = walk.write.name(f"{node.name}.map")
         x = dataclasses.replace(
             x, name=walk.b.reshape(x.name, (1, 1, x.channels), name=name), shape=(1, 1, x.channels)
         )
-    if len(x.shape) != (3 if node.operation == "conv" else 1):
+    if len(x.shape) != (1 if is_dense else 3):
         raise CheckpointError(f"the input has shape {x.shape}")
     made = layers.decide(
         layer, x, walk.write, walk.norms.get(x.origin.source) if x.origin else None
@@ -325,10 +329,12 @@ def _reshape(walk: Walk, node: ForeignNode) -> Pending:
     own = own_shape(shape, layout)
     if x.is_map and layout == x.layout and own in (x.shape, (1, 1, *x.shape)) and not x.is_padded:
         return x
+    if own[:2] == (1, 1):
+        # One pixel of all numbers: Larq Zoo's BinaryAlexNet has 1x1 convolutions for dense layers.
+        flat = _flatten(walk, node) if len(x.shape) == 3 else x
+        return dataclasses.replace(flat, is_map=True, layout=layout)
     if len(x.shape) != 1 or x.is_map or (layout == "NCHW" and own[:2] != (1, 1) and own[2] != 1):
         raise ConversionError(f"a reshape from {x.shape} to {own}, which moves channels")
-    if own[:2] == (1, 1):
-        return dataclasses.replace(x, is_map=True, layout=layout)
     x = walk.write.floats(x)
     name = walk.b.reshape(x.name, own, name=walk.write.name(node.name))
     return dataclasses.replace(x, name=name, shape=own, is_map=True, layout=layout)

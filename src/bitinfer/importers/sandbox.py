@@ -110,8 +110,18 @@ def read(reader: str, *parts: bytes) -> Foreign:
         raise CheckpointError(f"a process for the parser cannot be started: {error}") from error
     if done.returncode != 0:
         raise CheckpointError(_describe_end(done.returncode, done.stderr, seconds))
+    return received(done.stdout)
+
+
+def received(data: bytes) -> Foreign:
+    """Return the graph in an answer of a child, which may have written anything.
+
+    Raises:
+        CheckpointError: it is no answer, or says that the parser failed.
+        ConversionError, MissingExtraError: as the answer says.
+    """
     try:
-        answer = msgspec.msgpack.decode(done.stdout, type=_Answer)
+        answer = msgspec.msgpack.decode(data, type=_Answer)
     except msgspec.MsgspecError as error:
         raise CheckpointError(f"its parser gave no answer: {one_line(error)}") from error
     if answer.graph is None:
@@ -133,11 +143,13 @@ def _describe_end(code: int, stderr: bytes, seconds: int) -> str:
 
 
 def _raise(answer: _Answer) -> NoReturn:
+    """Raise what the answer says, as one line: names in it are the file's."""
+    message = one_line(answer.message, 500)
     if answer.error == "MissingExtraError":
-        raise MissingExtraError(answer.message, answer.extra)
+        raise MissingExtraError(message, one_line(answer.extra, 20))
     if answer.error == "ConversionError":
-        raise ConversionError(answer.message)
-    raise CheckpointError(answer.message)
+        raise ConversionError(message)
+    raise CheckpointError(message)
 
 
 def _foreign(graph: _Graph) -> Foreign:
@@ -170,28 +182,34 @@ def serve(reader: str, *sizes: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     lengths = [int(size) for size in sizes]
-    _limit(sum(lengths))
+    limit(sum(lengths))
     with answers:
-        answers.write(msgspec.msgpack.encode(_answer(reader, lengths)))
+        parts = [sys.stdin.buffer.read(length) for length in lengths]
+        answers.write(answer(reader, *parts))
 
 
-def _limit(size: int) -> None:
+def limit(size: int) -> None:
+    """Limit memory and time of this process, for sources of ``size`` bytes."""
     import resource
 
-    def lower(kind: int, limit: int) -> None:
+    def lower(kind: int, value: int) -> None:
         _, hard = resource.getrlimit(kind)
-        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (limit, limit))
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
 
     lower(resource.RLIMIT_CORE, 0)
     lower(resource.RLIMIT_CPU, _seconds(size))
     lower(resource.RLIMIT_AS, BYTES + BYTES_PER_BYTE * size)
 
 
-def _answer(reader: str, lengths: list[int]) -> _Answer:
-    size = sum(lengths)
+def answer(reader: str, *parts: bytes) -> bytes:
+    """Return what :func:`received` reads: what ``parse`` of the module ``reader`` returned."""
+    return msgspec.msgpack.encode(_answer(reader, parts))
+
+
+def _answer(reader: str, parts: tuple[bytes, ...]) -> _Answer:
+    size = sum(map(len, parts))
     try:
-        parts = [sys.stdin.buffer.read(length) for length in lengths]
         parse = importlib.import_module(reader).parse
         graph = _plain(parse(*parts))
         total = sum(len(array.data) for array in graph.constants.values())

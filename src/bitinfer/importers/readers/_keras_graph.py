@@ -61,7 +61,8 @@ class KerasGraph:
         stored = self._weights.get(layer.key if self._is_by_class else layer.name, {})
         found = stored.get(str(position) if self._is_by_class else name)
         if found is None:
-            raise CheckpointError(f"its {name} is not among the weights ({', '.join(stored)})")
+            known = one_line(", ".join(stored), 200)
+            raise CheckpointError(f"its {name} is not among the weights ({known})")
         if found.dtype.kind != "f" or (shape is not None and found.shape != shape):
             raise CheckpointError(f"its {name} is {found.dtype} of {found.shape}, wanted {shape}")
         return found.astype(np.float32)

@@ -16,6 +16,7 @@ from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.readers import _larq_quantizers as quantizers
 from bitinfer.importers.readers._keras_graph import KerasGraph, Layer, Shape
+from bitinfer.importers.readers._keras_lambda import is_identity
 from bitinfer.importers.readers._tensorflow import window
 
 Handler = Callable[[KerasGraph, Layer, str, tuple[str, ...]], str]
@@ -326,6 +327,22 @@ def _pairwise(word: str) -> Handler:
     return handler
 
 
+_OPERATORS = {
+    **dict.fromkeys(("__operators__.add", "math.add"), "add"),
+    **dict.fromkeys(("__operators__.sub", "math.subtract"), "subtract"),
+    **dict.fromkeys(("__operators__.mul", "math.multiply"), "multiply"),
+}
+"""TensorFlow's functions of two values, as Keras names them where Python's + joins layers."""
+
+
+def _operator(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
+    function = layer.config.get("function")
+    word = _OPERATORS.get(function) if isinstance(function, str) else None
+    if word is None or len(inputs) != 2:
+        raise ConversionError(f"the function {one_line(function)} is not read, or not of numbers")
+    return _pairwise(word)(graph, layer, name, inputs)
+
+
 def _rescaling(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
     shape = graph.shapes[inputs[0]]
     scale = graph.constant(f"{name}/scale", np.float32(layer.config.get("scale", 1.0)))
@@ -336,6 +353,12 @@ def _rescaling(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ..
 
 def _same(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
     """Leave out what changes nothing when a network runs."""
+    return inputs[0]
+
+
+def _lambda(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
+    if not is_identity(layer.config):
+        raise ConversionError("it is Python code, which is not run: only lambda x: x is read")
     return inputs[0]
 
 
@@ -375,6 +398,8 @@ _HANDLERS: Mapping[str, Handler] = {
     "Multiply": _pairwise("multiply"),
     "Maximum": _pairwise("maximum"),
     "Rescaling": _rescaling,
+    "Lambda": _lambda,
+    "TFOpLambda": _operator,
     "Dropout": _same,
     "SpatialDropout2D": _same,
     "GaussianNoise": _same,

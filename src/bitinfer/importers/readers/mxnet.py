@@ -26,6 +26,7 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 MAX_NODES = 100_000
+MAX_AXES = 8
 _LIST_MAGIC = 0x112
 _MAGICS = {0xF993FAC8: "<q", 0xF993FAC9: "<q", 0xF993FACA: "<q"}
 _TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
@@ -111,7 +112,9 @@ def _arrays(data: bytes) -> dict[str, Array]:
             if first != 0xF993FAC8 and take("<i") != 0:
                 raise ConversionError("a sparse array: save the weights dense")
             first = take("<i")
-        shape = tuple(take(dims) for _ in range(first if first <= 8 else 99))
+        if not 0 <= first <= MAX_AXES:
+            raise CheckpointError(f"an array of {first} axes, at most {MAX_AXES}")
+        shape = tuple(take(dims) for _ in range(first))
         if first == 0:
             return np.zeros(())
         take("<i"), take("<i")
