@@ -269,7 +269,7 @@ MUTANTS = (
     ),
     Mutant(
         "what lies beyond the window is counted with it",
-        "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
+        "kernels/bconv2d/bitpairs.c",
         "shape->last = UINT32_MAX >> (32 - 8 * (shape->window - 4 * (shape->steps - 1)));",
         "shape->last = UINT32_MAX >> (0 * shape->window);",
         "avx512vbmi",
@@ -318,9 +318,9 @@ MUTANTS = (
     ),
     Mutant(
         "padding counts as if it were -1",
-        "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
-        "inside - (1 - s->pad_value) * outside,",
-        "inside - (1 - s->pad_value * s->pad_value) * outside,",
+        "kernels/bconv2d/bitpairs.c",
+        "(1 - s->pad_value) * outside",
+        "(1 - s->pad_value * s->pad_value) * outside",
         "avx512vbmi",
     ),
     Mutant(
