@@ -49,8 +49,8 @@ void bi_bconv2d_pack_tap_sums(const bi_step *s, const uint64_t *canonical, int32
     }
 }
 
-int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation,
-                          int32_t taps, int32_t extent, uint16_t *classes)
+int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation, int32_t taps,
+                          int32_t extent, uint16_t *classes)
 {
     int32_t count = 0, last_first = -1, last_end = -1;
     for (int32_t i = 0; i < out; i++) {
@@ -66,7 +66,8 @@ int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dila
     return count;
 }
 
-int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps, const bi_bconv2d_taps *inside)
+int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps,
+                                 const bi_bconv2d_taps *inside)
 {
     int32_t sum = 0;
     for (int32_t ky = 0; ky < s->kernel_h; ky++)

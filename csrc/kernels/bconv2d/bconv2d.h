@@ -81,7 +81,8 @@ int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dila
                           int32_t extent, uint16_t *classes);
 
 /* The sum of the signs of one output's taps (canonical) that lie outside the map. */
-int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps, const bi_bconv2d_taps *inside);
+int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps,
+                                 const bi_bconv2d_taps *inside);
 
 /* Sums of the signs of each output's taps, [out_c][taps] i32: kept behind the packed weight when
  * padding is -1 or +1. */

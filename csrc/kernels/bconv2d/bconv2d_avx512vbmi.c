@@ -5,7 +5,7 @@
  * its table.  Unlike bconv2d_avx2.c's, an entry belongs to one pixel, so any two can be paired.
  *
  * It takes no shape that would leave half of the vectors empty (up to 64 outputs), and no dilated
- * one.
+ * one; bconv2d_bitpairs_avx512vbmi.c leaves it what this is faster at.
  */
 #if defined(__x86_64__)
 #include "../isa.h"

@@ -1,41 +1,17 @@
-/* bconv2d_bitpairs_avx512vbmi.c -- counts the ones of pairs of signs: sixteen outputs to a vector, 32 pairs
- * to each, four pixels at a time.
+/* bconv2d_bitpairs_avx512vbmi.c -- counts the ones of pairs of signs (bitpairs.h has the arithmetic and
+ * the layouts): sixteen outputs to a vector, 32 pairs to each, four pixels at a time.
  *
- * A pixel is cut into halves, and bit i of the first is paired with bit i of the second.  Of a pair are
- * kept its first bit and its parity.  With d, 0 to 2, the differing bits of the pairs (a, a') and (w, w'),
+ * A step of a window is broadcast: one XOR and one vpternlogd make a bit of two signs, vpopcntd counts
+ * them.  What the last step has beyond the window is masked.  Sixteen channels are added up over the
+ * whole piece, a chunk of steps at a time, whose weights stay in registers; 64 are finished together.
  *
- *     g = (d + parity(w, w') - parity(a, a')) / 2
- *       = a ^ w if the parities are equal, else parity(w, w')         a bit
- *
- * so that one vpternlogd after the XOR makes a bit of two signs, and half of the bits need counting:
- *
- *     dot = C - 2 * PA - 4 * sum of g        PA: odd pairs of the activations under the window
- *     C   = K + 2 * odd pairs of the weights - (1 - pad_value) * signs of the weights outside the map
- *
- * since padding is laid out as pairs of 0, which are +1.  C depends on the output and on which taps are
- * inside the map (a class of rows, a class of columns).
- *
- * For a piece of a row of outputs, or several short rows, the pixels under its windows are laid column by column, [x][ky][half a
- * pixel] in bytes, so that a window is one run of bytes, of which 32 bits at a time (a step) are
- * broadcast: K crosses taps.  What the last step has beyond the window is masked.  Sixteen outputs are
- * then added up over the whole piece, a chunk of steps at a time, whose weights stay in registers, and finished.
- *
- * Packed weight: the header, then, at the offsets that it names,
- *     weights    [vector][32 pairs of the window][first bits, parities][16] u32
- *     constants  [class of rows][class of columns] of [vector][16] f32, C; or, for thresholds, of
- *                [PA even, odd][vector][16] i32: the output is below its threshold if
- *                PA / 2 + sum of g > this
- *     scales     [vector][bi_scale][16] f32
- *     flips      [word] u64
- *     classes of the rows and of the columns, u16
- *
- * It takes groups = 1 and dilation_w = 1 alone.
+ * It leaves to lookup6 what that does in less time.
  */
 #if defined(__x86_64__)
 #include "../isa.h"
 #include "../unroll.h"
 #include "../vectors/vectors_avx512.h"
-#include "bconv2d.h"
+#include "bitpairs.h"
 
 #include <stddef.h>
 
@@ -53,31 +29,10 @@
 #endif
 
 enum {
-    SIXTEEN = 16,
-    COLUMNS_AT_ONCE = 8,
-    COLUMN_BYTES = 8192,    /* of the columns of a piece: both halves stay in the first-level cache */
-    COLUMNS_LIMIT = 512,    /* of a piece */
-    PIECE = 64,             /* outputs */
-    BITPAIRS_SLACK = 128,   /* bytes read or written beyond the columns by whole words and vectors */
-    CHUNK = 9,              /* steps whose weights stay in registers */
-    TOGETHER = 4,           /* vectors of channels that are finished together: a word of signs */
-    MOST_CONSTANTS = 1 << 22,
+    BITPAIRS_SLACK = 128, /* bytes read or written beyond columns by whole words and vectors */
+    LONGEST_CHUNK = 9, /* steps whose weights stay in registers */
+    VECTORS_TOGETHER = 4, /* of channels that are finished together: a word of signs */
 };
-
-typedef struct {
-    int32_t half;           /* bytes of half a pixel */
-    int32_t column;         /* bytes of a column: kernel_h halves */
-    int32_t window;         /* bytes of a window: kernel_w columns */
-    int32_t steps;          /* of 32 pairs, over the window */
-    int32_t vectors;
-    int32_t h_classes;
-    int32_t width, rows;    /* of the outputs of a piece; several rows if they are whole */
-    uint32_t last;          /* which bits of the last step belong to the window */
-    size_t weights, constants, class_size, scales, flips, row_class, column_class;    /* offsets, but the
-                                                            * size of a class: in numbers of 32 bits */
-    size_t total_bytes;
-    uint8_t order[128];     /* from which byte of two vectors each byte of eight columns comes */
-} bitpairs;
 
 typedef uint16_t bitpairs_u16 __attribute__((may_alias));
 typedef uint32_t bitpairs_u32 __attribute__((may_alias, aligned(1)));
@@ -86,149 +41,32 @@ typedef uint64_t bitpairs_u64 __attribute__((may_alias, aligned(1)));
 /* A piece of the outputs, and the columns under it, row by row. */
 typedef struct {
     uint8_t first[COLUMN_BYTES + BITPAIRS_SLACK], odd[COLUMN_BYTES + BITPAIRS_SLACK];
-    int32_t odd_pairs[COLUMNS_LIMIT + COLUMNS_AT_ONCE];    /* of a column */
-    /* Of an output: what of its odd pairs is not in its constants (PA / 2, or 2 PA as a float), where those
-     * begin, and its sums of g for the channels that are finished together. */
-    int32_t half_odd[PIECE];
-    float twice_odd[PIECE];
-    uint32_t constants[PIECE];
-    int32_t sums[PIECE][TOGETHER][SIXTEEN] __attribute__((aligned(64)));
+    int32_t odd_pairs[COLUMNS_LIMIT + COLUMNS_AT_ONCE]; /* of a column */
+    /* Of an output: what of its odd pairs is not in its constants (PA / 2, or 2 PA as a float), where
+     * those begin, and its sums of g for the channels that are finished together. */
+    int32_t half_odd[PIECE_OUTPUTS];
+    float twice_odd[PIECE_OUTPUTS];
+    uint32_t constants[PIECE_OUTPUTS];
+    int32_t sums[PIECE_OUTPUTS][VECTORS_TOGETHER][SIXTEEN] __attribute__((aligned(64)));
 } bitpairs_piece;
-
-/* Columns under the windows of neighbouring outputs. */
-static inline int32_t bitpairs_columns(const bi_step *s, int32_t outputs)
-{
-    return (outputs - 1) * s->stride_w + s->kernel_w;
-}
-
-static int bitpairs_describe(const bi_step *s, bitpairs *shape)
-{
-    memset(shape, 0, sizeof *shape);
-    int64_t half = ((int64_t)s->in_c + 15) / 16, column = half * s->kernel_h;
-    int64_t most = COLUMN_BYTES / column < COLUMNS_LIMIT ? COLUMN_BYTES / column : COLUMNS_LIMIT;
-    most = most < s->kernel_w ? 0 : (most - s->kernel_w) / s->stride_w + 1;
-    if (s->dilation_w != 1 || s->groups != 1 || most < 4)
-        return 0;
-    shape->half = (int32_t)half;
-    shape->column = (int32_t)column;
-    shape->window = (int32_t)(column * s->kernel_w);
-    shape->steps = (shape->window + 3) / 4;
-    shape->vectors = (s->out_c + SIXTEEN - 1) / SIXTEEN;
-    shape->width = most < PIECE ? (int32_t)most / 4 * 4 : PIECE;
-    shape->width = s->out_w < shape->width ? s->out_w : shape->width;
-    int32_t rows = (int32_t)((most * s->stride_w) / bitpairs_columns(s, shape->width));
-    shape->rows = shape->width < s->out_w || rows < 1 ? 1 : rows;
-    if (shape->rows > PIECE / shape->width)
-        shape->rows = PIECE / shape->width;
-    shape->last = UINT32_MAX >> (32 - 8 * (shape->window - 4 * (shape->steps - 1)));
-    int32_t v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
-                                          s->in_h, NULL);
-    shape->h_classes =
-        bi_border_classes(s->out_w, s->stride_w, s->pad_left, 1, s->kernel_w, s->in_w, NULL);
-    size_t outputs = (size_t)shape->vectors * SIXTEEN, classes = (size_t)v_classes * (size_t)shape->h_classes;
-    shape->class_size = outputs * (s->threshold != NULL ? 2 : 1);
-    if (classes * shape->class_size > MOST_CONSTANTS)
-        return 0;
-    shape->weights = (sizeof *shape + 63) / 64 * 64;
-    shape->constants = shape->weights + outputs * (size_t)shape->steps * 8;
-    shape->scales = shape->constants + classes * shape->class_size * 4;
-    shape->flips = shape->scales + BI_SCALES * outputs * 4;
-    shape->row_class = shape->flips + bi_words(s->out_c) * 8;
-    shape->column_class = shape->row_class + (size_t)s->out_h * 2;
-    shape->total_bytes = shape->column_class + (size_t)s->out_w * 2;
-    for (int32_t i = 0; i < (int32_t)sizeof shape->order && half <= 4 && s->kernel_h <= 3; i++) {
-        int32_t x = i / shape->column % COLUMNS_AT_ONCE, ky = i % shape->column / shape->half;
-        shape->order[i] = (uint8_t)(ky / 2 * 64 + x * 8 + ky % 2 * 4 + i % shape->half);
-    }
-    return 1;
-}
 
 static int bitpairs_takes(const bi_step *s)
 {
-    bitpairs shape;
-    return bitpairs_describe(s, &shape);
+    bi_bitpairs shape;
+    return bi_bitpairs_describe(s, &shape) && (s->threshold == NULL || s->out_c <= 64 ||
+                                               !bi_bitpairs_is_dearer_than_lookup6(s, &shape));
 }
 
 static size_t bitpairs_weight_bytes(const bi_step *s)
 {
-    bitpairs shape;
-    bitpairs_describe(s, &shape);
+    bi_bitpairs shape;
+    bi_bitpairs_describe(s, &shape);
     return shape.total_bytes;
-}
-
-/* The integer below, or equal to, half of an integer. */
-static int64_t bitpairs_half(int64_t x) { return (x - (x < 0 ? x & 1 : 0)) / 2; }
-
-/* Write what a class of output o needs, whose constant is c. */
-static void bitpairs_pack_constant(const bi_step *s, const bitpairs *shape, int32_t o, int32_t c, char *to)
-{
-    if (s->threshold == NULL) {
-        ((float *)to)[o] = (float)c;
-        return;
-    }
-    for (int32_t odd = 0; odd < 2; odd++) {
-        int64_t limit = bitpairs_half(bitpairs_half((int64_t)c - s->threshold[o]) - odd);
-        ((int32_t *)to)[odd * shape->vectors * SIXTEEN + o] = (int32_t)limit;
-    }
-}
-
-/* Lay out the taps of one output; return how many pairs of them are odd. */
-static int32_t bitpairs_pack_taps(const bi_step *s, const bitpairs *shape, const uint64_t *taps, uint32_t *to)
-{
-    const uint8_t *tap = (const uint8_t *)taps;
-    int32_t odd_pairs = 0;
-    for (int32_t ky = 0; ky < s->kernel_h; ky++)
-        for (int32_t kx = 0; kx < s->kernel_w; kx++, tap += bi_words(s->in_c) * 8)
-            for (int32_t i = 0; i < shape->half; i++) {
-                int32_t at = kx * shape->column + ky * shape->half + i;
-                uint32_t first = tap[i], odd = first ^ tap[shape->half + i];
-                uint32_t *step = to + (size_t)(at / 4) * 2 * SIXTEEN;
-                step[0] |= first << at % 4 * 8;
-                step[SIXTEEN] |= odd << at % 4 * 8;
-                odd_pairs += __builtin_popcount(odd);
-            }
-    return odd_pairs;
-}
-
-static void bitpairs_pack_weight(const bi_step *s, const void *canonical, void *packed)
-{
-    bitpairs shape;
-    bitpairs_describe(s, &shape);
-    char *base = packed;
-    memset(base, 0, shape.total_bytes);
-    memcpy(base, &shape, sizeof shape);
-    uint16_t *row_class = (uint16_t *)(base + shape.row_class);
-    uint16_t *column_class = (uint16_t *)(base + shape.column_class);
-    bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h, row_class);
-    bi_border_classes(s->out_w, s->stride_w, s->pad_left, 1, s->kernel_w, s->in_w, column_class);
-    const uint64_t *taps = canonical;
-    size_t words = bi_words(s->in_c);
-    for (int32_t o = 0; o < s->out_c; o++, taps += (size_t)(s->kernel_h * s->kernel_w) * words) {
-        uint32_t *to = (uint32_t *)(base + shape.weights) +
-                       (size_t)(o / SIXTEEN * shape.steps) * 2 * SIXTEEN + o % SIXTEEN;
-        int32_t inside = s->kernel_h * s->kernel_w * s->in_c + 2 * bitpairs_pack_taps(s, &shape, taps, to);
-        for (int32_t y = 0; y < s->out_h; y++)
-            for (int32_t x = 0; x < s->out_w; x++) {
-                if ((y > 0 && row_class[y] == row_class[y - 1]) ||
-                    (x > 0 && column_class[x] == column_class[x - 1]))
-                    continue;
-                bi_bconv2d_taps t = bi_bconv2d_taps_at(s, y, x);
-                int32_t outside = bi_bconv2d_signs_outside(s, taps, &t);
-                size_t index = (size_t)row_class[y] * (size_t)shape.h_classes + column_class[x];
-                bitpairs_pack_constant(s, &shape, o, inside - (1 - s->pad_value) * outside,
-                                       base + shape.constants + index * shape.class_size * 4);
-            }
-        for (size_t i = 0; i < BI_SCALES; i++)
-            ((float *)(base + shape.scales))[((size_t)(o / SIXTEEN) * BI_SCALES + i) * SIXTEEN + (size_t)(o % SIXTEEN)] =
-                bi_scale_of(s, (bi_scale)i, o);
-        if (s->flip != NULL)
-            ((uint64_t *)(base + shape.flips))[o / 64] |= (uint64_t)(s->flip[o] != 0) << o % 64;
-    }
 }
 
 /* Lay out `count` columns from column x of the map (which may lie outside) on, for output row y, behind
  * `begin` others.  They must come in ascending order: what is written beyond them is garbage. */
-BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bitpairs *shape,
+BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bi_bitpairs *shape,
                                                     const uint64_t *source, int32_t y, int32_t x,
                                                     int32_t count, int32_t begin, bitpairs_piece *piece)
 {
@@ -268,7 +106,7 @@ BI_TARGET_avx512vbmi static void lay_narrow_columns(const bi_step *s, const bitp
 }
 
 /* The same for pixels of more than a word, and columns of more than three pixels. */
-BI_TARGET_avx512vbmi static void lay_columns(const bi_step *s, const bitpairs *shape, const uint64_t *source,
+BI_TARGET_avx512vbmi static void lay_columns(const bi_step *s, const bi_bitpairs *shape, const uint64_t *source,
                                              int32_t y, int32_t x, int32_t count, int32_t begin,
                                              bitpairs_piece *piece)
 {
@@ -306,7 +144,7 @@ BI_TARGET_avx512vbmi static void lay_columns(const bi_step *s, const bitpairs *s
 
 /* Note for each of `width` outputs of a row, behind `begin` others, what the columns from `column` on say of
  * it, which are of these classes; the class of the row begins `row_class` constants behind the first. */
-BI_TARGET_avx512vbmi static void describe_outputs(const bi_step *s, const bitpairs *shape, uint32_t row_class,
+BI_TARGET_avx512vbmi static void describe_outputs(const bi_step *s, const bi_bitpairs *shape, uint32_t row_class,
                                                   const uint16_t *column_class, int32_t width,
                                                   int32_t column, int32_t begin, bitpairs_piece *piece)
 {
@@ -351,7 +189,7 @@ typedef struct {
 
 /* Add up `steps` steps of `outputs` neighbouring outputs, whose columns begin at `at`. */
 BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, const __m512i *odd, int steps,
-                                 const uint8_t *at, int32_t (*sums)[TOGETHER][SIXTEEN], int outputs)
+                                 const uint8_t *at, int32_t (*sums)[VECTORS_TOGETHER][SIXTEEN], int outputs)
 {
     /* vpternlogd: the first where the parities (second and third) are equal, else the second. */
     enum { CHOOSE = 0xd4, MASKED_XOR = 0x60 };
@@ -380,7 +218,7 @@ BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, 
 
 BITPAIRS_INLINE void add_steps(const bitpairs_chunk *c, int steps, bitpairs_piece *piece)
 {
-    __m512i first[CHUNK], odd[CHUNK];
+    __m512i first[LONGEST_CHUNK], odd[LONGEST_CHUNK];
     BI_UNROLL16 for (int k = 0; k < steps; k++) {
         first[k] = _mm512_loadu_si512(c->weights + 2 * SIXTEEN * k);
         odd[k] = _mm512_loadu_si512(c->weights + 2 * SIXTEEN * k + SIXTEEN);
@@ -415,12 +253,12 @@ ADD_STEPS(9)
 #undef ADD_STEPS
 
 /* Sums of g for one vector of channels; `c` says what is the same for all chunks. */
-static void add_vector(const bitpairs *shape, bitpairs_chunk c, bitpairs_piece *piece)
+static void add_vector(const bi_bitpairs *shape, bitpairs_chunk c, bitpairs_piece *piece)
 {
-    static void (*const add[CHUNK])(const bitpairs_chunk *, bitpairs_piece *) = {
+    static void (*const add[LONGEST_CHUNK])(const bitpairs_chunk *, bitpairs_piece *) = {
         bitpairs_add_1, bitpairs_add_2, bitpairs_add_3, bitpairs_add_4, bitpairs_add_5,
         bitpairs_add_6, bitpairs_add_7, bitpairs_add_8, bitpairs_add_9};
-    int32_t chunks = (shape->steps + CHUNK - 1) / CHUNK, left = shape->steps;
+    int32_t chunks = (shape->steps + LONGEST_CHUNK - 1) / LONGEST_CHUNK, left = shape->steps;
     for (c.is_first = 1; left > 0; c.is_first = 0, chunks--) {
         int32_t steps = (left + chunks - 1) / chunks;
         c.last = steps == left ? shape->last : UINT32_MAX;
@@ -482,7 +320,7 @@ BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi
     }
 }
 
-#define FINISH(name, output, kind)                                                                       \
+#define FINISH_PIECE(name, output, kind)                                                                       \
     BI_TARGET_avx512vbmi static __attribute__((noinline)) void bitpairs_finish_##name(                   \
         const bitpairs_outputs *given, int32_t count)                                                    \
     {                                                                                                    \
@@ -494,13 +332,13 @@ BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi
         else                                                                                             \
             finish_outputs(&o, count, output, kind, 0);                                                  \
     }
-FINISH(plain, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE)
-FINISH(shortcut, BI_SHORTCUT, BI_ACTIVATION_NONE)
-FINISH(signs, BI_SIGNS, BI_ACTIVATION_NONE)
-FINISH(plain_rprelu, BI_PLAIN_FLOATS, BI_ACTIVATION_RPRELU)
-FINISH(shortcut_rprelu, BI_SHORTCUT, BI_ACTIVATION_RPRELU)
-FINISH(any, BI_ANY_OUTPUT, (bi_activation)s->activation)
-#undef FINISH
+FINISH_PIECE(plain, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE)
+FINISH_PIECE(shortcut, BI_SHORTCUT, BI_ACTIVATION_NONE)
+FINISH_PIECE(signs, BI_SIGNS, BI_ACTIVATION_NONE)
+FINISH_PIECE(plain_rprelu, BI_PLAIN_FLOATS, BI_ACTIVATION_RPRELU)
+FINISH_PIECE(shortcut_rprelu, BI_SHORTCUT, BI_ACTIVATION_RPRELU)
+FINISH_PIECE(any, BI_ANY_OUTPUT, (bi_activation)s->activation)
+#undef FINISH_PIECE
 
 static void (*finish_of(const bi_step *s))(const bitpairs_outputs *, int32_t)
 {
@@ -521,7 +359,7 @@ static void (*finish_of(const bi_step *s))(const bitpairs_outputs *, int32_t)
 
 static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
-    const bitpairs *shape = s->weight;
+    const bi_bitpairs *shape = s->weight;
     const char *base = s->weight;
     const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
     const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
@@ -534,7 +372,7 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
         rows = end - y < shape->rows ? end - y : shape->rows;
         for (int32_t x = 0, width; x < s->out_w; x += width) {
             width = s->out_w - x < shape->width ? s->out_w - x : shape->width;
-            int32_t columns = bitpairs_columns(s, width), left = x * s->stride_w - s->pad_left;
+            int32_t columns = bi_bitpairs_columns(s, width), left = x * s->stride_w - s->pad_left;
             for (int32_t r = 0; r < rows; r++) {
                 (is_narrow ? lay_narrow_columns : lay_columns)(s, shape, at->source, y + r, left, columns,
                                                                r * columns, &piece);
@@ -577,7 +415,7 @@ const bi_kernel bi_bconv2d_bitpairs_avx512vbmi = {
     .takes = bitpairs_takes,
     .block = SIXTEEN,
     .weight_bytes = bitpairs_weight_bytes,
-    .pack_weight = bitpairs_pack_weight,
+    .pack_weight = bi_bitpairs_pack,
     .run = bitpairs_run,
 };
 

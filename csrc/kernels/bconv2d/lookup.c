@@ -27,10 +27,10 @@ int bi_lookup_describe(const bi_step *s, int32_t entry_bits, int32_t lanes, bi_l
     shape->plane_w = (s->out_w - 1) * s->stride_w + shape->reach_w;
     shape->segments_per_row = s->dilation_w == 1 ? 1 : s->kernel_w;
     shape->segment_entries = shape->entries * (s->dilation_w == 1 ? s->kernel_w : 1);
-    shape->v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h,
-                                      s->in_h, NULL);
+    shape->v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h,
+                                         s->kernel_h, s->in_h, NULL);
     shape->h_classes = bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
-                                      s->kernel_w, s->in_w, NULL);
+                                         s->kernel_w, s->in_w, NULL);
     int64_t plane = (int64_t)shape->plane_h * shape->plane_w, map = (int64_t)s->in_h * s->in_w;
     int has_signs = s->threshold != NULL || s->sign_threshold != NULL;
     int shares = has_signs && s->groups > 1 && group.outputs % lanes != 0;
@@ -176,9 +176,9 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
     uint16_t *row_class = (uint16_t *)(base + shape->row_class);
     uint16_t *column_class = (uint16_t *)(base + shape->column_class);
     bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
-                   row_class);
+                      row_class);
     bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
-                   column_class);
+                      column_class);
     pack_entries(s, shape, canonical, (uint8_t *)base + shape->weights);
 
     int32_t padded = shape->vectors * shape->lanes;
