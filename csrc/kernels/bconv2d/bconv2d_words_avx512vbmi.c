@@ -104,12 +104,14 @@ write_sixteen(const block *b, size_t pixel, int32_t i, __m512i dot, bi_output ou
     const float *scales = b->scales + i;
     if (output == BI_SIGNS)
         return _mm512_cmplt_epi32_mask(dot, _mm512_loadu_si512(scales + THRESHOLD * b->outputs));
-    size_t c = pixel * (size_t)s->out_c + (size_t)(b->first + i);
+    size_t o = (size_t)(b->first + i);
+    size_t residual = pixel * (size_t)(s->out_c + s->residual_gap) + o;
+    size_t floats = pixel * (size_t)(s->out_c + s->target_gap) + o;
     bi_vector_outputs sixteen = {
         .scale = BI_SCALES_FROM(scales, b->outputs),
         .beta = at->beta != NULL ? at->beta + pixel : NULL,
-        .residual = at->residual != NULL ? at->residual + c : NULL,
-        .floats = output != BI_ANY_OUTPUT || !b->is_signs ? (float *)at->target + c : NULL,
+        .residual = at->residual != NULL ? at->residual + residual : NULL,
+        .floats = output != BI_ANY_OUTPUT || !b->is_signs ? (float *)at->target + floats : NULL,
         .left = left,
     };
     bi_activation kind =
@@ -255,6 +257,7 @@ BI_TARGET_avx512vbmi static void words_avx512vbmi_run(const bi_step *s, const bi
 
 const bi_kernel bi_bconv2d_words_avx512vbmi = {
     .takes = words_avx512vbmi_takes,
+    .leaves_gaps = 1,
     .block = WIDE_BLOCK,
     .weight_bytes = words_avx512vbmi_weight_bytes,
     .pack_weight = words_avx512vbmi_pack_weight,
