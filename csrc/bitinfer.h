@@ -58,6 +58,8 @@ typedef struct bi_step {
                                     * the packed signs are the target, or in `signs` beside it */
     const uint8_t *flip;           /* (out_c), 0 or 1; never NULL with either threshold */
     int32_t channel_from, channel_to, channel_count;    /* copy_channels; the first pack_signs, too */
+    int32_t target_gap, residual_gap;   /* bconv2d: floats from a pixel's last to the next pixel's
+                                         * first, where the map is a part of the channels of another */
 } bi_step;
 
 /* Switches over these two have no default, so that what a kernel forgets does not compile; what is

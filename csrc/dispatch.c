@@ -97,7 +97,7 @@ static int is_behind(const wanted *w, const entry *e)
 {
     for (const entry *before = entries; before < e; before++)
         if ((before->kernel->takes == NULL || before->kernel->takes == e->kernel->takes) &&
-            is_wanted(w, before))
+            before->kernel->leaves_gaps >= e->kernel->leaves_gaps && is_wanted(w, before))
             return 1;
     return 0;
 }
@@ -115,7 +115,7 @@ int32_t bi_kernel_find(const char *operation, const char *method, const char *is
                        const bi_step *step)
 {
     int32_t i = bi_kernel_next(operation, method, isa, -1);
-    while (i >= 0 && entries[i].kernel->takes != NULL && !entries[i].kernel->takes(step))
+    while (i >= 0 && !bi_kernel_takes(entries[i].kernel, step))
         i = bi_kernel_next(operation, method, isa, i);
     return i;
 }
@@ -126,7 +126,7 @@ int32_t bi_kernel_on(const char *operation, int32_t isa, const bi_step *step)
         const bi_kernel *kernel = entries[i].kernel;
         int is_passed_over = kernel->not_with > 0 && kernel->not_with <= isa;
         if (strcmp(entries[i].operation, operation) == 0 && entries[i].isa <= isa &&
-            !is_passed_over && (kernel->takes == NULL || kernel->takes(step)))
+            !is_passed_over && bi_kernel_takes(kernel, step))
             return i;
     }
     return -1;

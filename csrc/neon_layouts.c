@@ -56,7 +56,7 @@ int32_t bi_neon_needs(const char *operation, const char *method, const bi_step *
         if (strcmp(neon_kernels[i].operation, operation) != 0 ||
             strcmp(neon_kernels[i].method, method) != 0)
             continue;
-        if (k->takes != NULL && !k->takes(step))
+        if (!bi_kernel_takes(k, step))
             return 0;
         *weight_bytes = k->weight_bytes != NULL ? (int64_t)k->weight_bytes(step) : 0;
         *scratch_bytes = k->scratch_bytes != NULL ? (int64_t)k->scratch_bytes(step) : 0;

@@ -55,14 +55,15 @@ static inline bi_output_pixel bi_output_at(const bi_step *s, const bi_pointers *
                                            size_t scale)
 {
     size_t channels = (size_t)s->out_c, words = bi_words(s->out_c);
+    size_t residual = pixel * (channels + (size_t)s->residual_gap);
     bi_output_pixel p = {
-        .residual = at->residual != NULL ? at->residual + pixel * channels : NULL,
+        .residual = at->residual != NULL ? at->residual + residual : NULL,
         .beta = at->beta != NULL ? at->beta + scale : NULL,
     };
     if (bi_target_is_signs(s))
         p.signs = (uint64_t *)at->target + pixel * words;
     else {
-        p.floats = (float *)at->target + pixel * channels;
+        p.floats = (float *)at->target + pixel * (channels + (size_t)s->target_gap);
         p.signs = at->signs != NULL ? at->signs + pixel * words : NULL;
     }
     return p;

@@ -25,6 +25,7 @@ typedef struct bi_kernel {
     int (*takes)(const bi_step *step); /* or NULL: any */
     int32_t not_with; /* BI_ISA_*: passed over where kernels of that instruction set may run; 0:
                           * nowhere */
+    int32_t leaves_gaps; /* whether it takes steps with target_gap or residual_gap */
     int32_t block; /* outputs of a group (where there is no weight: channels) that the innermost
                           * loop computes at a time */
     /* Whether it looks for what is not finite, in all of the source, while it reads (bi_pointers.lost);
@@ -43,6 +44,13 @@ typedef struct bi_kernel {
 
 /* Several threads may do so at once. */
 static inline void bi_note_lost(int *lost) { __atomic_store_n(lost, 1, __ATOMIC_RELAXED); }
+
+/* Whether a kernel computes a step. */
+static inline int bi_kernel_takes(const bi_kernel *kernel, const bi_step *step)
+{
+    int has_gaps = step->target_gap != 0 || step->residual_gap != 0;
+    return (!has_gaps || kernel->leaves_gaps) && (kernel->takes == NULL || kernel->takes(step));
+}
 
 /* Words that hold `length` signs (src/bitinfer/bits.py is the bit convention). */
 static inline size_t bi_words(int32_t length) { return ((size_t)length + 63) / 64; }

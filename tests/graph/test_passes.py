@@ -237,6 +237,34 @@ def test_a_relu_behind_a_negative_scale_is_not_turned_into_a_smallest_sum() -> N
     assert_same(graph, tensors, after, r(50))
 
 
+@pytest.mark.parametrize("is_read", [False, True])
+def test_layers_that_are_joined_take_their_part_of_an_activation(*, is_read: bool) -> None:
+    r = Numbers(0)
+    b = GraphBuilder("g", (3, 4, 8))
+    signs = b.sign(b.input)
+    first = b.add(b.bconv2d(signs, r(8, 1, 1, 8), alpha=r(8), name="first"), b.input)
+    second = b.conv2d(b.input, r(5, 1, 1, 8), name="second")
+    joined = b.concat(first, second)
+    ends = [b.rprelu(joined, r(13), abs(r(13)), r(13), name="act")]
+    graph, tensors = b.build(*ends, *([second] if is_read else []))
+    x = r(3, 4, 8).astype(np.float32)
+    checked = passes.optimise(check(graph, tensors))
+    assert_same(graph, tensors, (checked.graph, checked.tensors), x)
+    found = operations(checked.graph)
+    assert ("rprelu" in found) == is_read
+    made = {node.name: node for node in checked.graph.nodes}
+    if not is_read:
+        layer = made["first"]
+        assert isinstance(layer, nodes.BinaryConv2d)
+        assert layer.epilogue is not None
+        assert layer.epilogue.activation is not None
+        slope = checked.tensors[layer.epilogue.activation.slope]
+        assert np.array_equal(slope, tensors["act.slope"][:8])
+        # What the layers hand out is no value that was imported; what is joined is.
+        assert set(checked.lineage.same_as) >= {"act"}
+        assert not set(checked.lineage.same_as) & {"first", "second"}
+
+
 def test_what_others_read_or_the_graph_hands_out_is_left_alone() -> None:
     r = Numbers(3)
     b = GraphBuilder("g", (5, 5, 7))

@@ -40,12 +40,11 @@ def assert_same(plan: Plan, backend: Backend | None = None) -> Plan:
     return joined
 
 
-def grown(blocks: int, channels: int = 5, size: int = 3) -> GraphBuilder:
+def grown(blocks: int, growth: int, channels: int = 5) -> GraphBuilder:
     """Append what a convolution makes of the signs, and add to the last channels, in turns."""
     rng = np.random.default_rng(0)
-    b = GraphBuilder("grown", (size, size + 1, channels))
+    b = GraphBuilder("grown", (3, 5, channels))
     x = b.relu(b.input)
-    growth = 4
 
     def made(x: str, width: int) -> str:
         signs = b.sign(x, threshold=rng.standard_normal(width))
@@ -62,20 +61,48 @@ def grown(blocks: int, channels: int = 5, size: int = 3) -> GraphBuilder:
     return b
 
 
-def test_appended_channels_are_written_where_they_stay(backend: Backend) -> None:
-    b = grown(3)
-    plan = lower(check(*b.build("end")))
+@pytest.mark.parametrize("growth", [4, 40, 72])
+def test_appended_channels_are_written_where_they_stay(growth: int, backend: Backend) -> None:
+    plan = lower(passes.optimise(check(*grown(3, growth).build("end"))))
     joined = assert_same(plan, backend)
     assert len(copies(plan)) == 3 * (2 + 2 + 2)
-    # The first map, then what each block makes, and its last channels to be added to.
-    counts = [step.count for step in copies(joined)]
-    assert counts == [5, 4, 4, 4, 4, 4, 4, 4, 4, 4]
-    written = {s.target for s in copies(joined) if s.to > 0}
-    assert len(written) == 1
-    assert joined.buffers[written.pop()].shape[-1] == 5 + 3 * 4
-    packed = [step for step in joined.steps if isinstance(step, steps.PackSigns)]
-    assert [joined.buffers[s.source].shape[-1] for s in packed[1:]] == [17] * 5
+    (first,) = copies(joined)  # what no convolution makes
+    assert (first.to, first.count) == (0, 5)
+    assert joined.buffers[first.target].shape[-1] == 5 + 3 * growth
+    layers = [step for step in joined.steps if isinstance(step, steps.BinaryConv2d)]
+    assert {step.target for step in layers} == {first.target}
+    places = [5 + block * growth for block in range(3) for _ in range(2)]
+    assert [step.to for step in layers] == places
+    added = [step for step in layers if step.epilogue.residual is not None]
+    assert [(step.epilogue.residual, step.residual_begin) for step in added] == [
+        (first.target, at) for at in places[1::2]
+    ]
     assert set(joined.values) < set(plan.values)
+
+
+@pytest.mark.parametrize("outputs", [7, 48, 80])
+def test_layers_write_floats_and_signs_of_a_joined_map(outputs: int, backend: Backend) -> None:
+    """With a shortcut, an activation, and signs beside the floats."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("joined", (4, 3, outputs))
+    signs = b.sign(b.input)
+
+    def made(name: str) -> str:
+        weight = rng.standard_normal((outputs, 3, 3, outputs))
+        y = b.bconv2d(signs, weight, alpha=rng.random(outputs), padding=1, pad_value=-1)
+        y = b.add(y, b.input)
+        return b.rprelu(y, *rng.standard_normal((3, outputs)), name=name) if name == "b" else y
+
+    first, second = made("a"), made("b")
+    weight = rng.standard_normal((3, 1, 1, outputs))
+    other = b.bconv2d(b.sign(first, threshold=rng.standard_normal(outputs)), weight)
+    both = b.sigmoid(b.concat(first, second, first))
+    plan = lower(passes.optimise(check(*b.build(both, other))))
+    joined = assert_same(plan, backend)
+    assert (len(copies(plan)), len(copies(joined))) == (3, 1)
+    layers = [step for step in joined.steps if isinstance(step, steps.BinaryConv2d)]
+    assert [step.to for step in layers[:2]] == [0, outputs]
+    assert layers[0].epilogue.signs is not None
 
 
 def test_the_signs_of_a_slice_are_packed_where_it_lies(backend: Backend) -> None:
@@ -127,11 +154,12 @@ def test_every_network_computes_the_same(network: tuple[Graph, dict[str, Any]]) 
 
 
 @pytest.mark.parametrize(
-    ("name", "before", "after"), [("meliusnet22", 102, 55), ("binary-densenet28", 46, 27)]
+    ("name", "before", "after"),
+    [("meliusnet22", 102, 4), ("binary-densenet28", 46, 4), ("reactnet-a", 10, 0)],
 )
-def test_networks_that_append_copy_what_is_added_alone(name: str, before: int, after: int) -> None:
+def test_networks_that_append_copy_what_no_binary_layer_makes(
+    name: str, before: int, after: int
+) -> None:
     plan = lower(passes.optimise(check(*zoo.build(name, zoo.RandomParameters(0)))))
     joined = share_joins(plan)
     assert (len(copies(plan)), len(copies(joined))) == (before, after)
-    widest = max(step.count for step in copies(joined))
-    assert widest <= 256

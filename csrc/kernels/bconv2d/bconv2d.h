@@ -10,8 +10,9 @@
  * source  [in_h][in_w][words(in_c)] u64, packed along in_c, stray bits 0
  * weight  canonical: [out_c][kernel_h][kernel_w][words(in_c / groups)] u64, stray bits 0
  * beta    [out_h][out_w][groups] f32, or NULL;  alpha, bias [out_c] f32, or NULL
- * residual [out_h][out_w][out_c] f32, or NULL
- * target  [out_h][out_w][out_c] f32, or [out_h][out_w][words(out_c)] u64; all of it is written
+ * residual [out_h][out_w][out_c] f32, or NULL; with residual_gap floats behind each pixel
+ * target  [out_h][out_w][out_c] f32, with target_gap others behind each pixel that are left as they
+ *         are, or [out_h][out_w][words(out_c)] u64; all else is written.  It may be the residual
  * scratch the source with each group aligned to words, where in_c / groups is no multiple of 64
  * rows    out_h
  *

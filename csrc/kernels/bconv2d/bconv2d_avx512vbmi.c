@@ -183,6 +183,7 @@ static void lookup6_run(const bi_step *s, const bi_pointers *at, int32_t begin, 
 
 const bi_kernel bi_bconv2d_lookup6_avx512vbmi = {
     .takes = lookup6_takes,
+    .leaves_gaps = 1,
     .block = LANES,
     .weight_bytes = lookup6_weight_bytes,
     .pack_weight = lookup6_pack_weight,

@@ -150,6 +150,7 @@ BI_TARGET_avx2 static void words_avx2_run(const bi_step *s, const bi_pointers *a
 }
 
 const bi_kernel bi_bconv2d_words_avx2 = {
+    .leaves_gaps = 1,
     .block = BLOCK,
     .weight_bytes = words_avx2_weight_bytes,
     .pack_weight = words_avx2_pack_weight,

@@ -117,12 +117,12 @@ typedef struct {
     float *floats;                      /* of the group's first channel of pixel 0, or NULL... */
     char *signs;                        /* ...or NULL... */
     const float *residual, *beta;       /* ...or NULL */
-    size_t floats_pixel, signs_pixel;   /* from pixel to pixel, floats and bytes */
+    size_t floats_pixel, residual_pixel, signs_pixel; /* from pixel to pixel, floats and bytes */
     size_t groups, out_w;
-    const uint8_t *weights;             /* of the block */
-    const float *scales;                /* BI_SCALE_ALPHA of its first channel... */
-    size_t scale_step;                  /* ...and how far behind it the next bi_scale is */
-    const int16_t *thresholds;          /* of its first channel, too */
+    const uint8_t *weights; /* of the block */
+    const float *scales; /* BI_SCALE_ALPHA of its first channel... */
+    size_t scale_step; /* ...and how far behind it the next bi_scale is */
+    const int16_t *thresholds; /* of its first channel, too */
     const uint64_t *flips;
     int32_t first_channel, channels; /* of the block in the group; of the group from there on */
     int32_t is_last_group;

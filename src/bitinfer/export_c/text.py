@@ -290,7 +290,8 @@ def _site(
             yield str(placement.scratch[index])
         else:
             buffer = record.buffers.get(field)
-            yield "0" if buffer is None else str(placement.buffers[buffer])
+            begin = record.begins.get(field, 0)
+            yield "0" if buffer is None else str(placement.buffers[buffer] + begin)
     yield str(target.scratch[index])
 
 

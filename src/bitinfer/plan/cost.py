@@ -21,8 +21,9 @@ def macs(step: Step, plan: Plan) -> int:
     source, target = plan.buffers[step.source], plan.buffers[step.target]
     match step:
         case steps.BinaryConv2d() | steps.Conv2d():
+            outputs = math.prod(target.shape[:-1]) * len(step.weight)
             channels = source.shape[-1] // step.window.groups
-            return math.prod(target.shape) * math.prod(step.window.kernel) * channels
+            return outputs * math.prod(step.window.kernel) * channels
         case steps.BinaryDense() | steps.Dense():
             return math.prod(target.shape) * source.shape[-1]
         case _:

@@ -3,19 +3,21 @@
     plan = share_joins(lower(checked))
 
 A value that is a part of the channels of another one gets no buffer of its own where all that touch
-it can find a part: it is copied from or to, or its signs are packed.  A network that appends
-channels block by block (DenseNet, MeliusNet) then writes them all into the buffer of the last one.
+it can find a part: binary convolutions write and add one, signs are packed of one, and copies are
+made from and to one.  A network that appends channels block by block (DenseNet, MeliusNet) then
+writes them all into the buffer of the last one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bitinfer.plan import steps
-from bitinfer.plan.steps import CopyChannels, PackSigns, Plan, Step
+from bitinfer.plan.steps import BinaryConv2d, CopyChannels, PackSigns, Plan, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +87,7 @@ class _Joins:
         if self._channels(buffer) == self._channels(place.root):
             return True
         touching = (self.plan.steps[index] for index in self.touching[buffer])
-        return all(
-            isinstance(step, CopyChannels)
-            or (isinstance(step, PackSigns) and step.source == buffer)
-            for step in touching
-        )
+        return all(_finds_part(step, buffer) for step in touching)
 
     def _is_same(self, places: list[_Place], members: list[int]) -> bool:
         """Whether every step reads of ``members`` at ``places`` what it reads where each is alone.
@@ -118,8 +116,8 @@ class _Joins:
                     return False
                 continue
             sources, targets = inside.intersection(step.sources), inside.intersection(step.targets)
-            if sources and targets:
-                return False  # no kernel writes over what it reads
+            if sources and targets and not _adds_in_place(step, places):
+                return False  # kernels do not write over what they read
             if any((alone[b] != views[b]).any() for b in sources):
                 return False
             for b in targets:
@@ -148,7 +146,13 @@ class _Joins:
         if isinstance(step, PackSigns):
             begin = source.begin + step.begin
             return dataclasses.replace(step, source=source.root, begin=begin)
-        return self._renamed(step)
+        moved = self._renamed(step)
+        if isinstance(step, BinaryConv2d) and isinstance(moved, BinaryConv2d):
+            moved = dataclasses.replace(moved, to=target.begin + step.to)
+            if step.epilogue.residual is not None:
+                begin = self.places[step.epilogue.residual].begin + step.residual_begin
+                moved = dataclasses.replace(moved, residual_begin=begin)
+        return moved
 
     def _renamed(self, step: Step) -> Step:
         """Return a step that reads and writes whole buffers with the roots of these."""
@@ -164,6 +168,30 @@ class _Joins:
             moved: dict[str, Any] = {f: roots[b] for f, b in buffers.items() if b is not None}
             changes["epilogue"] = dataclasses.replace(e, **moved)
         return dataclasses.replace(step, **changes)
+
+
+def _finds_part(step: Step, buffer: int) -> bool:
+    """Whether a step that touches a buffer can find it as a part of the channels of another one."""
+    if isinstance(step, CopyChannels):
+        return True
+    if isinstance(step, PackSigns):
+        return buffer == step.source
+    # Of its values only target and residual are floats with channels: which is to be checked.
+    return isinstance(step, BinaryConv2d) and buffer not in (
+        step.source,
+        step.epilogue.beta,
+        step.epilogue.signs,
+    )
+
+
+def _adds_in_place(step: Step, places: Sequence[_Place]) -> bool:
+    """Whether all that a step reads of the buffer that it writes is a residual, in a fit place."""
+    if not isinstance(step, BinaryConv2d) or step.epilogue.residual is None:
+        return False
+    target, residual = places[step.target], places[step.epilogue.residual]
+    others = (places[b].root for b in (step.source, step.epilogue.beta) if b is not None)
+    apart = abs(target.begin + step.to - residual.begin - step.residual_begin)
+    return target.root not in others and (apart == 0 or apart >= step.outputs)
 
 
 def _part(begin: int, count: int) -> slice:

@@ -202,12 +202,23 @@ class Layer(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class BinaryConv2d(Layer):
-    """bits -> float or bits; weight (Cout, kh, kw, words_for(Cin / groups))."""
+    """bits -> float or bits; weight (Cout, kh, kw, words_for(Cin / groups)).
+
+    Floats become the channels of the target from ``to`` on, whose others are left as they are.  The
+    residual is read from its channel ``residual_begin`` on; it may be where the floats are written.
+    """
 
     operation = "bconv2d"
 
     window: Window
     pad_value: int
+    to: int = 0
+    residual_begin: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """How many channels it makes."""
+        return len(self.weight)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

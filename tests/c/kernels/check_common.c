@@ -128,7 +128,7 @@ void count_case(subject *k, const bi_step *s, const char *wrong)
 int is_taken(const bi_step *s)
 {
     const bi_kernel *kernel = bi_kernel_at(s->kernel);
-    return kernel->takes == NULL || kernel->takes(s);
+    return bi_kernel_takes(kernel, s);
 }
 
 void block_sizes(const subject *k, int32_t sizes[BLOCK_SIZES])

@@ -233,7 +233,7 @@ class NativeExecutor:
         for struct, record, scratch in zip(self._steps, bound, placement.scratch, strict=True):
             struct.scratch = scratch
             for name, buffer in record.buffers.items():
-                setattr(struct, name, placement.buffers[buffer])
+                setattr(struct, name, placement.buffers[buffer] + record.begins.get(name, 0))
         for name in ("shared_bytes", "sample_bytes", "chunk", "batch_from"):
             setattr(self._struct, name, getattr(placement, name))
         return placement.arena_bytes

@@ -36,6 +36,7 @@ class Record:
         constants: fields that hold constants of bitinfer.h, by name, or-ed together.
         arrays: fields that point to an array; those left out are NULL.
         buffers: fields that say where a buffer lies, by the number of the buffer in the plan.
+        begins: by field, bytes from the beginning of such a buffer to where the value lies in it.
         weight: that of a layer, in canonical form, which the kernel's ``pack_weight`` re-lays.
     """
 
@@ -45,6 +46,7 @@ class Record:
     constants: Mapping[str, tuple[str, ...]]
     arrays: Mapping[str, Array]
     buffers: Mapping[str, int]
+    begins: Mapping[str, int]
     weight: Array | None = None
 
 
@@ -94,6 +96,8 @@ def _record(step: Step, plan: Plan) -> Record:
     elif isinstance(step, steps.Layer):
         weight = step.weight
         _set_layer(step, fields)
+        if isinstance(step, steps.BinaryConv2d):
+            _set_gaps(step, plan, fields)
     else:
         _STEPS[type(step)](step, fields)
     constants = {name: tuple(parts) for name, parts in fields.constants.items()}
@@ -104,6 +108,7 @@ def _record(step: Step, plan: Plan) -> Record:
         constants=constants,
         arrays=fields.arrays,
         buffers=fields.buffers,
+        begins=fields.begins,
         weight=weight,
     )
 
@@ -116,6 +121,7 @@ class _Fields:
     constants: dict[str, list[str]]
     arrays: dict[str, Array]
     buffers: dict[str, int]
+    begins: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def flag(self, name: str) -> None:
         self.constants.setdefault("flags", []).append(name)
@@ -150,6 +156,17 @@ def _set_layer(step: steps.Layer, fields: _Fields) -> None:
         case steps.Conv2d():
             fields.array("table", step.table)
             fields.array("offset", step.offset)
+
+
+def _set_gaps(step: steps.BinaryConv2d, plan: Plan, fields: _Fields) -> None:
+    """Say where target and residual lie, if they are a part of the channels of a buffer."""
+    fields.numbers["out_c"] = step.outputs
+    places = {"target": (step.target, step.to)}
+    if (residual := step.epilogue.residual) is not None:
+        places["residual"] = (residual, step.residual_begin)
+    for field, (buffer, begin) in places.items():
+        fields.numbers[f"{field}_gap"] = plan.buffers[buffer].shape[-1] - step.outputs
+        fields.begins[field] = begin * np.dtype(np.float32).itemsize
 
 
 def _set_activation(a: steps.Activation, fields: _Fields) -> None:

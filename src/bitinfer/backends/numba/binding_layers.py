@@ -32,6 +32,8 @@ def bind_binary(step: steps.BinaryConv2d | steps.BinaryDense, plan: Plan) -> Bou
     window, pad_value, words = _POINT, 0, step.weight
     if isinstance(step, steps.BinaryConv2d):
         window, pad_value = step.window, step.pad_value
+        out_shape = (*out_shape[:2], step.outputs)
+        _set_places(bound, step, plan)
     else:
         words = words[:, None, None]
     groups, kernel = window.groups, window.kernel
@@ -75,6 +77,16 @@ def bind_binary(step: steps.BinaryConv2d | steps.BinaryDense, plan: Plan) -> Bou
         bound.scratch_bytes += plane_size * 4
     _set_epilogue(bound, step, plan)
     return bound
+
+
+def _set_places(bound: Bound, step: steps.BinaryConv2d, plan: Plan) -> None:
+    """Say where target and residual lie, if they are a part of the channels of a buffer."""
+    bound.numbers |= {"out_c": step.outputs, "out_words": bits.words_for(step.outputs)}
+    bound.numbers["target_pitch"] = plan.buffers[step.target].shape[-1]
+    bound.begins["target"] = 4 * step.to
+    if step.epilogue.residual is not None:
+        bound.numbers["other_pitch"] = plan.buffers[step.epilogue.residual].shape[-1]
+        bound.begins["other"] = 4 * step.residual_begin
 
 
 def _bases(table: Pixels, tap_sums: NDArray[np.int64], channels: int, pad_value: int) -> Array:

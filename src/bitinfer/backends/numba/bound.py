@@ -34,6 +34,7 @@ class Bound:
         numbers: fields of the record that hold a number; those left out are 0.
         arrays: fields that hold the address of an array.
         buffers: fields that hold the place of a buffer, by the buffer's number.
+        begins: bytes from the beginning of such a buffer to where the value lies in it.
         scratch_bytes: what the kernel needs to itself while it runs.
     """
 
@@ -41,6 +42,7 @@ class Bound:
     numbers: dict[str, int | float]
     arrays: dict[str, Array]
     buffers: dict[str, int]
+    begins: dict[str, int] = dataclasses.field(default_factory=dict)
     scratch_bytes: int = 0
 
     def flag(self, flags: int) -> None:
@@ -86,6 +88,8 @@ def new_bound(kernel: Kernel, step: Step, plan: Plan) -> Bound:
         "out_w": out_w,
         "out_c": out_c,
         "out_words": bits.words_for(out_c),
+        "target_pitch": out_c,
+        "other_pitch": out_c,
     }
     return Bound(kernel, numbers, {}, {"source": step.source, "target": step.target})
 

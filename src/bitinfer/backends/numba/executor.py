@@ -102,7 +102,7 @@ class NumbaExecutor:
             for name, array in step.arrays.items():
                 record[name] = _address(array)
             for name, buffer in step.buffers.items():
-                record[name] = places[buffer]
+                record[name] = places[buffer] + step.begins.get(name, 0)
         outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
         strides = np.array([b.size_bytes for b in outer], np.int64)
         kernels = np.array(addresses([step.kernel for step in bound]), np.int64)

@@ -21,6 +21,8 @@ _NUMBERS = (
     "out_w",
     "out_c",
     "out_words",
+    "target_pitch",  # floats of a pixel of the target's buffer
+    "other_pitch",  # of the other value's
     "groups",  # of the weights
     "plane_groups",  # of the plane
     "group_outputs",

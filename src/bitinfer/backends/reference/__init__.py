@@ -55,7 +55,8 @@ def bind_step(step: Step, plan: Plan) -> StepFunction:
     channels = plan.buffers[step.source].shape[-1]
     match step:
         case steps.BinaryConv2d():
-            return _binary_conv2d(step, channels)
+            is_float = plan.buffers[step.target].kind == "float"
+            return _binary_conv2d(step, channels, is_float=is_float)
         case steps.BinaryDense():
             return _binary_dense(step, channels)
         case steps.Conv2d():
@@ -116,12 +117,18 @@ def _convolve(x: Array, weight: Array, window: Window, fill: float) -> Array:
     return result
 
 
-def _binary_conv2d(step: steps.BinaryConv2d, channels: int) -> StepFunction:
+def _binary_conv2d(step: steps.BinaryConv2d, channels: int, *, is_float: bool) -> StepFunction:
     weight = bits.unpack(step.weight, channels // step.window.groups)
 
     def run(source: Array, extras: Extras, target: Array) -> None:
         signs = bits.unpack(source, channels)
         dot = _convolve(signs, weight, step.window, step.pad_value)
+        if extras.residual is not None:
+            begin = step.residual_begin
+            residual = extras.residual[..., begin : begin + step.outputs]
+            extras = extras._replace(residual=residual)
+        if is_float:
+            target = target[..., step.to : step.to + step.outputs]
         finish_sum(step, dot, extras, target)
 
     return run

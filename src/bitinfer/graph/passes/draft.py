@@ -137,6 +137,14 @@ class Draft:
         for reader in readers:
             self._read(reader, last, new[-1].name)
 
+    def redefine(self, node: Node, new: Node) -> None:
+        """Let a node make another value under its name, which is the same as no imported one."""
+        rank = self.rank(node)
+        self._take(node)
+        self._check(new)
+        self._put(new, rank)
+        self._set_same_as(new.name, None)
+
     def read_instead(self, old: str, new: str) -> None:
         """Let whoever reads the value ``old`` read the value ``new``, which is like it."""
         assert self.values[old] == self.values[new]

@@ -5,7 +5,7 @@ Of a chain of nodes that becomes one, every inner value has one reader and is no
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bitinfer import numerics
 from bitinfer.graph import nodes
 from bitinfer.graph.checked import CheckedGraph
-from bitinfer.graph.nodes import BinaryLayer, Epilogue, Function, Layer, Node
+from bitinfer.graph.nodes import BinaryLayer, Epilogue, Function, Layer, Node, node_inputs
 from bitinfer.graph.passes.chains import bisect, bits_of, has_integer_sums, largest_sums
 from bitinfer.graph.passes.draft import Draft
 from bitinfer.graph.values import Value
@@ -75,19 +75,54 @@ def fuse_residual(checked: CheckedGraph) -> CheckedGraph:
 
 
 def fuse_activation(checked: CheckedGraph) -> CheckedGraph:
-    """Apply an activation in the epilogue of the layer before."""
+    """Apply an activation in the epilogue of the layer before, or of those that are joined."""
     draft = Draft(checked)
     for node in draft.nodes():
         if not isinstance(node, nodes.ActivationNode):
             continue
-        layer = draft.maker(node.input)
-        if not isinstance(layer, Layer) or draft.only_reader(layer.name) is not node:
+        before = draft.maker(node.input)
+        if before is None or draft.only_reader(before.name) is not node:
             continue
-        e = layer.epilogue or Epilogue()
-        if e.activation is None and e.threshold is None:
-            e = replace(e, activation=node.activation())
-            draft.replace((layer, node), replace(layer, epilogue=e))
+        if isinstance(before, nodes.Concat):
+            _activate_parts(draft, before, node)
+        elif _can_activate(before):
+            draft.replace((before, node), _activated(before, node.activation()))
     return draft.finish()
+
+
+def _can_activate(node: Node | None) -> TypeGuard[Layer]:
+    """Whether a node is a layer whose epilogue has room for an activation."""
+    if not isinstance(node, Layer):
+        return False
+    e = node.epilogue or Epilogue()
+    return e.activation is None and e.threshold is None
+
+
+def _activated(layer: Layer, activation: nodes.Activation) -> Layer:
+    return replace(layer, epilogue=replace(layer.epilogue or Epilogue(), activation=activation))
+
+
+def _activate_parts(draft: Draft, concat: nodes.Concat, node: nodes.ActivationNode) -> None:
+    """Give each layer whose result is joined its channels' part of the activation, if all can."""
+    names = node_inputs(concat)
+    layers = [draft.maker(name) for name in names]
+    if len(set(names)) < len(names) or not all(map(_can_activate, layers)):
+        return
+    if any(draft.only_reader(name) is not concat for name in names):
+        return
+    whole, begin = node.activation(), 0
+    for layer in filter(_can_activate, layers):
+        end = begin + draft.values[layer.name].shape[-1]
+        parts = {
+            field: draft.keep(f"{layer.name}.{field}", draft.tensor(name)[begin:end])
+            for field in ("shift_in", "slope", "shift_out")
+            if (name := getattr(whole, field)) is not None
+        }
+        draft.redefine(layer, _activated(layer, replace(whole, **parts)))
+        begin = end
+    made = draft.maker(concat.name)
+    assert made is not None
+    draft.replace((made, node), made)
 
 
 def fuse_signs(checked: CheckedGraph) -> CheckedGraph:

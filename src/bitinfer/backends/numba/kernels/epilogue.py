@@ -87,7 +87,7 @@ def finish(
     The sums of pixel i are sums[sums_at + i * sums_pitch ...], as float32; they have all lanes if
     the pitch is LANES.  Signs are changed from what :func:`start_signs` has written.
     """
-    flags, activation, outputs, words = s.flags, s.activation, s.out_c, s.out_words
+    flags, activation, pitch, words = s.flags, s.activation, s.target_pitch, s.out_words
     is_whole = length == LANES
     has_lanes = is_whole or sums_pitch == LANES
     alpha, bias = m.load(m.floats(s.alpha), o), m.load(m.floats(s.bias), o)
@@ -98,7 +98,7 @@ def finish(
     biases, positions = m.floats(s.bias), m.indices(s.positions)
     beta = m.floats(m.locate(s.beta, arena, externals))
     other = m.floats(m.locate(s.other, arena, externals))
-    other_pitch = 0 if flags & OTHER_IS_VECTOR else outputs
+    other_pitch = 0 if flags & OTHER_IS_VECTOR else s.other_pitch
     floats = m.floats(m.locate(s.target, arena, externals))
     signs = m.words(m.locate(s.signs, arena, externals))
     word, shift = o >> 6, np.uint64(o & 63)
@@ -141,6 +141,6 @@ def finish(
                 signs[at + 1] = signs[at + 1] ^ (bits >> (np.uint64(64) - shift))
         if flags & FLOATS:
             if is_whole:
-                m.store(floats, pixel * outputs + o, y)
+                m.store(floats, pixel * pitch + o, y)
             else:
-                m.store_some(floats, pixel * outputs + o, length, y)
+                m.store_some(floats, pixel * pitch + o, length, y)
