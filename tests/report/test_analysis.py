@@ -67,11 +67,13 @@ def test_formula_of_the_paper() -> None:
     assert analysis.paper_formula(1, 1) == pytest.approx(64 / 65)
 
 
-def test_the_bound_of_6_bit_tables_is_named_where_they_are_used(tmp_path: Path) -> None:
+def test_the_bound_of_a_method_is_named_where_it_is_used(tmp_path: Path) -> None:
     plain = run_of(tmp_path, row("bitinfer"), row("b-fp32", kernel="lookup6"))
     assert [bound.mac_per_cycle for bound in analysis.bounds(plain)] == [448, 341]
     vbmi = run_of(tmp_path, row("bitinfer", kernel="bconv2d lookup6 avx512vbmi"))
     assert [bound.mac_per_cycle for bound in analysis.bounds(vbmi)] == [640, 448, 341]
+    pairs = run_of(tmp_path, row("bitinfer-bits", kernel="bconv2d bitpairs avx512vbmi"))
+    assert [bound.mac_per_cycle for bound in analysis.bounds(pairs)] == [512, 448, 341]
 
 
 def test_bytes_that_must_move(tmp_path: Path) -> None:

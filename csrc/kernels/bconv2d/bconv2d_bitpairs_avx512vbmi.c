@@ -311,7 +311,7 @@ BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi
                 .beta = o->beta != NULL ? o->beta + x : NULL,
                 .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + at : NULL,
                 .floats = output != BI_ANY_OUTPUT || o->floats != NULL ? o->floats + at : NULL,
-                .left = is_whole ? SIXTEEN : o->channels - c,
+                .left = is_whole ? (int32_t)SIXTEEN : o->channels - c,
             };
             below |= finish(s, &sixteen, &dot, 1, output, kind, 1) << c;
         }

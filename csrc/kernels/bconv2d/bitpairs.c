@@ -7,7 +7,8 @@ int bi_bitpairs_describe(const bi_step *s, bi_bitpairs *shape)
 {
     memset(shape, 0, sizeof *shape);
     int64_t half = ((int64_t)s->in_c + 15) / 16, column = half * s->kernel_h;
-    int64_t limit = COLUMN_BYTES / column < COLUMNS_LIMIT ? COLUMN_BYTES / column : COLUMNS_LIMIT;
+    int64_t limit =
+        COLUMN_BYTES / column < COLUMNS_LIMIT ? COLUMN_BYTES / column : (int64_t)COLUMNS_LIMIT;
     int64_t most = limit < s->kernel_w ? 0 : (limit - s->kernel_w) / s->stride_w + 1;
     if (s->dilation_w != 1 || s->groups != 1 || most < 4)
         return 0;
@@ -16,7 +17,7 @@ int bi_bitpairs_describe(const bi_step *s, bi_bitpairs *shape)
     shape->window = (int32_t)(column * s->kernel_w);
     shape->steps = (shape->window + 3) / 4;
     shape->vectors = (s->out_c + SIXTEEN - 1) / SIXTEEN;
-    shape->width = most < PIECE_OUTPUTS ? (int32_t)most / 4 * 4 : PIECE_OUTPUTS;
+    shape->width = most < PIECE_OUTPUTS ? (int32_t)most / 4 * 4 : (int32_t)PIECE_OUTPUTS;
     shape->width = s->out_w < shape->width ? s->out_w : shape->width;
     int32_t rows = (int32_t)(limit / bi_bitpairs_columns(s, shape->width));
     shape->rows = shape->width < s->out_w || rows < 1 ? 1 : rows;
