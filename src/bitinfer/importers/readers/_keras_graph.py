@@ -20,6 +20,9 @@ Config = Mapping[str, Any]
 
 MAX_LAYERS = 10_000
 
+_KINDS = ("Sequential", "Functional", "Model", "BinaryDenseNet")
+"""Classes of models: the last is Larq Zoo's (literature/densenet.py), and computes nothing else."""
+
 
 class KerasGraph:
     """The state of a walk over the layers; handlers in _keras_layers.py write the nodes.
@@ -111,7 +114,7 @@ def read(model: Config, weights: Mapping[str, Mapping[str, Array]], is_by_class:
     kind, config = model.get("class_name"), model.get("config")
     if isinstance(config, list):
         config = {"layers": config}  # TensorFlow 1
-    if kind not in ("Sequential", "Functional", "Model") or not isinstance(config, dict):
+    if kind not in _KINDS or not isinstance(config, dict):
         raise ConversionError(f"a {one_line(kind)}: only Sequential and functional models are read")
     items = config.get("layers")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_LAYERS:
