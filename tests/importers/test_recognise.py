@@ -414,6 +414,16 @@ def refusal(build: Any) -> str:
         (lambda w: w.add("r", "reshape", "input", shape=(10, 6, 3)), "which moves channels"),
         (lambda w: w.add("r", "reshape", "input", shape=(7, -1)), "180 elements"),
         (
+            lambda w: w.add(
+                "n",
+                "batch_norm",
+                "input",
+                *(w.constant(f"c{i}", np.ones(9 if i == 1 else 5, np.float32)) for i in range(4)),
+                epsilon=0.1,
+            ),
+            "n (batch_norm): 9 numbers for 5 channels",
+        ),
+        (
             lambda w: w.add("a", "add", "input", w.constant("c", random((6, 6)))),
             "differs between pixels",
         ),

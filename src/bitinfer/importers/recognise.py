@@ -132,6 +132,9 @@ def _batch_norm(walk: Walk, node: ForeignNode) -> Pending:
         for part in (walk.constant(node, 1, "gamma"), walk.constant(node, 2, "beta"))
     )
     epsilon = float(node.attributes["epsilon"])  # type: ignore[arg-type]
+    for part in (mean, variance, gamma, beta):
+        if part is not None and part.size not in (1, x.channels):
+            raise CheckpointError(f"{part.size} numbers for {x.channels} channels")
     if not float(np.min(variance, initial=0.0)) >= 0:
         raise CheckpointError("a variance is below 0")
     name = walk.b.batch_norm(

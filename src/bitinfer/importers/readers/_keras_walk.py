@@ -14,6 +14,9 @@ from bitinfer.importers.readers._keras_graph import Array, Config, KerasGraph, L
 
 MAX_LAYERS = 10_000
 
+_KINDS = ("Sequential", "Functional", "Model", "BinaryDenseNet")
+"""Classes of models: the last is Larq Zoo's (literature/densenet.py), and computes nothing else."""
+
 
 def read(model: Config, weights: Mapping[str, Mapping[str, Array]], is_by_class: bool) -> Foreign:
     """Return the network of a configuration, as ``model.to_json()`` has it.
@@ -23,7 +26,7 @@ def read(model: Config, weights: Mapping[str, Mapping[str, Array]], is_by_class:
     kind, config = model.get("class_name"), model.get("config")
     if isinstance(config, list):
         config = {"layers": config}  # TensorFlow 1
-    if kind not in ("Sequential", "Functional", "Model") or not isinstance(config, dict):
+    if kind not in _KINDS or not isinstance(config, dict):
         raise ConversionError(f"a {one_line(kind)}: only Sequential and functional models are read")
     items = config.get("layers")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_LAYERS:
