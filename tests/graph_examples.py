@@ -125,3 +125,23 @@ def _length(b: GraphBuilder, name: str) -> int:
     """Return the number of elements of a value so far."""
     graph, tensors = b.build(name)
     return math.prod(check(graph, tensors).values[name].shape)
+
+
+def grown(blocks: int, growth: int, channels: int = 5) -> tuple[Graph, dict[str, NDArray[Any]]]:
+    """Append what a convolution makes of the signs, and add to the last channels, in turns."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("grown", (3, 5, channels))
+    x = b.relu(b.input)
+
+    def made(x: str, width: int) -> str:
+        signs = b.sign(x, threshold=rng.standard_normal(width))
+        return b.bconv2d(signs, rng.standard_normal((growth, 3, 3, width)), padding=1)
+
+    for _ in range(blocks):
+        x = b.concat(x, made(x, channels))
+        channels += growth
+        y = made(x, channels)
+        last = b.slice_channels(x, channels - growth, channels)
+        first = b.slice_channels(x, 0, channels - growth)
+        x = b.concat(first, b.add(last, y))
+    return b.build(b.batch_norm(x, *np.abs(rng.standard_normal((4, channels))) + 0.5))

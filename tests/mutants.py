@@ -226,6 +226,25 @@ MUTANTS = (
         "0 * plan->stride_bytes[external]",
     ),
     Mutant(
+        "a part of the channels begins at the first",
+        "kernels/pack_signs/pack_signs.h",
+        "pixel * (size_t)s->in_c + (size_t)s->channel_from;",
+        "pixel * (size_t)s->in_c;",
+    ),
+    Mutant(
+        "floats leave no gap for the other channels of a joined map",
+        "kernels/epilogue.h",
+        "(channels + (size_t)s->target_gap)",
+        "channels",
+    ),
+    Mutant(
+        "a table kernel reads the residual as if it were no part of a joined map",
+        "kernels/bconv2d/lookup_run.c",
+        "(size_t)(s->out_c + s->residual_gap)",
+        "(size_t)s->out_c",
+        "avx2",
+    ),
+    Mutant(
         "rows begin at the top whatever part is asked for",
         "kernels/pack_signs/pack_signs.h",
         "size_t first = (size_t)begin * (size_t)s->in_w,",

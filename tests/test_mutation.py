@@ -17,11 +17,14 @@ from mutants import MUTANTS, THREAD_MUTANTS, Mutant
 
 TESTS = Path(__file__).parent
 KERNEL_TESTS = [
-    str(TESTS / "backends" / f"test_{name}.py")
-    for name in (
-        *("kernels", "signs", "binary_dense", "float_layers"),
-        *("binary_conv", "networks", "executors"),
-    )
+    str(TESTS / "plan" / "test_joins.py"),
+    *(
+        str(TESTS / "backends" / f"test_{name}.py")
+        for name in (
+            *("kernels", "signs", "binary_dense", "float_layers"),
+            *("binary_conv", "networks", "executors"),
+        )
+    ),
 ]
 
 pytestmark = [

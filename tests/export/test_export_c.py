@@ -34,7 +34,7 @@ from bitinfer.errors import UsageError
 from bitinfer.export_c import export_c, identifier
 from bitinfer.export_c.network import instruction_sets, targets
 from bitinfer.model import Model
-from graph_examples import every_node, only_integers, only_windows
+from graph_examples import every_node, grown, only_integers, only_windows
 
 GCC = COMPILERS["fast"]
 WASM = EXAMPLES / "embed" / "classify.mjs"
@@ -91,7 +91,15 @@ def test_bi_real_net_18_gives_the_logits_of_python(compiler: str, tmp_path: Path
 @pytest.mark.parametrize(
     "compiler", ["fast", *(pytest.param(c, marks=pytest.mark.long) for c in ("aarch64", "clang++"))]
 )
-@pytest.mark.parametrize("make", [every_node, only_windows, only_integers])
+@pytest.mark.parametrize(
+    "make",
+    [
+        every_node,
+        only_windows,
+        only_integers,
+        pytest.param(lambda: grown(2, 40), id="grown", marks=pytest.mark.long),
+    ],
+)
 def test_every_operation_gives_the_values_of_python(
     make: Callable[[], Any], compiler: str, tmp_path: Path
 ) -> None:

@@ -173,6 +173,21 @@ def test_a_maximum_is_taken_of_bits_and_its_minimum_where_the_chain_falls() -> N
         assert np.array_equal(run(graph, tensors, image)[0], run(*after, image)[0])
 
 
+@pytest.mark.parametrize(
+    ("channels", "order"), [(1, ["flatten", "sign"]), (2, ["sign", "flatten"])]
+)
+def test_signs_are_taken_before_a_map_is_flattened_but_of_one_channel(
+    channels: int, order: list[str]
+) -> None:
+    b = GraphBuilder("g", (3, 4, channels))
+    signs = b.sign(b.flatten(b.input, "channels_first"))
+    weight = Numbers(0)(5, 12 * channels)
+    graph, tensors = b.build(b.bdense(signs, weight))
+    found = only("sign_before_flatten", graph, tensors)
+    assert operations(found[0])[:2] == order
+    assert_same(graph, tensors, found, Numbers(1)(3, 4, channels).astype(np.float32))
+
+
 def test_pools_in_a_row_all_become_pools_of_bits() -> None:
     r = Numbers(8)
     b = GraphBuilder("g", (9, 9, 8))

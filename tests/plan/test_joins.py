@@ -12,6 +12,7 @@ from bitinfer import zoo
 from bitinfer.backends import Backend, select
 from bitinfer.graph import Graph, GraphBuilder, check, passes
 from bitinfer.plan import Plan, lower, share_joins, steps
+from graph_examples import grown
 from strategies import networks
 
 
@@ -40,30 +41,9 @@ def assert_same(plan: Plan, backend: Backend | None = None) -> Plan:
     return joined
 
 
-def grown(blocks: int, growth: int, channels: int = 5) -> GraphBuilder:
-    """Append what a convolution makes of the signs, and add to the last channels, in turns."""
-    rng = np.random.default_rng(0)
-    b = GraphBuilder("grown", (3, 5, channels))
-    x = b.relu(b.input)
-
-    def made(x: str, width: int) -> str:
-        signs = b.sign(x, threshold=rng.standard_normal(width))
-        return b.bconv2d(signs, rng.standard_normal((growth, 3, 3, width)), padding=1)
-
-    for _ in range(blocks):
-        x = b.concat(x, made(x, channels))
-        channels += growth
-        y = made(x, channels)
-        last = b.slice_channels(x, channels - growth, channels)
-        first = b.slice_channels(x, 0, channels - growth)
-        x = b.concat(first, b.add(last, y))
-    b.batch_norm(x, *np.abs(rng.standard_normal((4, channels))) + 0.5, name="end")
-    return b
-
-
 @pytest.mark.parametrize("growth", [4, 40, 72])
 def test_appended_channels_are_written_where_they_stay(growth: int, backend: Backend) -> None:
-    plan = lower(passes.optimise(check(*grown(3, growth).build("end"))))
+    plan = lower(passes.optimise(check(*grown(3, growth))))
     joined = assert_same(plan, backend)
     assert len(copies(plan)) == 3 * (2 + 2 + 2)
     (first,) = copies(joined)  # what no convolution makes

@@ -188,6 +188,15 @@ def test_weights_are_handed_on_as_the_graph_holds_them() -> None:
             assert step.pad_value == node.pad_value
 
 
+@pytest.mark.parametrize(("channels", "transposes"), [(1, False), (2, True)])
+def test_floats_of_one_channel_are_flattened_in_place(*, channels: int, transposes: bool) -> None:
+    b = GraphBuilder("g", (3, 4, channels))
+    plan = lower(check(*b.build(b.softmax(b.flatten(b.input, "channels_first")))))
+    step = plan.steps[0]
+    assert isinstance(step, steps.Flatten)
+    assert step.channels_first == transposes
+
+
 def test_a_graph_that_does_not_fit_is_not_lowered() -> None:
     graph, tensors = every_node()
     name = next(n for n in tensors if n.endswith("weight"))

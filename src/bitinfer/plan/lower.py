@@ -212,7 +212,12 @@ class _Lowering:
                     count_include_pad=node.count_include_pad,
                 )
             case nodes.Flatten():
-                return steps.Flatten(**common, channels_first=node.order == "channels_first")
+                source = self.values[node.input]
+                # Floats of one channel have the same order either way, and need no transposition.
+                is_first = node.order == "channels_first" and (
+                    source.kind != "float" or source.shape[-1] > 1
+                )
+                return steps.Flatten(**common, channels_first=is_first)
             case nodes.Reshape():
                 return steps.Flatten(**common, channels_first=False)
             case _:

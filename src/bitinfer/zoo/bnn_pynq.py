@@ -77,7 +77,7 @@ def lfc(source: ParameterSource, classes: int, input_shape: Shape) -> Built:
     height, width, channels = input_shape
     inputs = height * width * channels
     flattened: Size | None = (height, width)
-    x = b.flatten(b.sign(b.input, name="features.0"), "channels_first")
+    x = b.sign(b.flatten(b.input, "channels_first"), name="features.0")
     for position in (2, 6, 10):
         name = f"features.{position}"
         x = net.sign_dense(x, name, inputs, 1024, flattened=flattened)
