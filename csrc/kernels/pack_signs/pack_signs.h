@@ -13,6 +13,8 @@
 #ifndef BITINFER_PACK_SIGNS_H
 #define BITINFER_PACK_SIGNS_H
 
+#include <string.h>
+
 #include "../isa.h"
 #include "../kernel.h"
 
@@ -75,7 +77,8 @@ static inline bi_pack_type bi_pack_type_of(const bi_step *s)
     BI_TARGET_##isa static void pack_signs_##isa(const bi_step *s, const bi_pointers *at,       \
                                                  int32_t begin, int32_t end)                    \
     {                                                                                           \
-        bi_zeros_##isa zeros = {0};                                                             \
+        bi_zeros_##isa zeros;                                                                   \
+        memset(&zeros, 0, sizeof zeros);                                                        \
         switch (bi_pack_type_of(s)) {                                                           \
         case BI_FROM_U8: pack_pixels_##isa(s, at, begin, end, BI_FROM_U8, NULL); break;         \
         case BI_FROM_I8: pack_pixels_##isa(s, at, begin, end, BI_FROM_I8, NULL); break;         \
