@@ -373,7 +373,9 @@ def test_a_model_is_loaded_from_bytes_buffers_and_files(model: Model, tmp_path: 
         pickle.dumps(bitinfer.load(data))
 
 
-@pytest.mark.parametrize("source", [None, 3, io.StringIO("x"), ["m.bin"]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "source", [None, 3, io.StringIO("x"), ["m.bin"]], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_model_is_a_model_file_error(source: object) -> None:
     with pytest.raises(ModelFileError, match=f"came as {type(source).__name__}"):
         bitinfer.load(source)
