@@ -53,8 +53,8 @@ typedef struct {
 static int bitpairs_takes(const bi_step *s)
 {
     bi_bitpairs shape;
-    return bi_bitpairs_describe(s, &shape) && (s->threshold == NULL || s->out_c <= 64 ||
-                                               !bi_bitpairs_is_dearer_than_lookup6(s, &shape));
+    return bi_bitpairs_describe(s, &shape) &&
+           (s->out_c <= 64 || !bi_bitpairs_is_dearer_than_lookup6(s, &shape));
 }
 
 static size_t bitpairs_weight_bytes(const bi_step *s)

@@ -48,18 +48,32 @@ int bi_bitpairs_describe(const bi_step *s, bi_bitpairs *shape)
 }
 
 /* Hundredths of cycles for sixteen channels of an output, measured on an Emerald Rapids (layers of 64
- * to 1024 channels whose sums are compared, and nothing else):
+ * to 1024 channels):
  *
  *              along K                        an output               channels    rows
  *     bitpairs 200 for 32 pairs               350                     16 a time
  *     lookup6  16.5 for six signs of a tap    370; 800 of windows     64 a time   two a time
- */
+ *
+ * and more where the sums become floats, by alpha and bias alone:
+ *
+ *     bitpairs 36 for 32 pairs                650
+ *     lookup6  45 for six channels of windows 430; 250 of windows
+ *
+ * All else that layers end with costs lookup6 so much more that it is not asked. */
 int bi_bitpairs_is_dearer_than_lookup6(const bi_step *s, const bi_bitpairs *shape)
 {
     int64_t taps = s->kernel_h * s->kernel_w, entries = (s->in_c + 5) / 6;
-    int64_t ours = (200 * (int64_t)shape->steps + 350) * shape->vectors * s->out_h;
-    int64_t theirs = (165 * taps * entries / 10 + (taps > 1 ? 800 : 370)) *
-                     ((s->out_c + 63) / 64 * 4) * ((s->out_h + 1) / 2 * 2);
+    int64_t ours = 200 * (int64_t)shape->steps + 350;
+    int64_t theirs = 165 * taps * entries / 10 + (taps > 1 ? 800 : 370);
+    if (s->threshold == NULL) {
+        if (s->has_residual || s->has_beta || s->has_signs || s->sign_threshold != NULL ||
+            s->activation != BI_ACTIVATION_NONE)
+            return 0;
+        ours += 36 * (int64_t)shape->steps + 650;
+        theirs += taps > 1 ? 45 * entries + 250 : 430;
+    }
+    ours *= (int64_t)shape->vectors * s->out_h;
+    theirs *= ((s->out_c + 63) / 64 * 4) * ((s->out_h + 1) / 2 * 2);
     return ours > theirs;
 }
 
