@@ -165,7 +165,7 @@ def bnn_pynq_cnv(t: Twin, x: Tensor) -> Tensor:
 
 
 def bnn_pynq_lfc(t: Twin, x: Tensor) -> Tensor:
-    x = t.sign(x, "features.0").flatten(1)
+    x = t.sign(x.flatten(1), "features.0")
     for position in (2, 6, 10):
         x = t.norm(t.binary_dense(x, f"features.{position}"), f"features.{position + 1}")
         x = t.sign(x, f"features.{position + 2}")
