@@ -17,8 +17,6 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Config = Mapping[str, Any]
 
-MAX_LAYERS = 10_000
-
 
 class KerasGraph:
     """The state of a walk over the layers; handlers in _keras_layers.py write the nodes.

@@ -16,13 +16,7 @@ from bitinfer.importers.readers._flatbuffer import Table, flexible_map
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-MAX_OPERATORS = 100_000
 MAX_ELEMENTS = 1 << 28
-_MARK = b"TFL3"
-_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 7: "<i2", 9: "i1", 10: "<f8"}
-"""TensorType, as far as weights and shapes have them."""
-_NARROW = {3: "uint8", 7: "int16", 9: "int8"}
-_CUSTOM = 32
 
 
 class Operator:

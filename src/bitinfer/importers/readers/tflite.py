@@ -8,9 +8,6 @@ tflite/kernels/bconv2d.cc and core/bconv2d/output_transform.h.
 from __future__ import annotations
 
 import math
-from typing import Any
-
-from numpy.typing import NDArray
 
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
@@ -19,11 +16,7 @@ from bitinfer.importers.readers import _tflite_operators
 from bitinfer.importers.readers._flatbuffer import Table
 from bitinfer.importers.readers._tflite_graph import Operator, TfliteGraph
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
-
 MAX_OPERATORS = 100_000
-MAX_ELEMENTS = 1 << 28
 _MARK = b"TFL3"
 _TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 7: "<i2", 9: "i1", 10: "<f8"}
 """TensorType, as far as weights and shapes have them."""
