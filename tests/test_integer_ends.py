@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -106,3 +107,11 @@ def test_weights_never_overflow_a_sum_of_32_bits() -> None:
     weight = model.tensors["first.weight"].astype(np.int64)
     assert 255 * np.abs(weight[0]).sum() < 2**31
     assert model.checked.values["first"].shape == (10, 10, 2)
+
+
+@pytest.mark.parametrize("scale", [1e-39, 1e-45])
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_float32_does_not_hold_are_refused(scale: float) -> None:
+    model = dataclasses.replace(network(), preprocessing=msgspec.structs.replace(RGB, scale=scale))
+    with pytest.raises(ConversionError, match="integer ends: "):
+        integer_ends(model)

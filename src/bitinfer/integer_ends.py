@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.errors import ConversionError
-from bitinfer.graph import nodes
+from bitinfer.errors import ConversionError, ShapeError
+from bitinfer.graph import check, nodes
 from bitinfer.graph.checks import MAX_SUM
 from bitinfer.graph.nodes import Graph, node_inputs
 from bitinfer.model import Model, Preprocessing
@@ -76,6 +76,12 @@ def integer_ends(model: Model, bits: int = 16) -> IntegerEnds:
         input=msgspec.structs.replace(model.graph.input, kind="uint8"),
         nodes=tuple(changed.get(node.name, node) for node in model.graph.nodes),
     )
+    try:
+        check(graph, tensors)
+    except ShapeError as error:
+        raise ConversionError(
+            f"integer ends: the numbers become too large or too small: {error}"
+        ) from error
     return IntegerEnds(
         model=dataclasses.replace(model, graph=graph, tensors=tensors),
         first=conv.name,
@@ -124,7 +130,8 @@ def _pixel_convolution(
     dtype = _TYPES[bits]
     largest = min(np.iinfo(dtype).max, MAX_SUM // (_LARGEST_PIXEL * taps))
     rounded, alpha, note = _round(scaled, largest, conv.name, dtype)
-    offset = (mean / p.scale).astype(np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        offset = (mean / p.scale).astype(np.float32)
     fields = {"weight": rounded, "alpha": alpha, "offset": offset}
     del tensors[conv.weight]
     names = {key: f"{conv.name}.{key}" for key in fields}

@@ -253,7 +253,7 @@ class Session:
         x = self._as_input(x)
         if x.shape[1:] != self._shape:
             self._refuse_shape(x.shape)
-        plan = observe((self._executors.get(x.dtype) or self._bind(x.dtype)).plan)
+        plan = observe(self._lowered(x.dtype))  # where joins share buffers, parts are overwritten
         outputs = new_outputs(plan, len(x))
         self._backend.bind(plan).run(x, outputs, check)
         return plan, named(plan, outputs)
@@ -418,6 +418,13 @@ class Session:
 
     def _bind(self, dtype: np.dtype[Any]) -> Executor:
         """Return the executor for one type of input, made now if there is none."""
+        plan = share_joins(self._lowered(dtype))
+        with np.errstate(all="ignore"):
+            # Of two threads that come here at once, both get the first one's.
+            return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+
+    def _lowered(self, dtype: np.dtype[Any]) -> Plan:
+        """Return the plan for one type of input, in which every value has a buffer of its own."""
         model, table = self.model, None
         if self._takes_pixels_only:
             if dtype != np.uint8:
@@ -433,9 +440,7 @@ class Session:
                 )
             table = numerics.normalization_table(p.scale, p.mean, p.std)
         with np.errstate(all="ignore"):
-            plan = share_joins(lower(self._network, table))
-            # Of two threads that come here at once, both get the first one's.
-            return self._executors.setdefault(dtype, self._backend.bind(plan, self.threads))
+            return lower(self._network, table)
 
 
 def _take_back(batch: NDArray[Any], outputs: Sequence[NDArray[np.float32]]) -> None:

@@ -141,3 +141,16 @@ def test_a_disk_that_is_full_ends_it_with_whole_files_and_valid_json(
     assert len(json.loads(outcome.out)["results"]) == 1
     assert [str(path) for path in (tmp_path / "out").iterdir()] == written
     Image.open(written[0]).load()
+
+
+def test_the_longest_names_that_files_have_do_not_end_the_run(
+    model: Path, pictures: Path, tmp_path: Path, call: Call
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / ("x" * 251 + ".png")).write_bytes((pictures / "red.png").read_bytes())
+    code, lines, _ = results(
+        call, model, tmp_path / "a", tmp_path / "b", pictures, "--annotate", tmp_path / "new"
+    )
+    assert (code, len(lines)) == (0, 5)
+    assert len({line["annotated"] for line in lines}) == 5

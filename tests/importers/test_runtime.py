@@ -115,6 +115,7 @@ def test_absent_runtime_is_said(
         ("raise ValueError('cannot read it')", "cannot read it"),
         ("y, title = [np.zeros(3)] * len(x), 'two\\nlines'", ""),
         ("y, title = [np.zeros(3)] * len(x), 'made up 1.0'", "its output has (2, 3), the model's"),
+        ("y, title = [0.0], 'made up'", "its answer is"),
         ("os._exit(9)", "exit code 9"),
     ],
 )

@@ -10,8 +10,12 @@ import pytest
 
 from bitinfer import zoo
 from bitinfer.backends import Backend, select
+from bitinfer.errors import BitInferError
 from bitinfer.graph import Graph, GraphBuilder, check, passes
+from bitinfer.model import Model
 from bitinfer.plan import Plan, lower, share_joins, steps
+from bitinfer.plan.observe import named, new_outputs, observe
+from bitinfer.session import Session
 from graph_examples import grown
 from strategies import networks
 
@@ -143,3 +147,28 @@ def test_networks_that_append_copy_what_no_binary_layer_makes(
     plan = lower(passes.optimise(check(*zoo.build(name, zoo.RandomParameters(0)))))
     joined = share_joins(plan)
     assert (len(copies(plan)), len(copies(joined))) == (before, after)
+
+
+def test_every_value_of_a_joined_network_is_observed_as_it_was(backend_name: str) -> None:
+    model = Model(*grown(3, 8))
+    session = Session(model, backend_name)
+    x = np.random.default_rng(2).standard_normal((2, 3, 5, 5)).astype(np.float32)
+    session.run(x)
+    plan, values = session.observe(x)
+    assert [*values] == [name for name in plan.values if name != model.graph.input.name]
+    wanted = observe(lower(passes.optimise(model.checked)))
+    outputs = new_outputs(wanted, len(x))
+    select("reference").bind(wanted).run(x, outputs)
+    for name, value in named(wanted, outputs).items():
+        np.testing.assert_allclose(values[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend_name", ["native", "numba"])
+def test_no_part_of_an_output_is_written(backend_name: str) -> None:
+    try:
+        backend = select(backend_name)
+    except BitInferError as error:
+        pytest.skip(str(error))
+    plan = share_joins(lower(passes.optimise(check(*grown(2, 8)))))
+    with pytest.raises(ValueError, match="part of an input or output"):
+        backend.bind(observe(plan))

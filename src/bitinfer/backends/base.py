@@ -132,6 +132,17 @@ def has_lost(x: Array) -> bool:
     return x.dtype == np.float32 and not np.isfinite(x).all()
 
 
+def part_of(place: int, begin: int) -> int:
+    """Return where a part of a buffer lies that begins ``begin`` bytes behind its place.
+
+    Raises:
+        ValueError: the buffer is an input or output of the plan, whose place is a number.
+    """
+    if begin and place < 0:
+        raise ValueError("a step reads or writes a part of an input or output of the plan")
+    return place + begin
+
+
 def aligned_bytes(size: int) -> NDArray[np.uint8]:
     """Return ``size`` uninitialised bytes that begin on a cache line."""
     raw = np.empty(size + ALIGNMENT, np.uint8)

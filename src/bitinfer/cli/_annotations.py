@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bitinfer.session import Classification
 
 _LABEL = 100
+_STEM = 240
+"""Bytes of a name: file systems take 255, with a number and the suffix."""
 
 
 class Folder:
@@ -65,6 +67,7 @@ class Folder:
         data = io.BytesIO()
         annotate(found.picture, lines).save(data, "PNG")
         stem = Path(name).stem if name != "-" else "standard-input"
+        stem = os.fsencode(stem)[:_STEM].decode(errors="ignore")
         target, number = f"{stem}.png", 1
         while target.casefold() in self._names:
             number += 1

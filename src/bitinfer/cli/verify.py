@@ -50,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
         "--python",
         metavar="FILE",
         help="interpreter of the environment in which the source's framework is installed "
-        "(default: this one)",
+        "(default: this one; torch is always that of this one)",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with maps of signs")
     _common.add_backend(parser)

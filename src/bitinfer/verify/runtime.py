@@ -13,6 +13,7 @@ import dataclasses
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitinfer.errors import UsageError
 from bitinfer.files import one_line
 from bitinfer.importers import detect
 from bitinfer.importers.folder import read_source
@@ -164,9 +166,13 @@ def by_framework(
     Shapes:  x (N, ...) and ours (N, ...), of one output, in our layout.
     Meaning: ``source`` is what was read from the file, ``network`` the file beside it that
              describes the network, ``python`` the interpreter of the environment that has the
-             runtime: this one unless given.  Where several are installed, the first that can run
-             the source counts; None if none is installed, or the format has none.
+             runtime: this one unless given, and always this one for torch.  Where several are
+             installed, the first that can run the source counts; None if none is installed, or the
+             format has none.
+    Raises:  UsageError if ``python`` is no program.
     """
+    if python is not None and shutil.which(python) is None:
+        raise UsageError(f"--python: {one_line(python)} is no program that can be run")
     layout = recognise(source).layouts.get(source.input)
     reader = detect.identify(read_source(path)).reader
     if reader in ("torch_checkpoint", "safetensors"):
@@ -215,8 +221,11 @@ def _run(
             return RuntimeCheck(runtime.name, failure=one_line(reason, 400))
         title, _, answer = done.stdout.partition(b"\n")
         theirs = np.load(io.BytesIO(answer), allow_pickle=False)
-    except (subprocess.TimeoutExpired, ValueError, OSError, EOFError) as error:
+    except (subprocess.TimeoutExpired, ValueError, OSError, EOFError, MemoryError) as error:
         return RuntimeCheck(runtime.name, failure=one_line(error))
+    if theirs.dtype != np.float32 or len(theirs.shape) < 2 or len(theirs) != len(ours):
+        failure = f"its answer is {one_line(theirs.dtype)}{theirs.shape}"
+        return RuntimeCheck(runtime.name, failure=failure)
     return _compared(one_line(title.decode("utf-8", "replace"), 80), theirs, ours, layout)
 
 

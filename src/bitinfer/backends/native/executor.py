@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends.base import Check, FreeList, aligned_bytes
+from bitinfer.backends.base import Check, FreeList, aligned_bytes, part_of
 from bitinfer.backends.native import kernel_name, load_library
 from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
@@ -233,7 +233,9 @@ class NativeExecutor:
         for struct, record, scratch in zip(self._steps, bound, placement.scratch, strict=True):
             struct.scratch = scratch
             for name, buffer in record.buffers.items():
-                setattr(struct, name, placement.buffers[buffer] + record.begins.get(name, 0))
+                setattr(
+                    struct, name, part_of(placement.buffers[buffer], record.begins.get(name, 0))
+                )
         for name in ("shared_bytes", "sample_bytes", "chunk", "batch_from"):
             setattr(self._struct, name, getattr(placement, name))
         return placement.arena_bytes

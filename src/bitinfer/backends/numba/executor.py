@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitinfer.backends.base import Array, Check, FreeList, aligned_bytes, has_lost
+from bitinfer.backends.base import Array, Check, FreeList, aligned_bytes, has_lost, part_of
 from bitinfer.backends.numba import memory as m
 from bitinfer.backends.numba.binding import bind_step
 from bitinfer.backends.numba.jit import addresses, compiled
@@ -102,7 +102,7 @@ class NumbaExecutor:
             for name, array in step.arrays.items():
                 record[name] = _address(array)
             for name, buffer in step.buffers.items():
-                record[name] = places[buffer] + step.begins.get(name, 0)
+                record[name] = part_of(places[buffer], step.begins.get(name, 0))
         outer = [plan.buffers[b] for b in (plan.input, *plan.outputs)]
         strides = np.array([b.size_bytes for b in outer], np.int64)
         kernels = np.array(addresses([step.kernel for step in bound]), np.int64)
