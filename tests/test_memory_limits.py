@@ -87,7 +87,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize(
     ("work", "model", "step_kb"),
-    [("load", 0, 1000), ("run", 0, 1000), ("classify", 1, 50), ("save", 1, 50)],
+    [("load", 0, 1000), ("run", 0, 1000), ("classify", 1, 50), ("save", 0, 1000)],
 )
 def test_memory_that_runs_out_is_a_memory_error(
     files: list[Path], work: str, model: int, step_kb: int

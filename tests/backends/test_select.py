@@ -177,10 +177,10 @@ def without(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}")
         return usual(name, *args)
 
-    def import_statement(name: str, *args: Any) -> Any:
+    def import_statement(name: str, *args: Any, **kwargs: Any) -> Any:
         if name == module:
             raise ModuleNotFoundError(f"No module named {name!r}")
-        return usual_import(name, *args)
+        return usual_import(name, *args, **kwargs)
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     monkeypatch.setattr(builtins, "__import__", import_statement)
