@@ -55,8 +55,10 @@ COMPILERS = {
 }
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized")
-"""gcc's own AVX-512 header has variables that it takes for uninitialised.  Which loops clang unrolls
-is up to it, and it says so as a warning."""
+"""gcc's own AVX-512 header has variables that it takes for uninitialised.
+
+Which loops clang unrolls is up to it, and it says so as a warning.
+"""
 
 
 class Program:
