@@ -17,8 +17,9 @@ typedef struct bi_pointers {
     void *target;
     uint64_t *signs;          /* NULL where the step has none */
     void *scratch;
-    int *lost; /* set by bi_note_lost(), by kernels that look, where the source has a
-                               * NaN or infinity; NULL: nobody asks */
+    /* Set by bi_note_lost(), by kernels that look, where the source has a NaN or infinity; NULL: nobody
+     * asks. */
+    int *lost;
 } bi_pointers;
 
 typedef struct bi_kernel {

@@ -19,7 +19,7 @@ import pytest
 from bitinfer.backends import Backend, select
 from bitinfer.backends.base import FreeList, aligned_bytes
 from bitinfer.graph import GraphBuilder, check
-from bitinfer.plan import Plan, lower
+from bitinfer.plan import Plan, cost, lower
 from graph_examples import every_node
 from harness import bind, run_executor
 
@@ -55,6 +55,17 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(
     for i in range(len(batch)):
         alone = run(executor, plan, batch[i : i + 1])
         assert all(np.array_equal(a[0], b[i]) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_batch_of_a_long_network_is_profiled_sample_by_sample(
+    backend: Backend, plan: Plan, batch: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "WORK_AT_ONCE", 1)
+    executor, x = bind(backend, plan), batch[:3]
+    outputs = [np.empty((3, *plan.buffers[b].stored_shape), np.float32) for b in plan.outputs]
+    executor.profile(x, outputs, 2)
+    for found, wanted in zip(outputs, run(executor, plan, x), strict=True):
+        assert np.array_equal(found, wanted)
 
 
 def test_a_batch_of_none_is_no_work(backend: Backend, plan: Plan, batch: np.ndarray) -> None:

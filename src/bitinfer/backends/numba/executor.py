@@ -119,20 +119,23 @@ class NumbaExecutor:
         # Between the steps of a network that takes long, Python looks for signals.
         count, is_long = len(bound), sum(works) > cost.WORK_AT_ONCE
         self._parts = [(i, i + 1) for i in range(count)] if is_long else [(0, count)]
-        execute(
-            _address(call), 0, 0, 0, 0, 0
-        )  # compiled, or loaded, before the first call waits for it
+        # Compiled, or loaded, before the first call waits for it.
+        execute(_address(call), 0, 0, 0, 0, 0)
 
     def run(self, x: Array, outputs: Sequence[Array], check: Check | None = None) -> bool:
         """See :meth:`bitinfer.backends.base.Executor.run`."""
         with self._workspaces.take() as workspace:
             workspace.point(x, outputs)
-            for sample in range(len(x)):
-                for from_step, to_step in self._parts:
-                    if check is not None:
-                        check()
-                    execute(workspace.address, sample, 1, from_step, to_step, 0)
+            self._run(workspace, len(x), check, 0)
         return has_lost(x)
+
+    def _run(self, workspace: _Workspace, samples: int, check: Check | None, times_at: int) -> None:
+        """Run sample after sample, which share one arena, and call ``check`` between parts."""
+        for sample in range(samples):
+            for from_step, to_step in self._parts:
+                if check is not None:
+                    check()
+                execute(workspace.address, sample, 1, from_step, to_step, times_at)
 
     def bind_call(self, x: Array, outputs: Sequence[Array]) -> Callable[[], None]:
         """See :meth:`bitinfer.backends.base.Executor.bind_call`."""
@@ -154,10 +157,7 @@ class NumbaExecutor:
         with self._workspaces.take() as workspace:
             workspace.point(x, outputs)
             for row in times:
-                for from_step, to_step in self._parts:
-                    if check is not None:
-                        check()
-                    execute(workspace.address, 0, len(x), from_step, to_step, _address(row))
+                self._run(workspace, len(x), check, _address(row))
         return times
 
     def _new_workspace(self) -> _Workspace:

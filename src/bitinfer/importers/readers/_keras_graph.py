@@ -6,53 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError
 from bitinfer.files import one_line
-from bitinfer.importers.foreign import Attribute, ForeignNode
+from bitinfer.importers.readers._graph_draft import Array, GraphDraft, Shape
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
 Config = Mapping[str, Any]
 
 
-class KerasGraph:
+class KerasGraph(GraphDraft):
     """The state of a walk over the layers; handlers in _keras_layers.py write the nodes.
 
-    Attributes:
-        shapes: of values, without the batch.
-        constants: arrays by name.
+    Shapes of values are without the batch.
     """
 
     def __init__(self, weights: Mapping[str, Mapping[str, Array]], is_by_class: bool) -> None:
-        self.nodes: list[ForeignNode] = []
-        self.constants: dict[str, Array] = {}
-        self.shapes: dict[str, Shape] = {}
+        super().__init__()
         self._weights = weights
         self._is_by_class = is_by_class
-
-    def add(
-        self,
-        name: str,
-        operation: str,
-        inputs: tuple[str, ...],
-        shape: Shape,
-        /,
-        **attributes: Attribute,
-    ) -> str:
-        """Write a node whose value has ``shape``; returns its name."""
-        if name in self.shapes or name in self.constants:
-            raise CheckpointError(f"{one_line(name)}: the name stands twice")
-        self.nodes.append(ForeignNode(name, operation, inputs, attributes))
-        self.shapes[name] = shape
-        return name
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant; returns its name."""
-        self.constants[name] = np.asarray(value)
-        return name
 
     def weight(self, layer: Layer, name: str, position: int, shape: Shape | None = None) -> Floats:
         """Return a weight of a layer, by its name or by its position among the layer's weights."""

@@ -15,7 +15,8 @@ from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.readers import _larq_quantizers as quantizers
-from bitinfer.importers.readers._keras_graph import KerasGraph, Layer, Shape
+from bitinfer.importers.readers._graph_draft import Shape
+from bitinfer.importers.readers._keras_graph import KerasGraph, Layer
 from bitinfer.importers.readers._keras_lambda import is_identity
 from bitinfer.importers.readers._tensorflow import window
 
@@ -47,7 +48,7 @@ def _quantise(graph: KerasGraph, quantizer: quantizers.Quantizer, name: str, x: 
         return x
     step, shape = quantizers.activation(quantizer), graph.shapes[x]
     if step.threshold:
-        shift = graph.constant(f"{name}/threshold", np.float32(step.threshold))
+        shift = graph.make_constant(f"{name}/threshold", np.float32(step.threshold))
         x = graph.add(f"{name}/margin", "subtract", (x, shift), shape)
     levels = {"at_zero": step.at_zero, "low": step.low, "high": step.high}
     return graph.add(f"{name}/sign", "sign", (x,), shape, **levels)
@@ -64,7 +65,7 @@ def _kernel(graph: KerasGraph, layer: Layer, part: str, position: int, shape: Sh
 def _bias(graph: KerasGraph, layer: Layer, name: str, position: int, count: int) -> tuple[str, ...]:
     if not layer.config.get("use_bias", True):
         return ()
-    return (graph.constant(f"{name}/bias", graph.weight(layer, "bias", position, (count,))),)
+    return (graph.make_constant(f"{name}/bias", graph.weight(layer, "bias", position, (count,))),)
 
 
 def _map(graph: KerasGraph, x: str) -> Shape:
@@ -95,7 +96,7 @@ def _convolve(
     return graph.add(
         name,
         "conv",
-        (x, graph.constant(f"{name}/kernel", weight), *bias),
+        (x, graph.make_constant(f"{name}/kernel", weight), *bias),
         (*out, weight.shape[3]),
         axes="HWIO",
         strides=strides,
@@ -153,7 +154,7 @@ def _dense(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) 
         weight = weight.reshape(1, 1, *weight.shape)
         value = _convolve(graph, layer, name, x, weight, bias, groups=1, is_first=False)
     else:
-        constant = graph.constant(f"{name}/kernel", weight)
+        constant = graph.make_constant(f"{name}/kernel", weight)
         value = graph.add(name, "dense", (x, constant, *bias), (units,), axes="IO", counts="sums")
     return _activate(graph, layer, value)
 
@@ -176,14 +177,14 @@ def _batch_norm(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, .
         parts[part] = ""
         if not flag or layer.config.get(flag, True):
             value = graph.weight(layer, part, position, shape[-1:])
-            parts[part] = graph.constant(f"{name}/{part}", value)
+            parts[part] = graph.make_constant(f"{name}/{part}", value)
             position += 1
     epsilon = float(layer.config.get("epsilon", 1e-3))
     return graph.add(name, "batch_norm", (inputs[0], *parts.values()), shape, epsilon=epsilon)
 
 
 def _prelu(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
-    slope = graph.constant(f"{name}/alpha", graph.weight(layer, "alpha", 0))
+    slope = graph.make_constant(f"{name}/alpha", graph.weight(layer, "alpha", 0))
     return graph.add(name, "prelu", (inputs[0], slope), graph.shapes[inputs[0]])
 
 
@@ -211,8 +212,8 @@ def _activation(graph: KerasGraph, value: Any, name: str, x: str) -> str:
         case "hard_tanh":
             return graph.add(name, "clip", (x,), shape, low=-1.0, high=1.0)
         case "hard_sigmoid":
-            slope = graph.constant(f"{name}/slope", np.float32(0.2))
-            half = graph.constant(f"{name}/half", np.float32(0.5))
+            slope = graph.make_constant(f"{name}/slope", np.float32(0.2))
+            half = graph.make_constant(f"{name}/half", np.float32(0.5))
             x = graph.add(f"{name}/scaled", "multiply", (x, slope), shape)
             x = graph.add(f"{name}/shifted", "add", (x, half), shape)
             return graph.add(name, "clip", (x,), shape, low=0.0, high=1.0)
@@ -249,7 +250,7 @@ def _leaky_relu(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, .
 
 
 def _leaky(graph: KerasGraph, name: str, x: str, slope: Any) -> str:
-    constant = graph.constant(f"{name}/slope", np.float32(slope))
+    constant = graph.make_constant(f"{name}/slope", np.float32(slope))
     return graph.add(name, "prelu", (x, constant), graph.shapes[x])
 
 
@@ -345,8 +346,8 @@ def _operator(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...
 
 def _rescaling(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
     shape = graph.shapes[inputs[0]]
-    scale = graph.constant(f"{name}/scale", np.float32(layer.config.get("scale", 1.0)))
-    offset = graph.constant(f"{name}/offset", np.float32(layer.config.get("offset", 0.0)))
+    scale = graph.make_constant(f"{name}/scale", np.float32(layer.config.get("scale", 1.0)))
+    offset = graph.make_constant(f"{name}/offset", np.float32(layer.config.get("offset", 0.0)))
     x = graph.add(f"{name}/scaled", "multiply", (inputs[0], scale), shape)
     return graph.add(name, "add", (x, offset), shape)
 

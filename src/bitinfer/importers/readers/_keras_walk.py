@@ -10,7 +10,8 @@ from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.readers import _keras_layers
-from bitinfer.importers.readers._keras_graph import Array, Config, KerasGraph, Layer, Shape
+from bitinfer.importers.readers._graph_draft import Array, Shape
+from bitinfer.importers.readers._keras_graph import Config, KerasGraph, Layer
 
 MAX_LAYERS = 10_000
 

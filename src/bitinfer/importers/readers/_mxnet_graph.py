@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import ast
-import math
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bitinfer.errors import CheckpointError, ConversionError
-from bitinfer.importers.foreign import Attribute, ForeignNode
-
-Array = NDArray[Any]
-Shape = tuple[int, ...]
-
-MAX_ELEMENTS = 1 << 28
+from bitinfer.importers.foreign import Attribute
+from bitinfer.importers.readers._graph_draft import Array, GraphDraft, Shape
 
 
 class MxnetNode:
@@ -49,14 +41,11 @@ class MxnetNode:
         return found or default
 
 
-class MxnetGraph:
+class MxnetGraph(GraphDraft):
     """The state of a walk; handlers in _mxnet_operators.py write the nodes."""
 
     def __init__(self, arrays: dict[str, Array], shape: Shape) -> None:
-        self.nodes: list[ForeignNode] = []
-        self.constants = arrays
-        self.shapes: dict[str, Shape] = {}
-        self.alias: dict[str, str] = {}
+        super().__init__(arrays)
         self.input = ""
         self._shape = shape
 
@@ -67,21 +56,18 @@ class MxnetGraph:
             self.shapes[name] = self._shape
 
     def add(
-        self, name: str, word: str, inputs: tuple[str, ...], shape: Shape, /, **more: Attribute
+        self,
+        name: str,
+        operation: str,
+        inputs: tuple[str, ...],
+        shape: Shape,
+        /,
+        **attributes: Attribute,
     ) -> str:
-        """Write a node whose value has ``shape``; returns its name."""
-        if name in self.shapes or name in self.constants:
-            raise CheckpointError("its name stands twice")
-        if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
-            raise CheckpointError(f"a value of shape {shape}")
-        self.nodes.append(ForeignNode(name, word, inputs, more))
-        self.shapes[name] = shape
-        return name
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant of our own; returns its name."""
-        self.constants[name] = np.asarray(value)
-        return name
+        """See :meth:`GraphDraft.add`; MXNet has no values without axes."""
+        if not shape:
+            raise CheckpointError("a value without axes")
+        return super().add(name, operation, inputs, shape, **attributes)
 
     def weight(self, name: str, what: str) -> Array:
         """Return a weight."""

@@ -10,7 +10,8 @@ import numpy as np
 from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
-from bitinfer.importers.readers._mxnet_graph import Array, MxnetGraph, MxnetNode, Shape
+from bitinfer.importers.readers._graph_draft import Array, Shape
+from bitinfer.importers.readers._mxnet_graph import MxnetGraph, MxnetNode
 
 Handler = Callable[[MxnetGraph, MxnetNode], None]
 
@@ -129,7 +130,11 @@ def _convolution(graph: MxnetGraph, node: MxnetNode) -> None:
     graph.add(
         node.name,
         "conv",
-        (x, graph.constant(f"{node.name}.weight'", weight.reshape(shape)), *_bias(graph, node)),
+        (
+            x,
+            graph.make_constant(f"{node.name}.weight'", weight.reshape(shape)),
+            *_bias(graph, node),
+        ),
         (filters, *out),
         axes="OIHW",
         strides=stride,
@@ -171,7 +176,7 @@ def _fully_connected(graph: MxnetGraph, node: MxnetNode) -> None:
         x = _sign_of(graph, f"{node.name}.signs", x)
     if weight.size != outputs * inputs:
         raise CheckpointError(f"a weight of shape {weight.shape} for {outputs} x {inputs}")
-    name = graph.constant(f"{node.name}.weight'", weight.reshape(outputs, inputs))
+    name = graph.make_constant(f"{node.name}.weight'", weight.reshape(outputs, inputs))
     counts = "agreements" if is_binary else "sums"
     shape = (outputs,)
     inputs_of = (x, name, *_bias(graph, node))
@@ -290,13 +295,13 @@ def _leaky(graph: MxnetGraph, node: MxnetNode) -> None:
         slope = np.asarray(np.float32(node.number("slope", 0.25)))
     else:
         raise ConversionError(f"act_type {one_line(kind)}")
-    name = graph.constant(f"{node.name}.slope'", slope)
+    name = graph.make_constant(f"{node.name}.slope'", slope)
     graph.add(node.name, "prelu", (node.inputs[0], name), _shape(graph, node))
 
 
 def _with_scalar(word: str, *, is_reversed: bool = False) -> Handler:
     def handler(graph: MxnetGraph, node: MxnetNode) -> None:
-        name = graph.constant(f"{node.name}.scalar'", np.float32(node.number("scalar", 0.0)))
+        name = graph.make_constant(f"{node.name}.scalar'", np.float32(node.number("scalar", 0.0)))
         inputs = (name, node.inputs[0]) if is_reversed else (node.inputs[0], name)
         graph.add(node.name, word, inputs, _shape(graph, node))
 

@@ -13,17 +13,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Attribute, ForeignNode
+from bitinfer.importers.readers._graph_draft import MAX_ELEMENTS, Array, GraphDraft, Shape
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
-
-MAX_ELEMENTS = 1 << 28
 STANDARD = ("", "ai.onnx")
 _NARROW = {"int4": np.int8, "int2": np.int8, "uint4": np.uint8, "uint2": np.uint8}
 
@@ -53,26 +49,23 @@ class OnnxNode:
         return None if value is None else tuple(int(n) for n in value)
 
 
-class OnnxGraph:
+class OnnxGraph(GraphDraft):
     """The state of a walk over an ONNX graph; handlers in _onnx_operators.py write the nodes.
 
+    Shapes of values are with the batch.
+
     Attributes:
-        shapes: of values, with the batch.
-        constants: arrays by name.
         made: nodes that are written, by name.
         batch: length of the first axis of every value.
         opset: version of ONNX's operators.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
         graph = model.graph
         self.imports = {o.domain: o.version for o in model.opset_import}
         self.opset = max((self.imports.get(domain, 0) for domain in STANDARD), default=0)
-        self.nodes: list[ForeignNode] = []
         self.made: dict[str, ForeignNode] = {}
-        self.constants: dict[str, Array] = {}
-        self.shapes: dict[str, Shape] = {}
-        self.alias: dict[str, str] = {}
         for tensor in graph.initializer:
             self.constants[tensor.name] = as_array(tensor)
         if graph.sparse_initializer:
@@ -119,13 +112,6 @@ class OnnxGraph:
         array = self.optional(node, index, name)
         return None if array is None else tuple(int(n) for n in array.reshape(-1))
 
-    def make_constant(self, name: str, value: Any) -> str:
-        """Add a constant of our own; returns its name."""
-        while name in self.constants or name in self.shapes:
-            name += "'"
-        self.constants[name] = np.asarray(value)
-        return name
-
     def add(
         self,
         name: str,
@@ -135,16 +121,11 @@ class OnnxGraph:
         /,
         **attributes: Attribute,
     ) -> str:
-        """Write a node whose value has ``shape``, with the batch; returns its name."""
-        if name in self.shapes or name in self.constants:
-            raise CheckpointError(f"{one_line(name)}: the name stands twice")
+        """See :meth:`GraphDraft.add`; shapes are with the batch."""
         if not shape or shape[0] != self.batch:
             raise ConversionError(f"a value of shape {shape}, whose batch is not {self.batch}")
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise ConversionError(f"a value of shape {shape} is too large")
-        self.made[name] = ForeignNode(name, operation, inputs, attributes)
-        self.nodes.append(self.made[name])
-        self.shapes[name] = shape
+        super().add(name, operation, inputs, shape, **attributes)
+        self.made[name] = self.nodes[-1]
         return name
 
     def axis(self, axis: int, rank: int) -> int:

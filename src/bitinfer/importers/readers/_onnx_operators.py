@@ -14,7 +14,8 @@ from onnx import TensorProto
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Attribute
-from bitinfer.importers.readers._onnx_graph import OnnxGraph, OnnxNode, Shape
+from bitinfer.importers.readers._graph_draft import Shape
+from bitinfer.importers.readers._onnx_graph import OnnxGraph, OnnxNode
 
 Pads = tuple[int, int, int, int]
 Handler = Callable[[OnnxGraph, OnnxNode], None]

@@ -17,14 +17,8 @@ from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Foreign, ForeignNode
 from bitinfer.importers.readers import _onnx_operators, _qonnx_operators
-from bitinfer.importers.readers._onnx_graph import (
-    MAX_ELEMENTS,
-    STANDARD,
-    OnnxGraph,
-    OnnxNode,
-    as_array,
-    plain,
-)
+from bitinfer.importers.readers._graph_draft import MAX_ELEMENTS
+from bitinfer.importers.readers._onnx_graph import STANDARD, OnnxGraph, OnnxNode, as_array, plain
 
 MAX_NODES = 100_000
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")

@@ -10,7 +10,8 @@ import numpy as np
 
 from bitinfer.errors import ConversionError
 from bitinfer.files import one_line
-from bitinfer.importers.readers._onnx_graph import Array, OnnxGraph, OnnxNode
+from bitinfer.importers.readers._graph_draft import Array
+from bitinfer.importers.readers._onnx_graph import OnnxGraph, OnnxNode
 from bitinfer.importers.readers._onnx_operators import Handler
 
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
-from bitinfer.importers.foreign import Attribute, ForeignNode
 from bitinfer.importers.readers._flatbuffer import Table, flexible_map
-
-Array = NDArray[Any]
-Shape = tuple[int, ...]
-
-MAX_ELEMENTS = 1 << 28
+from bitinfer.importers.readers._graph_draft import Array, GraphDraft, Shape
 
 
 class Operator:
@@ -49,48 +42,22 @@ class Operator:
         return () if self._options is None else self._options.integers(index)
 
 
-class TfliteGraph:
+class TfliteGraph(GraphDraft):
     """The state of a walk over the operators; handlers in _tflite_operators.py write the nodes.
 
+    Shapes of values are without the batch.
+
     Attributes:
-        shapes: of values, without the batch.
-        constants: arrays by name.
         declared: shapes of all tensors as the file has them, with the batch.
-        is_packed: names of tensors of packed bits.
-        alias: names of values that are other values.
+        types: TensorType of all tensors.
+        about_shapes: names of values that are made of shapes alone.
     """
 
     def __init__(self) -> None:
-        self.nodes: list[ForeignNode] = []
-        self.constants: dict[str, Array] = {}
-        self.shapes: dict[str, Shape] = {}
+        super().__init__()
         self.declared: dict[str, Shape] = {}
         self.types: dict[str, int] = {}
-        self.alias: dict[str, str] = {}
         self.about_shapes: set[str] = set()
-
-    def add(
-        self,
-        name: str,
-        operation: str,
-        inputs: tuple[str, ...],
-        shape: Shape,
-        /,
-        **attributes: Attribute,
-    ) -> str:
-        """Write a node whose value has ``shape``; returns its name."""
-        if name in self.shapes or name in self.constants:
-            raise CheckpointError("its name stands twice")
-        if not all(n > 0 for n in shape) or math.prod(shape) > MAX_ELEMENTS:
-            raise CheckpointError(f"a value of shape {shape}")
-        self.nodes.append(ForeignNode(name, operation, inputs, attributes))
-        self.shapes[name] = shape
-        return name
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant of our own; returns its name."""
-        self.constants[name] = np.asarray(value)
-        return name
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a value, without the batch."""

@@ -12,8 +12,9 @@ from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Attribute
+from bitinfer.importers.readers._graph_draft import Array, Shape
 from bitinfer.importers.readers._tensorflow import window
-from bitinfer.importers.readers._tflite_graph import Array, Operator, Shape, TfliteGraph
+from bitinfer.importers.readers._tflite_graph import Operator, TfliteGraph
 
 Handler = Callable[[TfliteGraph, Operator], None]
 
@@ -135,7 +136,7 @@ def _bconv(graph: TfliteGraph, operator: Operator) -> None:
     sums = graph.add(
         f"{name}/dot",
         "conv",
-        (x, graph.constant(f"{name}/filter", weight)),
+        (x, graph.make_constant(f"{name}/filter", weight)),
         shape,
         axes="OHWI",
         strides=strides,
@@ -151,7 +152,7 @@ def _bconv(graph: TfliteGraph, operator: Operator) -> None:
         # Beyond what any sum reaches, the sign never changes.
         limit = np.clip(limit, -(2.0**24), 2.0**24).astype(np.float32)
         margin = graph.add(
-            f"{name}/margin", "subtract", (sums, graph.constant(f"{name}/limit", limit)), shape
+            f"{name}/margin", "subtract", (sums, graph.make_constant(f"{name}/limit", limit)), shape
         )
         graph.add(name, "sign", (margin,), shape, at_zero=1, low=-1.0, high=1.0)
         return
@@ -159,8 +160,8 @@ def _bconv(graph: TfliteGraph, operator: Operator) -> None:
         graph_name = f"{name}/activation"
         _activation(graph, graph_name, activation, sums)
         sums = graph_name
-    factor = graph.constant(f"{name}/multiplier", graph.floats(parts[1], "the multiplier"))
-    shift = graph.constant(f"{name}/bias", graph.floats(parts[2], "the bias"))
+    factor = graph.make_constant(f"{name}/multiplier", graph.floats(parts[1], "the multiplier"))
+    shift = graph.make_constant(f"{name}/bias", graph.floats(parts[2], "the bias"))
     scaled = graph.add(f"{name}/scaled", "multiply", (sums, factor), shape)
     graph.add(name, "add", (scaled, shift), shape)
 
@@ -205,11 +206,11 @@ def _convolve(
     how = _PADDINGS.get(operator.option(0, "b"), "")
     kernel = (weight.shape[1], weight.shape[2])
     pads, out = window((height, width), kernel, strides, dilations, how)
-    filters = graph.constant(f"{operator.name}/filter", weight)
+    filters = graph.make_constant(f"{operator.name}/filter", weight)
     inputs: tuple[str, ...] = (operator.inputs[0], filters)
     if len(operator.inputs) > 2 and operator.inputs[2]:
         bias = graph.floats(operator.inputs[2], "the bias")
-        inputs += (graph.constant(f"{operator.name}/bias", bias),)
+        inputs += (graph.make_constant(f"{operator.name}/bias", bias),)
     attributes: dict[str, Any] = {
         "axes": "OHWI",
         "strides": strides,
@@ -248,10 +249,10 @@ def _dense(graph: TfliteGraph, operator: Operator) -> None:
         raise ConversionError(f"{shape} times {weight.shape}, wanted one vector a sample")
     if len(shape) != 1:
         x = graph.add(f"{operator.name}/flat", "flatten", (x,), (math.prod(shape),))
-    inputs: tuple[str, ...] = (x, graph.constant(f"{operator.name}/weight", weight))
+    inputs: tuple[str, ...] = (x, graph.make_constant(f"{operator.name}/weight", weight))
     if len(operator.inputs) > 2 and operator.inputs[2]:
         bias = graph.floats(operator.inputs[2], "the bias")
-        inputs += (graph.constant(f"{operator.name}/bias", bias),)
+        inputs += (graph.make_constant(f"{operator.name}/bias", bias),)
     activation = operator.option(0, "b")
     attributes = {"axes": "OI", "counts": "sums"}
     _activated(graph, operator, activation, "dense", inputs, weight.shape[:1], **attributes)
@@ -344,7 +345,9 @@ def _pairwise(word: str) -> Handler:
         shapes, inputs = [], list(operator.inputs[:2])
         for i, name in enumerate(inputs):
             if name in graph.constants:
-                inputs[i] = graph.constant(f"{operator.name}/{i}", graph.floats(name, "a constant"))
+                inputs[i] = graph.make_constant(
+                    f"{operator.name}/{i}", graph.floats(name, "a constant")
+                )
             else:
                 shapes.append(graph.shape(name))
         shape = np.broadcast_shapes(*shapes)
@@ -363,13 +366,15 @@ def _simple(word: str, **attributes: Attribute) -> Handler:
 
 def _prelu(graph: TfliteGraph, operator: Operator) -> None:
     x = operator.inputs[0]
-    slope = graph.constant(f"{operator.name}/slope", graph.floats(operator.inputs[1], "the slope"))
+    slope = graph.make_constant(
+        f"{operator.name}/slope", graph.floats(operator.inputs[1], "the slope")
+    )
     graph.add(operator.name, "prelu", (x, slope), graph.shape(x))
 
 
 def _leaky_relu(graph: TfliteGraph, operator: Operator) -> None:
     x = operator.inputs[0]
-    slope = graph.constant(f"{operator.name}/slope", np.float32(operator.option(0, "f")))
+    slope = graph.make_constant(f"{operator.name}/slope", np.float32(operator.option(0, "f")))
     graph.add(operator.name, "prelu", (x, slope), graph.shape(x))
 
 

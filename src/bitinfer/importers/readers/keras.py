@@ -24,8 +24,7 @@ from bitinfer.importers import sandbox
 from bitinfer.importers.foreign import Foreign
 
 Array = NDArray[Any]
-Weights = Mapping[str, Mapping[str, Array]]
-"""By layer, by name (``kernel``, ...) or, in the later layouts, by position (``0``, ...)."""
+
 
 MAX_BYTES = 1 << 31
 _HDF5 = b"\x89HDF\r\n\x1a\n"

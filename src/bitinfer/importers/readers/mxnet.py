@@ -20,7 +20,8 @@ from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.readers import _mxnet_operators
-from bitinfer.importers.readers._mxnet_graph import MAX_ELEMENTS, MxnetGraph, MxnetNode
+from bitinfer.importers.readers._graph_draft import MAX_ELEMENTS
+from bitinfer.importers.readers._mxnet_graph import MxnetGraph, MxnetNode
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
