@@ -59,7 +59,9 @@ int bi_bitpairs_describe(const bi_step *s, bi_bitpairs *shape)
  *     bitpairs 36 for 32 pairs                650
  *     lookup6  45 for six channels of windows 430; 250 of windows
  *
- * All else that layers end with costs lookup6 so much more that it is not asked. */
+ * All else that layers end with costs lookup6 so much more that it is not asked.  These are times with
+ * the weights at hand; bitpairs reads them anew for every piece of a row, and was up to a seventh slower
+ * where the caches were shared with other programs: it must be quicker by so much. */
 int bi_bitpairs_is_dearer_than_lookup6(const bi_step *s, const bi_bitpairs *shape)
 {
     int64_t taps = s->kernel_h * s->kernel_w, entries = (s->in_c + 5) / 6;
@@ -74,7 +76,7 @@ int bi_bitpairs_is_dearer_than_lookup6(const bi_step *s, const bi_bitpairs *shap
     }
     ours *= (int64_t)shape->vectors * s->out_h;
     theirs *= ((s->out_c + 63) / 64 * 4) * ((s->out_h + 1) / 2 * 2);
-    return ours > theirs;
+    return 7 * ours > 6 * theirs;
 }
 
 /* The integer below, or equal to, half of an integer. */
