@@ -269,22 +269,28 @@ def real_to_bin(t: Twin, x: Tensor) -> Tensor:
 # --- Bitres --------------------------------------------------------------------------------------
 
 
-def bitres11(t: Twin, x: Tensor) -> Tensor:
-    x = t.norm(t.conv(x, "stem", stride=2, pad=1), "stem_norm")
-    channels = 64
-    for i, width in enumerate((64, 64, 64, 128, 128, 128, 128, 256, 256)):
-        name = f"blocks.{i}"
-        stride = 1 if width == channels else 2
-        y = t.sign(x, f"{name}.sign", f"{name}.sign.shift")
-        y = t.norm(t.binary_conv(y, f"{name}.conv", stride, 1), f"{name}.norm")
-        if stride == 2:
-            x = F.avg_pool2d(x, 2)
-            x = torch.cat([x, x], 1)
-        z = t.shift(x + y, f"{name}.activation.shift_in")
-        z = t.prelu(z, f"{name}.activation.slope")
-        x = t.take(f"{name}.activation", t.shift(z, f"{name}.activation.shift_out"))
-        channels = width
-    return t.dense(x.mean((2, 3)), "classifier")
+def bitres(*blocks: int) -> Network:
+    """Return Bitres with so many blocks of 64, 128 and 256 channels."""
+
+    def network(t: Twin, x: Tensor) -> Tensor:
+        x = t.norm(t.conv(x, "stem", stride=2, pad=1), "stem_norm")
+        channels = 64
+        widths = [w for w, count in zip((64, 128, 256), blocks, strict=True) for _ in range(count)]
+        for i, width in enumerate(widths):
+            name = f"blocks.{i}"
+            stride = 1 if width == channels else 2
+            y = t.sign(x, f"{name}.sign", f"{name}.sign.shift")
+            y = t.norm(t.binary_conv(y, f"{name}.conv", stride, 1), f"{name}.norm")
+            if stride == 2:
+                x = F.avg_pool2d(x, 2)
+                x = torch.cat([x, x], 1)
+            z = t.shift(x + y, f"{name}.activation.shift_in")
+            z = t.prelu(z, f"{name}.activation.slope")
+            x = t.take(f"{name}.activation", t.shift(z, f"{name}.activation.shift_out"))
+            channels = width
+        return t.dense(x.mean((2, 3)), "classifier")
+
+    return network
 
 
 TWINS: dict[str, Network] = {
@@ -303,5 +309,7 @@ TWINS: dict[str, Network] = {
     "binary-densenet28": binary_densenet28,
     "meliusnet22": meliusnet22,
     "real-to-bin": real_to_bin,
-    "bitres11": bitres11,
+    "bitres8": bitres(2, 2, 2),
+    "bitres11": bitres(3, 4, 2),
+    "bitres20": bitres(6, 6, 6),
 }

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from bitinfer.importers.outcome import Conversion
     from bitinfer.model import Model
 
-ARCHITECTURES = ("xnor-lenet5", "xnor-nin", "xnor-alexnet", "bitres11", "bnn-vgg-small")
+ARCHITECTURES = (
+    "xnor-lenet5",
+    "xnor-nin",
+    "xnor-alexnet",
+    "bitres8",
+    "bitres11",
+    "bitres20",
+    "bnn-vgg-small",
+)
 """Those of the zoo that state dicts can be read for; here by name, to import nothing."""
 
 

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from bitinfer.train.loop import Step
     from bitinfer.train.recipes.mlp_cifar10 import Row
 
-NETWORKS = ("lenet5-mnist", "nin-cifar10", "vgg-small-cifar10", "bitres11-cifar10")
+NETWORKS = (
+    "lenet5-mnist",
+    "nin-cifar10",
+    "vgg-small-cifar10",
+    "bitres8-cifar10",
+    "bitres11-cifar10",
+    "bitres20-cifar10",
+)
 RECIPES = (*NETWORKS, "half-moon", "mlp-cifar10")
 
 _MAX_SEED = (1 << 63) - 1
@@ -62,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-compile",
         action="store_true",
-        help="do not compile the steps of bitres11-cifar10 (which takes a C++ compiler): slower, "
+        help="do not compile the steps of bitres networks (which takes a C++ compiler): slower, "
         "and another network",
     )
     parser.add_argument("--activation", metavar="NAME", help="of half-moon (default: relu)")

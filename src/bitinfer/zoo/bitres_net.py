@@ -23,7 +23,11 @@ STEM_KERNEL = 4
 Stages = tuple[tuple[int, int], ...]
 """Blocks and channels of each stage; the map is halved before every stage but the first."""
 
-STAGES: dict[str, Stages] = {"bitres11": ((3, 64), (4, 128), (2, 256))}
+STAGES: dict[str, Stages] = {
+    "bitres8": ((2, 64), (2, 128), (2, 256)),
+    "bitres11": ((3, 64), (4, 128), (2, 256)),
+    "bitres20": ((6, 64), (6, 128), (6, 256)),
+}
 
 
 class _Network(Network):

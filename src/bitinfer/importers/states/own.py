@@ -22,7 +22,9 @@ from bitinfer.zoo.data import DataSet
 IMPORTER = "signs_of_weights"
 
 SIGNATURES: Mapping[str, Signature] = {
+    "bitres8": {"stem.weight": (64, 3, 4, 4), "blocks.5.conv.weight": (256, 256, 3, 3)},
     "bitres11": {"stem.weight": (64, 3, 4, 4), "blocks.8.conv.weight": (256, 256, 3, 3)},
+    "bitres20": {"stem.weight": (64, 3, 4, 4), "blocks.17.conv.weight": (256, 256, 3, 3)},
     "bnn-vgg-small": {
         "features.0.weight": (128, 3, 3, 3),
         "features.17.weight": (512, 512, 3, 3),

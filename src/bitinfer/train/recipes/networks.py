@@ -67,11 +67,14 @@ SPECS: Mapping[str, Spec] = {
         Spec(
             "vgg-small-cifar10", "bnn-vgg-small", VggSmall, Recipe(epochs=100, learning_rate=3e-3)
         ),
-        Spec(
-            "bitres11-cifar10",
-            "bitres11",
-            partial(Bitres, "bitres11"),
-            Recipe(epochs=30, learning_rate=2e-3, weight_decay=1e-2, compiled=True),
+        *(
+            Spec(
+                f"{name}-cifar10",
+                name,
+                partial(Bitres, name),
+                Recipe(epochs=epochs, learning_rate=2e-3, weight_decay=1e-2, compiled=True),
+            )
+            for name, epochs in (("bitres8", 60), ("bitres11", 30), ("bitres20", 60))
         ),
     )
 }
