@@ -27,6 +27,7 @@ from bitinfer.train.loop import Recipe, Run, Step, evaluate  # noqa: E402
 from bitinfer.train.pictures import Pictures  # noqa: E402
 from bitinfer.train.recipes import networks  # noqa: E402
 from bitinfer.train.recipes.networks import SPECS, as_input, build, export, run, task  # noqa: E402
+from bitinfer.train.signs import surrogates  # noqa: E402
 
 SMALL = Recipe(epochs=1, batch_size=20, learning_rate=3e-3)
 LENET = SPECS["lenet5-mnist"]
@@ -100,10 +101,25 @@ def test_exported_network_agrees_with_torch_picture_by_picture(name: str, tmp_pa
     session = bitinfer.load(path)
     with torch.no_grad():
         wanted = network.eval()(as_input(images, spec.preprocessing)).numpy()
+    network.double()
+    compared = 0
     for image, logits in zip(images, wanted, strict=True):
+        if _closest_to_a_threshold(network, as_input(image[None], spec.preprocessing)) < 1e-6:
+            continue  # float32 may round it to either side, here and in torch
         found = session.run(image[None])[0]
         np.testing.assert_allclose(found, logits, rtol=1e-3, atol=2e-3)
         assert found.argmax() == logits.argmax()
+        compared += 1
+    assert compared >= 9
+
+
+@torch.no_grad()
+def _closest_to_a_threshold(network: torch.nn.Module, x: torch.Tensor) -> float:
+    """Of one picture: the smallest distance of an activation from where its sign turns."""
+    with surrogates() as points:
+        network(x.double())
+    # Signs of weights, with a filter in every row, are recorded beside them.
+    return min(float(p.abs().min()) for p in points if len(p) == 1)
 
 
 @pytest.mark.parametrize("name", SPECS)

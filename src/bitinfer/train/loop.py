@@ -95,7 +95,7 @@ class Run:
         self._random = torch.Generator().manual_seed(recipe.seed).get_state()
         # PyTorch's CPU convolutions and pooling are faster on channel-minor tensors.
         task.network.to(memory_format=torch.channels_last)
-        self._optimiser = torch.optim.AdamW(_groups(task.network, recipe.weight_decay))
+        self._optimiser = torch.optim.AdamW(_groups(task.network, recipe.weight_decay), fused=True)
         if state is not None and state.exists():
             self._load(state)
 
@@ -218,7 +218,7 @@ class Run:
 
 @torch.no_grad()
 def calibrate(
-    network: nn.Module, pictures: Pictures, inputs: Callable[[Any], Tensor], *, limit: int = 10_000
+    network: nn.Module, pictures: Pictures, inputs: Callable[[Any], Tensor], *, limit: int = 2_500
 ) -> None:
     """Measure BatchNorm's means and variances anew, as averages over unaltered pictures.
 
