@@ -84,7 +84,7 @@ def test_result_is_on_stdout_and_progress_on_stderr(
     from bitinfer.train.loop import Step
     from bitinfer.train.recipes import networks
 
-    def run(name, data, output, recipe, *, threads, report):
+    def run(name, data, output, recipe, *, threads, teacher, report):
         assert (name, recipe.seed, recipe.epochs) == ("lenet5-mnist", 3, 1)
         report(Step(1, recipe.epochs, 1, 2, 0.5))
         end = Epoch(1, 0.1, 0.25, 0.9, 0.3, 4, 5, 1.0)
@@ -130,6 +130,7 @@ def test_interrupted_run_says_how_to_go_on(
 
     stopped = [networks.Stopped(7, 30, (4, 5), Path("m.bin.state"))]
     stopped.append(networks.Stopped(0, 30, None, Path("m.bin.state")))
+    stopped.append(networks.Stopped(3, 20, None, Path("m.bin.real-state")))
 
     def interrupt(*args, **kwargs):
         raise stopped.pop(0)
@@ -143,6 +144,8 @@ def test_interrupted_run_says_how_to_go_on(
     )
     assert main(arguments) == 130
     assert "nothing is kept" in capsys.readouterr().err
+    assert main(arguments) == 130
+    assert "the same command goes on from m.bin.real-state" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("threads", ["257", "1000", "100000", "999999999", "0", "1.5"])
@@ -162,6 +165,10 @@ def test_threads_beyond_reason_are_refused_in_one_line(
         (("lenet5-mnist",), "lenet5-mnist needs --data, the directory of MNIST"),
         (("mlp-cifar10",), "mlp-cifar10 needs --data, the directory of CIFAR-10"),
         (("mlp-cifar10", "--data", "d", "--loss", "x"), "--loss is of half-moon alone"),
+        (
+            ("lenet5-mnist", "--data", "d", "--teacher", "t"),
+            "--teacher is of bitres networks, not of lenet5-mnist",
+        ),
         (("half-moon", "--activation", "gelu"), "unknown activation 'gelu'"),
         (("half-moon", "--activation", "sign"), "unknown activation 'sign'"),
         (("half-moon", "--loss", "hinge"), "unknown loss 'hinge'"),
@@ -174,6 +181,8 @@ def test_options_that_do_not_fit_are_named(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if "--teacher" in arguments:
+        pytest.importorskip("torch")
     assert main(["train", *arguments, "-o", str(tmp_path / "m.png")]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -210,3 +219,22 @@ def test_sweep_is_printed_as_a_table(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["varied", "value", "training", "%", "validation", "%", "seconds"]
     assert lines[1].split() == ["width", "32", "50.0", "45.0", "1.2"]
+
+
+def test_teacher_is_written_by_a_recipe_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from bitinfer.train.recipes import networks, teacher
+
+    output = tmp_path / "t.safetensors"
+
+    def run(data, path, recipe, *, threads, report):
+        assert (recipe.epochs, recipe.seed, threads) == (3, 5, 1)
+        path.write_bytes(b"weights")
+        return networks.Outcome((4, 5), (3, 4))
+
+    monkeypatch.setattr(teacher, "run", run)
+    arguments = ["train", "teacher-cifar10", "--data", "d", "-o", str(output), "--epochs", "3"]
+    assert main([*arguments, "--seed", "5"]) == 0
+    assert "test accuracy 75.00 % (3 of 4)" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,8 @@ NETWORKS = (
     "bitres11-cifar10",
     "bitres20-cifar10",
 )
-RECIPES = (*NETWORKS, "half-moon", "mlp-cifar10")
+TEACHER = "teacher-cifar10"
+RECIPES = (*NETWORKS, TEACHER, "half-moon", "mlp-cifar10")
 
 _MAX_SEED = (1 << 63) - 1
 _MAX_THREADS = 256
@@ -39,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
         help="train a network and write its model file",
         description="Train one of bitinfer's recipes. Networks are written as model files, with "
         "their curves (.csv, .png) beside; a run that is stopped goes on with the same command. "
+        "teacher-cifar10 writes the weights of a float network for --teacher. "
         "half-moon and mlp-cifar10 train plain networks by hand and write a picture. --data "
         "names the directory with MNIST's four files or with CIFAR-10's binary version.",
     )
@@ -72,6 +75,13 @@ def add_parser(subparsers: Any) -> None:
         help="do not compile the steps of bitres networks (which takes a C++ compiler): slower, "
         "and another network",
     )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="of bitres networks: what teacher-cifar10 wrote; its opinion of every altered picture "
+        "is learned beside the label",
+    )
     parser.add_argument("--activation", metavar="NAME", help="of half-moon (default: relu)")
     parser.add_argument("--loss", metavar="NAME", help="of half-moon (default: cross-entropy)")
     parser.add_argument("--optimiser", metavar="NAME", help="of half-moon (default: adam)")
@@ -101,25 +111,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _network(args: argparse.Namespace) -> int:
-    from bitinfer.errors import MissingExtraError
+    from bitinfer.errors import MissingExtraError, UsageError
 
     try:
-        from bitinfer.train.recipes import networks
+        from bitinfer.train.recipes import networks, teacher
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("training needs PyTorch, which is not installed", "train") from None
 
-    recipe = dataclasses.replace(networks.SPECS[args.recipe].recipe, seed=args.seed)
+    is_teacher = args.recipe == TEACHER
+    recipe = teacher.RECIPE if is_teacher else networks.SPECS[args.recipe].recipe
+    recipe = dataclasses.replace(recipe, seed=args.seed)
     if args.epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=args.epochs)
+        real = min(recipe.real_epochs, args.epochs)
+        recipe = dataclasses.replace(recipe, epochs=args.epochs, real_epochs=real)
     if args.no_compile:
         recipe = dataclasses.replace(recipe, compiled=False)
+    if args.teacher is not None and not recipe.distillation:
+        raise UsageError(f"--teacher is of bitres networks, not of {args.recipe}; leave it out")
+    train: Callable[..., networks.Outcome] = teacher.run
+    if not is_teacher:
+        asked = args.teacher and teacher.load(args.teacher, compiled=recipe.compiled)
+        train = functools.partial(networks.run, args.recipe, teacher=asked)
     start = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:
-            outcome = networks.run(
-                args.recipe,
+            outcome = train(
                 args.data,
                 args.output,
                 recipe,
@@ -127,8 +145,13 @@ def _network(args: argparse.Namespace) -> int:
                 report=_reporter(stack, quiet=args.quiet),
             )
     except networks.Stopped as stopped:
-        if stopped.best is None:
+        if stopped.epoch == 0:
             note("stopped within the first epoch; nothing is kept")
+        elif stopped.best is None:
+            note(
+                f"stopped behind epoch {stopped.epoch} of {stopped.epochs}, before there is a "
+                f"model; the same command goes on from {stopped.state}"
+            )
         else:
             note(
                 f"stopped behind epoch {stopped.epoch} of {stopped.epochs}; {args.output} is the "

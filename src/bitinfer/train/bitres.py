@@ -134,7 +134,7 @@ class Bitres(nn.Module):
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
         return logits
 
-    def use_real_weights(self, real: bool) -> None:
+    def use_real_weights(self, *, real: bool) -> None:
         """Take the weights as they are, or their signs as in the network that is exported.
 
         The first of the two steps of Martinez et al. 2020 (arXiv 2003.11535): signs of activations

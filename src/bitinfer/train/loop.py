@@ -21,6 +21,7 @@ from bitinfer.train.layers import is_binary
 from bitinfer.train.pictures import Pictures
 
 EVALUATION_BATCH = 500
+TEMPERATURE = 4.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class Recipe:
         calibrated: BatchNorm's statistics are measured anew behind every epoch, on unaltered
             pictures.  Signs are taken against thresholds made of them.
         compiled: torch.compile makes the steps, some three times as fast; rounded otherwise.
+        real_epochs: at most so many epochs before, in which binary layers keep real weights and
+            only activations are signs: Martinez et al. 2020 (arXiv 2003.11535), section 4.2.
+        distillation: the teacher's share of the loss, 0..1, where the task has one; the labels
+            have the rest.
     """
 
     epochs: int
@@ -46,6 +51,8 @@ class Recipe:
     weight_decay: float = 0.0
     calibrated: bool = True
     compiled: bool = False
+    real_epochs: int = 0
+    distillation: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Task:
         training, validation: pictures.
         batch: makes the network's input of training pictures by their numbers, altered at random.
         inputs: makes it of pictures (n, h, w[, c]) as they are, rounded as at inference.
+        teacher: gives its logits of the network's input.
     """
 
     network: Any
@@ -77,6 +85,7 @@ class Task:
     validation: Pictures
     batch: Callable[[Tensor, torch.Generator], Tensor]
     inputs: Callable[[Any], Tensor]
+    teacher: Callable[[Tensor], Tensor] | None = None
 
 
 class Run:
@@ -135,8 +144,12 @@ class Run:
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
             chosen = order[step * size : (step + 1) * size]
-            scores = forward(task.batch(chosen, self._generator))
+            x = task.batch(chosen, self._generator)
+            scores = forward(x)
             loss = functional.cross_entropy(scores, labels[chosen])
+            if task.teacher is not None and recipe.distillation:
+                distilled = distance(scores, task.teacher(x))
+                loss = (1 - recipe.distillation) * loss + recipe.distillation * distilled
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
@@ -214,6 +227,18 @@ class Run:
                 "delete it to begin anew"
             ) from None
         self.curve, self._best, self._random = curve, state["best"], state["random"]
+
+
+def distance(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far logits (n, classes) are from a teacher's: a scalar, to be made small.
+
+    Meaning: the Kullback-Leibler divergence of both softmaxes at temperature T = 4, times T**2.
+    Source:  Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531).
+    """
+    kept = functional.log_softmax(logits / TEMPERATURE, dim=1)
+    wanted = functional.log_softmax(teacher / TEMPERATURE, dim=1)
+    divergence = functional.kl_div(kept, wanted, reduction="batchmean", log_target=True)
+    return divergence * TEMPERATURE**2
 
 
 @torch.no_grad()

@@ -77,9 +77,16 @@ SPECS: Mapping[str, Spec] = {
                 f"{name}-cifar10",
                 name,
                 partial(Bitres, name),
-                Recipe(epochs=epochs, learning_rate=2e-3, weight_decay=1e-2, compiled=True),
+                Recipe(
+                    epochs=epochs,
+                    learning_rate=2e-3,
+                    weight_decay=1e-2,
+                    compiled=True,
+                    real_epochs=20,
+                    distillation=0.9,
+                ),
             )
-            for name, epochs in (("bitres8", 60), ("bitres11", 30), ("bitres20", 60))
+            for name, epochs in (("bitres8", 65), ("bitres11", 60), ("bitres20", 60))
         ),
     )
 }
@@ -96,7 +103,7 @@ class Outcome:
 class Stopped(KeyboardInterrupt):
     """Training was interrupted behind ``epoch`` epochs; ``best`` (correct, of) is in the output.
 
-    ``best`` is None if there is no epoch yet and nothing was written.
+    ``best`` is None if nothing was written: there is no epoch yet, or only such with real weights.
     """
 
     def __init__(self, epoch: int, epochs: int, best: tuple[int, int] | None, state: Path) -> None:
@@ -163,14 +170,16 @@ def run(
     recipe: Recipe,
     *,
     threads: int = 1,
+    teacher: Callable[[Tensor], Tensor] | None = None,
     report: Callable[[Step], None] = lambda step: None,
 ) -> Outcome:
     """Train the recipe ``name`` on the files under ``data`` and write the model file ``output``.
 
     Meaning: beside ``output``, with its name and a suffix, are written: .csv and .png, the curves;
-             and .state behind every epoch, from which the same call goes on, removed at the end.
+             and .state behind every epoch, from which the same call goes on, removed at the end
+             (.real-state for the epochs with real weights, which begin a recipe that has them).
              The best epoch on the validation pictures is exported, and only then the test pictures
-             are looked at, once.
+             are looked at, once.  ``teacher`` is asked only where all is binary.
     Raises:  OutputError, before training, if a file cannot be written; DataError; CheckpointError
              if .state is that of another run; Stopped on SIGINT.
     """
@@ -183,8 +192,15 @@ def run(
     torch.set_num_threads(threads)
     keep_freed_memory()
     network = build(spec, recipe.seed)
-    training_run = Run(task(spec, network, training, validation), recipe, state)
+    job = task(spec, network, training, validation)
+    if recipe.real_epochs:
+        _train_real_weights(job, recipe, beside(output, ".real-state"), report)
+    training_run = Run(dataclasses.replace(job, teacher=teacher), recipe, state)
     settings = f"epochs {recipe.epochs}, seed {recipe.seed}, threads {threads}"
+    if recipe.real_epochs:
+        settings += f", behind {recipe.real_epochs} with real weights"
+    if teacher is not None:
+        settings += ", with a teacher"
     try:
         training_run.train(report)
     except KeyboardInterrupt:
@@ -194,6 +210,9 @@ def run(
             training_run.restore_best()
             stopped = f"{settings}, stopped behind epoch {epochs}"
             _write(spec, network, output, training_run, (stopped, _count("validation", best)))
+        if best is None and recipe.real_epochs:
+            before = beside(output, ".real-state")
+            raise Stopped(recipe.real_epochs, recipe.real_epochs, None, before) from None
         right = None if best is None else (best.correct, best.total)
         raise Stopped(epochs, recipe.epochs, right, state) from None
     best = training_run.best
@@ -206,8 +225,22 @@ def run(
         f"test {correct} of {len(test)} correct",
     )
     _write(spec, network, output, training_run, notes)
-    state.unlink(missing_ok=True)
+    for file in (state, beside(output, ".real-state")):
+        file.unlink(missing_ok=True)
     return Outcome((best.correct, best.total), (correct, len(test)))
+
+
+def _train_real_weights(
+    job: Task, recipe: Recipe, state: Path, report: Callable[[Step], None]
+) -> None:
+    first = dataclasses.replace(recipe, epochs=recipe.real_epochs, real_epochs=0, distillation=0.0)
+    job.network.use_real_weights(real=True)
+    before = Run(job, first, state)
+    try:
+        before.train(report)
+    except KeyboardInterrupt:
+        raise Stopped(len(before.curve), first.epochs, None, state) from None
+    job.network.use_real_weights(real=False)
 
 
 def keep_freed_memory() -> None:

@@ -1,0 +1,172 @@
+"""Real weights first, binary ones then, beside a teacher: recipes of bitres networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+
+from torch.nn import functional  # noqa: E402 - torch decides whether there is anything to import
+
+from bitinfer import modelfile  # noqa: E402
+from bitinfer.errors import CheckpointError  # noqa: E402
+from bitinfer.train import loop, pictures  # noqa: E402
+from bitinfer.train.bitres import SignConv2d  # noqa: E402
+from bitinfer.train.loop import Recipe, Step  # noqa: E402
+from bitinfer.train.recipes import networks, teacher  # noqa: E402
+from bitinfer.train.signs import sign  # noqa: E402
+
+NAME = "bitres8-cifar10"
+SMALL = Recipe(epochs=2, real_epochs=1, batch_size=20, learning_rate=3e-3, distillation=0.9)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of CIFAR-10's form with 60 pictures, of which 20 are held out, and 10 to test."""
+    monkeypatch.setattr(pictures, "VALIDATION_IMAGES", 20)
+    rng = np.random.default_rng(0)
+    directory = tmp_path / "cifar10"
+    directory.mkdir()
+    for name, count in (("train", 60), ("test", 10)):
+        images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        (directory / f"{name}_rgb.u8.xz").write_bytes(lzma.compress(images.tobytes()))
+        (directory / f"{name}_labels.u8").write_bytes(bytes(i % 10 for i in range(count)))
+    return directory
+
+
+@pytest.fixture
+def taught(tmp_path: Path) -> Path:
+    """A teacher's file, untrained."""
+    path = tmp_path / "teacher.safetensors"
+    torch.manual_seed(0)
+    weights = teacher.Teacher().state_dict()
+    path.write_bytes(teacher.safetensors.torch.save(weights))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cin", "cout", "stride", "side"),
+    [(64, 64, 1, 6), (64, 128, 2, 6), (8, 128, 1, 5), (130, 136, 1, 4), (128, 136, 2, 4)],
+)
+def test_gradients_of_the_convolution_are_those_of_pytorch(
+    cin: int, cout: int, stride: int, side: int
+) -> None:
+    """Signs and small integers: every sum is exact in bfloat16, so nothing may differ."""
+    generator = torch.Generator().manual_seed(0)
+
+    def signs(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
+
+    layer = SignConv2d(cin, cout, stride)
+    with torch.no_grad():
+        layer.weight.copy_(signs(*layer.weight.shape) / 2)
+    x = signs(2, cin, side, side).requires_grad_()
+    y = layer.train()(x)
+    # One output in seven: sums of at most 256 terms of size 1.
+    chosen = (torch.rand(y.shape, generator=generator) < 1 / 7).float() * signs(*y.shape)
+    y.backward(chosen)
+    found = x.grad, layer.weight.grad
+
+    x.grad = layer.weight.grad = None
+    plain = functional.conv2d(x, sign(layer.weight), stride=stride, padding=1)
+    plain.backward(chosen)
+    for ours, wanted in zip(found, (x.grad, layer.weight.grad), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=0)
+
+
+def test_distance_is_the_divergence_at_temperature_four_times_its_square() -> None:
+    logits, wanted = torch.randn(2, 3, 10, dtype=torch.float64)
+    p, q = (torch.softmax(x / 4, dim=1) for x in (wanted, logits))
+    by_hand = 16 * (p * (p.log() - q.log())).sum(dim=1).mean()
+    torch.testing.assert_close(loop.distance(logits, wanted), by_hand)
+    assert loop.distance(wanted, wanted) == 0
+
+
+def test_real_weights_are_taken_as_they_are_only_in_the_first_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen.append(self.has_real_weights)
+        return original(self, x)
+
+    original = SignConv2d.forward
+    monkeypatch.setattr(SignConv2d, "forward", forward)
+    networks.run(NAME, data, tmp_path / "m.bin", SMALL)
+    turn = seen.index(False)
+    assert 0 < turn < len(seen)
+    assert not any(seen[turn:])
+
+
+@pytest.mark.parametrize("stop_at", [(1, 2), (2, 2)], ids=str)
+def test_stopped_in_either_step_the_same_call_ends_in_the_same_file(
+    stop_at: tuple[int, int], data: Path, tmp_path: Path, taught: Path
+) -> None:
+    """``stop_at``: the step, and its epoch; two of each."""
+    recipe = dataclasses.replace(SMALL, real_epochs=2)
+    ask = teacher.load(taught, compiled=False)
+    networks.run(NAME, data, tmp_path / "whole.bin", recipe, teacher=ask)
+    step = 1
+
+    def interrupt(at: Step) -> None:
+        nonlocal step
+        if (step, at.epoch) == stop_at and at.end is None:
+            raise KeyboardInterrupt
+        step += at.end is not None and at.epoch == at.epochs
+
+    output = tmp_path / "m.bin"
+    with pytest.raises(networks.Stopped) as caught:
+        networks.run(NAME, data, output, recipe, teacher=ask, report=interrupt)
+    assert (caught.value.best is not None) == output.exists() == (stop_at == (2, 2))
+    assert caught.value.state.exists()
+    networks.run(NAME, data, output, recipe, teacher=ask)
+    assert output.read_bytes() == (tmp_path / "whole.bin").read_bytes()
+    assert not list(tmp_path.glob("*state"))
+    provenance = modelfile.load(output).provenance
+    assert provenance is not None
+    assert "behind 2 with real weights, with a teacher" in provenance.notes[0]
+
+
+def test_a_teacher_changes_what_is_learned(data: Path, tmp_path: Path, taught: Path) -> None:
+    recipe = dataclasses.replace(SMALL, epochs=1, real_epochs=0)
+    networks.run(NAME, data, tmp_path / "alone.bin", recipe)
+    ask = teacher.load(taught, compiled=False)
+    networks.run(NAME, data, tmp_path / "taught.bin", recipe, teacher=ask)
+    alone, with_teacher = (modelfile.load(tmp_path / f"{n}.bin") for n in ("alone", "taught"))
+    name = "classifier.weight"
+    assert not np.array_equal(alone.tensors[name], with_teacher.tensors[name])
+
+
+def test_teacher_is_trained_written_and_read_again(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "t.safetensors"
+    recipe = dataclasses.replace(teacher.RECIPE, epochs=1, batch_size=20, compiled=False)
+    outcome = teacher.run(data, output, recipe)
+    assert outcome.validation[1] == 20
+    assert not list(tmp_path.glob("*state"))
+    logits = teacher.load(output, compiled=False)(torch.zeros(2, 3, 32, 32))
+    assert logits.shape == (2, 10)
+    assert not logits.requires_grad
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_file_that_is_no_teachers_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "no.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a teacher's file") as caught:
+        teacher.load(path, compiled=False)
+    assert "\n" not in str(caught.value)
