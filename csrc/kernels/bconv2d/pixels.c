@@ -1,0 +1,120 @@
+/* pixels.c -- lays out weights, border constants and scales for pixels.h, and says what they cost. */
+#include "pixels.h"
+
+enum { MOST_PIXEL_CONSTANTS = 1 << 22, PIXEL_SLACK = 64 };
+
+int bi_pixels_describe(const bi_step *s, bi_pixels *shape)
+{
+    memset(shape, 0, sizeof *shape);
+    int64_t entries = ((int64_t)s->in_c + 3) / 4, taps = (int64_t)s->kernel_h * s->kernel_w;
+    if (s->groups != 1 || s->out_c > PIXEL_OUTPUTS || entries * taps > PIXEL_PARTS * LONGEST_PART)
+        return 0;
+    int64_t reach_h = (int64_t)(s->kernel_h - 1) * s->dilation_h + 1;
+    int64_t reach_w = (int64_t)(s->kernel_w - 1) * s->dilation_w + 1;
+    int64_t plane_h = (int64_t)(s->out_h - 1) * s->stride_h + reach_h;
+    int64_t phases = s->stride_w < reach_w ? s->stride_w : reach_w;
+    int64_t phase_w = s->out_w + (reach_w - 1) / s->stride_w;
+    /* Not where there is far more padding than map. */
+    if (plane_h * phases * phase_w > 8 * (int64_t)s->in_h * s->in_w + 4096)
+        return 0;
+    shape->entries = (int32_t)entries;
+    shape->window = (int32_t)(entries * taps);
+    shape->parts = shape->window > LONGEST_PART ? 2 : 1;
+    shape->part_entries[0] = (shape->window + shape->parts - 1) / shape->parts;
+    shape->part_entries[1] = shape->window - shape->part_entries[0];
+    shape->pairs = (s->out_c + 1) / 2;
+    shape->outputs = (s->out_c + 15) / 16 * 16;
+    shape->plane_h = (int32_t)plane_h;
+    shape->phases = (int32_t)phases;
+    shape->phase_w = (int32_t)phase_w;
+    shape->plane = ((size_t)(plane_h * phases * phase_w) + 2 * PIXEL_SLACK - 1) / PIXEL_SLACK * PIXEL_SLACK;
+    int32_t v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h,
+                                          s->kernel_h, s->in_h, NULL);
+    shape->h_classes = bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
+                                         s->kernel_w, s->in_w, NULL);
+    size_t outputs = (size_t)shape->outputs, classes = (size_t)v_classes * (size_t)shape->h_classes;
+    shape->class_size = outputs * (s->threshold != NULL ? 2 : 1);
+    if (classes * shape->class_size > MOST_PIXEL_CONSTANTS)
+        return 0;
+    shape->tables = (sizeof *shape + 63) / 64 * 64;
+    shape->constants = shape->tables + ((size_t)(shape->window * shape->pairs) * 2 + 63) / 64 * 64;
+    shape->scales = shape->constants + (classes * shape->class_size * (s->threshold != NULL ? 2 : 4) + 63) / 64 * 64;
+    shape->flips = shape->scales + BI_SCALES * outputs * 4;
+    shape->row_class = shape->flips + 8;
+    shape->column_class = shape->row_class + (size_t)s->out_h * 2;
+    shape->total_bytes = shape->column_class + (size_t)s->out_w * 2 + PIXEL_SLACK;
+    return 1;
+}
+
+int bi_pixels_are_dearer(const bi_step *s, const bi_pixels *shape)
+{
+    (void)s;
+    (void)shape;
+    return 0;
+}
+
+/* Write what a class of output o needs, whose constant, but for entries, is c. */
+static void pack_pixel_class(const bi_step *s, const bi_pixels *shape, int32_t o, int32_t c, char *to)
+{
+    if (s->threshold == NULL) {
+        ((float *)to)[o] = (float)(c - 8 * shape->window);
+        return;
+    }
+    for (int32_t odd = 0; odd < 2; odd++) {
+        int64_t limit = 2 * shape->window - bi_limit_of_odd(s, o, c, odd);
+        limit = limit > INT16_MAX ? INT16_MAX : limit < INT16_MIN ? INT16_MIN : limit;
+        ((int16_t *)to)[odd * shape->outputs + o] = (int16_t)limit;
+    }
+}
+
+/* Write which tables one output, or the second of a pair, takes; return how many entries are odd. */
+static int32_t pack_tables(const bi_step *s, const bi_pixels *shape, const uint64_t *taps, int32_t o, uint16_t *to)
+{
+    int32_t odd = 0, shift = o % 2 == 0 ? 4 : 8, entry = 0;
+    for (int32_t tap = 0; tap < s->kernel_h * s->kernel_w; tap++, taps += bi_words(s->in_c))
+        for (int32_t e = 0; e < shape->entries; e++, entry++) {
+            uint32_t signs = (uint32_t)(taps[e / 16] >> e % 16 * 4) & 15;
+            int32_t second = entry >= shape->part_entries[0], in_part = entry - second * shape->part_entries[0];
+            size_t at = (size_t)(second * shape->part_entries[0] * shape->pairs) +
+                        (size_t)(o / 2 * shape->part_entries[second] + in_part);
+            to[at] = (uint16_t)(to[at] | signs << shift);
+            odd += __builtin_parity(signs);
+        }
+    return odd;
+}
+
+void bi_pixels_pack(const bi_step *s, const void *canonical, void *packed)
+{
+    bi_pixels shape;
+    bi_pixels_describe(s, &shape);
+    char *base = packed;
+    memset(base, 0, shape.total_bytes);
+    memcpy(base, &shape, sizeof shape);
+    uint16_t *row_class = (uint16_t *)(base + shape.row_class);
+    uint16_t *column_class = (uint16_t *)(base + shape.column_class);
+    bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
+                      row_class);
+    bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
+                      column_class);
+    const uint64_t *taps = canonical;
+    size_t words = bi_words(s->in_c), number = s->threshold != NULL ? 2 : 4;
+    for (int32_t o = 0; o < s->out_c; o++, taps += (size_t)(s->kernel_h * s->kernel_w) * words) {
+        int32_t odd = pack_tables(s, &shape, taps, o, (uint16_t *)(base + shape.tables));
+        int32_t inside = s->kernel_h * s->kernel_w * s->in_c + 2 * odd;
+        for (int32_t y = 0; y < s->out_h; y++)
+            for (int32_t x = 0; x < s->out_w; x++) {
+                if ((y > 0 && row_class[y] == row_class[y - 1]) ||
+                    (x > 0 && column_class[x] == column_class[x - 1]))
+                    continue;
+                bi_bconv2d_taps t = bi_bconv2d_taps_at(s, y, x);
+                int32_t outside = bi_bconv2d_signs_outside(s, taps, &t);
+                size_t index = (size_t)row_class[y] * (size_t)shape.h_classes + column_class[x];
+                pack_pixel_class(s, &shape, o, inside - (1 - s->pad_value) * outside,
+                                 base + shape.constants + index * shape.class_size * number);
+            }
+        for (int32_t i = 0; i < (int32_t)BI_SCALES; i++)
+            ((float *)(base + shape.scales))[i * shape.outputs + o] = bi_scale_of(s, (bi_scale)i, o);
+        if (s->flip != NULL)
+            *(uint64_t *)(base + shape.flips) |= (uint64_t)(s->flip[o] != 0) << o;
+    }
+}
