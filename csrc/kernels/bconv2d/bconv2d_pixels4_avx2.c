@@ -20,25 +20,20 @@
 #define PIXELS_INLINE BI_TARGET_avx2 static inline __attribute__((always_inline))
 
 enum {
-    PIXEL_ENTRIES = PIXEL_PARTS * LONGEST_PART,
     PIXEL_ROWS = PIXEL_PARTS * PIXEL_OUTPUTS, /* of sums */
     ROWS_TURNED = 16, /* at once */
-    SIXTEEN_OUTPUTS = 16, /* finished at once */
+    SIXTEEN_OUTPUTS = 16, /* of scales, too */
 };
 
 /* A tile of outputs. */
 typedef struct {
-    uint8_t entries[(PIXEL_ENTRIES + 1) * PIXEL_TILE] __attribute__((aligned(64))); /* [entry][lane] */
+    uint8_t entries[LONGEST_PART * PIXEL_TILE] __attribute__((aligned(64))); /* of a part: [entry][lane] */
     uint8_t sums[PIXEL_ROWS * PIXEL_TILE] __attribute__((aligned(64))); /* [output][part][lane] */
     uint8_t turned[PIXEL_LANES][PIXEL_ROWS] __attribute__((aligned(64))); /* of one vector of pixels */
-    /* Of an output pixel: where the constants of its class begin; PA / 2, and 2 PA as a float.  Vectors
-     * write beyond the last. */
+    /* Of an output pixel: where the constants of its class begin, beyond which vectors write; and what of
+     * PA is not in them, PA / 2 for thresholds, else 2 PA. */
     int32_t constants[PIXEL_TILE + PIXEL_LANES];
-    int16_t odd[PIXEL_TILE + PIXEL_LANES], half_odd[PIXEL_TILE];
-    float twice_odd[PIXEL_TILE];
-    /* Runs of at most 32 neighbouring outputs of a row: where they begin in a plane, and their first lane. */
-    int32_t run_from[PIXEL_TILE], run_lane[PIXEL_TILE];
-    int32_t runs;
+    int16_t odd[PIXEL_TILE];
 } pixels_tile;
 
 static int pixels4_takes(const bi_step *s)
@@ -58,7 +53,8 @@ static size_t pixels4_scratch_bytes(const bi_step *s)
 {
     bi_pixels shape;
     bi_pixels_describe(s, &shape);
-    return shape.plane * ((size_t)shape.entries + 1);
+    size_t planes = (size_t)shape.row_phases * ((size_t)(s->kernel_w * shape.entries) + 1);
+    return planes * shape.plane + shape.row * ((size_t)shape.entries + 1);
 }
 
 PIXELS_INLINE __m256i load_pixels(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
@@ -101,143 +97,212 @@ PIXELS_INLINE void lay_word(const uint64_t *pixels, int32_t entries, size_t plan
     }
 }
 
-/* Lay out 32 columns, every stride_w-th from column x of the map (which may lie outside) on, of a row of the
- * map.  What lies outside are entries of 0. */
+/* How many multiples of stride_w there are below x; most strides are 1, and a division takes long. */
+static inline int32_t strides_below(const bi_step *s, int32_t x)
+{
+    return x <= 0 ? 0 : s->stride_w == 1 ? x : (x + s->stride_w - 1) / s->stride_w;
+}
+
+/* Lay out 32 pixels of a row of the map from pixel x on, every stride_w-th.  Those beyond the row are entries
+ * of 0. */
 BI_TARGET_avx2 static void lay_pixels(const bi_step *s, const bi_pixels *shape, const uint64_t *row, int32_t x,
                                       uint8_t *to)
 {
     size_t words = bi_words(s->in_c);
-    uint8_t *counts = to + (size_t)shape->entries * shape->plane;
+    int32_t left = strides_below(s, s->in_w - x);
+    uint8_t *counts = to + (size_t)shape->entries * shape->row;
     __m256i odd = _mm256_setzero_si256();
-    for (size_t k = 0; k < words; k++, to += 16 * shape->plane) {
+    left = left < PIXEL_LANES ? left : (int32_t)PIXEL_LANES;
+    for (size_t k = 0; k < words; k++, to += 16 * shape->row) {
         uint64_t copies[PIXEL_LANES];
-        const uint64_t *pixels = copies;
-        if (words == 1 && s->stride_w == 1 && x >= 0 && x + PIXEL_LANES <= s->in_w)
-            pixels = row + x;
-        else
-            for (int32_t i = 0, from = x; i < PIXEL_LANES; i++, from += s->stride_w)
-                copies[i] = from < 0 || from >= s->in_w ? 0 : row[(size_t)from * words + k];
-        lay_word(pixels, shape->entries - 16 * (int32_t)k, shape->plane, to, &odd);
+        const uint64_t *pixels = row + x;
+        if (words != 1 || s->stride_w != 1 || left < PIXEL_LANES) {
+            size_t step = (size_t)s->stride_w * words;
+            const uint64_t *from = row + (size_t)x * words + k;
+            for (int32_t i = 0; i < left; i++, from += step)
+                copies[i] = *from;
+            memset(copies + left, 0, (size_t)(PIXEL_LANES - left) * sizeof *copies);
+            pixels = copies;
+        }
+        lay_word(pixels, shape->entries - 16 * (int32_t)k, shape->row, to, &odd);
     }
     store_pixels(counts, odd);
+}
+
+/* Lay out padding, from one column up to another. */
+PIXELS_INLINE void lay_padding(const bi_pixels *shape, int32_t begin, int32_t end, uint8_t *to)
+{
+    int32_t planes = begin < end ? shape->entries + 1 : 0;
+    for (int32_t e = 0; e < planes; e++, to += shape->row)
+        for (int32_t i = begin; i < end; i += PIXEL_LANES)
+            store_pixels(to + i, _mm256_setzero_si256());
+}
+
+/* Lay out the columns of a row of the map, or (NULL) of padding, that are in one phase. */
+BI_TARGET_avx2 static void lay_row(const bi_step *s, const bi_pixels *shape, const uint64_t *row, int32_t phase,
+                                   uint8_t *to)
+{
+    /* Of the columns in this phase, the number of the first that is in the map, at x, and how many are. */
+    int32_t first = strides_below(s, s->pad_left - phase);
+    int32_t x = first * s->stride_w + phase - s->pad_left;
+    int32_t count = row == NULL ? 0 : strides_below(s, s->in_w - x);
+    first = first < shape->columns ? first : shape->columns;
+    count = count < shape->columns - first ? count : shape->columns - first;
+    lay_padding(shape, 0, first, to);
+    for (int32_t i = 0; i < count; i += PIXEL_LANES)
+        lay_pixels(s, shape, row, x + i * s->stride_w, to + first + i);
+    lay_padding(shape, first + count, shape->columns, to);
+}
+
+/* Copy what is seen of a row, from its beginning on, at column kx of windows into the planes of that column,
+ * and add up the odd entries. */
+PIXELS_INLINE void spread_row(const bi_step *s, const bi_pixels *shape, const uint8_t *row, int32_t kx,
+                              uint8_t *planes, uint8_t *odd)
+{
+    const int32_t width = s->out_w, entries = shape->entries;
+    const size_t plane = shape->plane, step = shape->row;
+    for (int32_t e = 0; e < entries; e++, row += step, planes += plane)
+        for (int32_t x = 0; x < width; x += PIXEL_LANES)
+            store_pixels(planes + x, load_pixels(row + x));
+    for (int32_t x = 0; x < width; x += PIXEL_LANES) {
+        __m256i before = kx == 0 ? _mm256_setzero_si256() : load_pixels(odd + x);
+        store_pixels(odd + x, _mm256_add_epi8(before, load_pixels(row + x)));
+    }
+}
+
+/* Lay out a row of the map in all planes. */
+BI_TARGET_avx2 static void spread_columns(const bi_step *s, const bi_pixels *shape, const uint64_t *row, uint8_t *laid,
+                                          uint8_t *planes, uint8_t *odd)
+{
+    size_t step = (size_t)shape->entries * shape->plane;
+    int32_t phase = 0, shift = 0, laid_phase = -1;    /* of a column of windows */
+    for (int32_t kx = 0; kx < s->kernel_w; kx++, planes += step, phase += s->dilation_w) {
+        for (; phase >= s->stride_w; phase -= s->stride_w)
+            shift++;
+        if (phase != laid_phase)
+            lay_row(s, shape, row, phase, laid);
+        laid_phase = phase;
+        spread_row(s, shape, laid + shift, kx, planes, odd);
+    }
 }
 
 static void pixels4_stage(const bi_step *s, const bi_pointers *at)
 {
     const bi_pixels *shape = s->weight;
-    int32_t pitch = shape->phases * shape->phase_w, reach_h = (s->kernel_h - 1) * s->dilation_h + 1;
     size_t row_words = (size_t)s->in_w * bi_words(s->in_c);
-    uint8_t *to = at->scratch;
+    size_t planes = (size_t)(s->kernel_w * shape->entries), phases = (size_t)shape->row_phases;
+    uint8_t *base = at->scratch, *odd = base + phases * planes * shape->plane;
+    uint8_t *laid = odd + phases * shape->plane;
     /* In ascending order: what is written beyond a row is written again. */
-    for (int32_t y = 0; y < shape->plane_h; y++, to += pitch) {
-        int32_t from = y - s->pad_top;
-        if (y % s->stride_h >= reach_h)
-            continue;
-        if (from < 0 || from >= s->in_h) {
-            for (int32_t e = 0; e <= shape->entries; e++)
-                memset(to + (size_t)e * shape->plane, 0, (size_t)pitch);
-            continue;
+    for (int32_t number = 0; number < shape->rows; number++)
+        for (int32_t phase = 0; phase < shape->row_phases; phase++) {
+            int32_t y = number * s->stride_h + phase - s->pad_top;
+            const uint64_t *row =
+                y < 0 || y >= s->in_h ? NULL : (const uint64_t *)at->source + (size_t)y * row_words;
+            size_t in_plane = (size_t)number * (size_t)s->out_w;
+            spread_columns(s, shape, row, laid, base + (size_t)phase * planes * shape->plane + in_plane,
+                           odd + (size_t)phase * shape->plane + in_plane);
         }
-        const uint64_t *row = (const uint64_t *)at->source + (size_t)from * row_words;
-        for (int32_t phase = 0; phase < shape->phases; phase++)
-            for (int32_t x = 0; x < shape->phase_w; x += PIXEL_LANES)
-                lay_pixels(s, shape, row, x * s->stride_w + phase - s->pad_left, to + phase * shape->phase_w + x);
-    }
 }
 
-/* Note what is known of `count` outputs before any sums, the first of which is number `first`. */
-BI_TARGET_avx2 static void describe_tile(const bi_step *s, const bi_pixels *shape, int32_t first, int32_t count,
-                                         pixels_tile *tile)
+/* Note which constants `count` outputs take, the first of which is number `first`. */
+BI_TARGET_avx2 static void find_constants(const bi_step *s, const bi_pixels *shape, int32_t first, int32_t count,
+                                          pixels_tile *tile)
 {
     const char *base = s->weight;
     const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
     const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
-    const __m256i size = _mm256_set1_epi32((int32_t)shape->class_size);
-    int32_t y = first / s->out_w, x = first % s->out_w, pitch = shape->phases * shape->phase_w;
-    tile->runs = 0;
-    for (int32_t lane = 0; lane < count;) {
+    const int32_t class_size = (int32_t)shape->class_size;
+    int32_t y = first / s->out_w, x = first % s->out_w;
+    for (int32_t lane = 0; lane < count; y++, x = 0) {
         int32_t left = s->out_w - x < count - lane ? s->out_w - x : count - lane;
-        __m256i of_row = _mm256_set1_epi32(row_class[y] * shape->h_classes * (int32_t)shape->class_size);
-        left = left < PIXEL_LANES ? left : PIXEL_LANES;
+        __m256i of_row = _mm256_set1_epi32(row_class[y] * shape->h_classes * class_size);
         for (int32_t i = 0; i < left; i += 8) {
-            __m256i of_column =
-                _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(column_class + x + i)));
-            store_pixels(tile->constants + lane + i, _mm256_add_epi32(_mm256_mullo_epi32(of_column, size), of_row));
+            __m256i column =
+                _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(column_class + x + i)));
+            column = _mm256_mullo_epi32(column, _mm256_set1_epi32(class_size));
+            store_pixels(tile->constants + lane + i, _mm256_add_epi32(column, of_row));
         }
-        tile->run_from[tile->runs] = y * s->stride_h * pitch + x;
-        tile->run_lane[tile->runs++] = lane;
         lane += left;
-        x += left;
-        if (x == s->out_w) {
-            x = 0;
-            y++;
-        }
     }
 }
 
-/* Gather a row of lanes from a plane, from byte `from` on for an output at its beginning.  What is written
- * beyond is written again by the next row of lanes. */
-PIXELS_INLINE void gather_lanes(const pixels_tile *tile, const uint8_t *plane, int32_t runs, uint8_t *to)
+/* Gather the entries from number `begin` up to `end` of the windows of the outputs from number `first` on. */
+PIXELS_INLINE void gather_entries(const bi_step *s, const bi_pixels *shape, const uint8_t *planes, int32_t first,
+                                  int32_t begin, int32_t end, uint8_t *to, int vectors)
 {
-    for (int32_t i = 0; i < runs; i++)
-        store_pixels(to + tile->run_lane[i], load_pixels(plane + tile->run_from[i]));
+    const int32_t in_row = s->kernel_w * shape->entries;
+    const size_t plane = shape->plane;
+    for (int32_t ky = begin / in_row; ky * in_row < end; ky++) {
+        int32_t e = begin > ky * in_row ? begin - ky * in_row : 0;
+        int32_t row_end = end - ky * in_row < in_row ? end - ky * in_row : in_row;
+        int32_t phase = ky * s->dilation_h % s->stride_h, row = ky * s->dilation_h / s->stride_h;
+        const uint8_t *from = planes + (size_t)(phase * in_row + e) * plane + (size_t)(first + row * s->out_w);
+        for (; e < row_end; e++, from += plane, to += vectors * PIXEL_LANES)
+            BI_UNROLL for (int v = 0; v < vectors; v++)
+                _mm256_store_si256((__m256i *)(void *)(to + v * PIXEL_LANES), load_pixels(from + v * PIXEL_LANES));
+    }
 }
 
-/* Gather all entries of the windows, and count which are odd. */
-BI_TARGET_avx2 static void gather_tile(const bi_step *s, const bi_pixels *shape, const uint8_t *planes, int32_t vectors,
-                                       pixels_tile *tile)
+/* Count the odd entries of the windows of the outputs from number `first` on. */
+PIXELS_INLINE void count_odd_entries(const bi_step *s, const bi_pixels *shape, const uint8_t *planes, int32_t first,
+                                     pixels_tile *tile, int vectors)
 {
-    int32_t pitch = shape->phases * shape->phase_w, lanes = vectors * PIXEL_LANES, runs = tile->runs;
-    __m256i odd[2 * PIXEL_VECTORS] = {_mm256_setzero_si256()};
-    for (int32_t i = 0; i < 2 * vectors; i++)
-        odd[i] = _mm256_setzero_si256();
-    uint8_t *to = tile->entries;
-    for (int32_t ky = 0; ky < s->kernel_h; ky++)
-        for (int32_t kx = 0; kx < s->kernel_w; kx++) {
-            const uint8_t *plane =
-                planes + ky * s->dilation_h * pitch + bi_pixels_tap_column(s, shape, kx);
-            for (int32_t e = 0; e < shape->entries; e++, plane += shape->plane, to += lanes)
-                gather_lanes(tile, plane, runs, to);
-            gather_lanes(tile, plane, runs, to);    /* written again by the next tap */
-            for (int32_t i = 0; i < 2 * vectors; i++)
-                odd[i] = _mm256_add_epi16(
-                    odd[i], _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(void *)(to + 16 * i))));
-        }
+    const size_t plane = shape->plane;
+    const uint8_t *odd_planes = planes + (size_t)(shape->row_phases * s->kernel_w * shape->entries) * plane;
+    __m256i odd[PIXEL_VECTORS];
+    BI_UNROLL for (int v = 0; v < vectors; v++) odd[v] = _mm256_setzero_si256();
+    for (int32_t ky = 0; ky < s->kernel_h; ky++) {
+        int32_t phase = ky * s->dilation_h % s->stride_h, row = ky * s->dilation_h / s->stride_h;
+        const uint8_t *from = odd_planes + (size_t)phase * plane + (size_t)(first + row * s->out_w);
+        BI_UNROLL for (int v = 0; v < vectors; v++)
+            odd[v] = _mm256_add_epi8(odd[v], load_pixels(from + v * PIXEL_LANES));
+    }
     /* Thresholds for an odd PA follow those for an even one. */
-    const __m256i outputs = _mm256_set1_epi32(s->threshold != NULL ? shape->outputs : 0);
-    for (int32_t i = 0; i < 2 * vectors; i++) {
-        store_pixels(tile->half_odd + 16 * i, _mm256_srli_epi16(odd[i], 1));
-        BI_UNROLL for (int j = 0; j < 2; j++) {
-            __m256i wide = _mm256_cvtepi16_epi32(j == 0 ? _mm256_castsi256_si128(odd[i])
-                                                        : _mm256_extracti128_si256(odd[i], 1));
-            _mm256_storeu_ps(tile->twice_odd + 16 * i + 8 * j, _mm256_cvtepi32_ps(_mm256_add_epi32(wide, wide)));
-            __m256i is_odd = _mm256_cmpeq_epi32(_mm256_and_si256(wide, _mm256_set1_epi32(1)), _mm256_set1_epi32(1));
-            int32_t *constants = tile->constants + 16 * i + 8 * j;
-            store_pixels(constants, _mm256_add_epi32(load_pixels(constants), _mm256_and_si256(is_odd, outputs)));
+    const __m256i outputs = _mm256_set1_epi32(shape->outputs), one = _mm256_set1_epi8(1);
+    BI_UNROLL for (int v = 0; v < vectors; v++)
+        BI_UNROLL for (int i = 0; i < 2; i++) {
+            __m128i bytes = i == 0 ? _mm256_castsi256_si128(odd[v]) : _mm256_extracti128_si256(odd[v], 1);
+            __m256i words = _mm256_cvtepu8_epi16(bytes);
+            int32_t lane = v * PIXEL_LANES + 16 * i;
+            if (s->threshold == NULL) {
+                store_pixels(tile->odd + lane, _mm256_add_epi16(words, words));
+                continue;
+            }
+            store_pixels(tile->odd + lane, _mm256_srli_epi16(words, 1));
+            __m128i is_odd = _mm_cmpeq_epi8(_mm_and_si128(bytes, _mm256_castsi256_si128(one)),
+                                            _mm256_castsi256_si128(one));
+            BI_UNROLL for (int j = 0; j < 2; j++, is_odd = _mm_srli_si128(is_odd, 8)) {
+                int32_t *constants = tile->constants + lane + 8 * j;
+                __m256i more = _mm256_and_si256(_mm256_cvtepi8_epi32(is_odd), outputs);
+                store_pixels(constants, _mm256_add_epi32(load_pixels(constants), more));
+            }
         }
-    }
 }
 
 /* Add up all entries for all pairs of outputs. */
-PIXELS_INLINE void add_pairs(const bi_pixels *shape, const uint16_t *tables, pixels_tile *tile, int vectors)
+PIXELS_INLINE void add_pairs(const bi_step *s, const bi_pixels *shape, const uint8_t *planes, int32_t first,
+                             pixels_tile *tile, int vectors)
 {
     const int32_t lanes = vectors * PIXEL_LANES, parts = shape->parts, pairs = shape->pairs;
-    const uint8_t *entries = tile->entries, *nibbles = bi_lookup_nibbles[0];
-    for (int32_t part = 0; part < parts; part++) {
+    const uint8_t *nibbles = bi_lookup_nibbles[0];
+    const uint16_t *tables = (const uint16_t *)(const void *)((const char *)s->weight + shape->tables);
+    for (int32_t part = 0, begin = 0; part < parts; begin += shape->part_entries[part++]) {
         size_t count = (size_t)shape->part_entries[part];
+        gather_entries(s, shape, planes, first, begin, begin + shape->part_entries[part], tile->entries, vectors);
         uint8_t *to = tile->sums + part * lanes;
         for (int32_t pair = 0; pair < pairs; pair++, tables += count, to += 2 * parts * lanes) {
             bi_sums_avx2 sums;
             BI_UNROLL for (int v = 0; v < vectors; v++)
                 sums.f[v] = sums.h[v] = _mm256_setzero_si256();
             if (vectors == 4)
-                bi_add_entries_4(tables, tables, entries, count, nibbles, &sums);
+                bi_add_entries_4(tables, tables, tile->entries, count, nibbles, &sums);
             else if (vectors == 3)
-                bi_add_entries_3(tables, tables, entries, count, nibbles, &sums);
+                bi_add_entries_3(tables, tables, tile->entries, count, nibbles, &sums);
             else if (vectors == 2)
-                bi_add_entries_2(tables, tables, entries, count, nibbles, &sums);
+                bi_add_entries_2(tables, tables, tile->entries, count, nibbles, &sums);
             else
-                bi_add_entries_1(tables, tables, entries, count, nibbles, &sums);
+                bi_add_entries_1(tables, tables, tile->entries, count, nibbles, &sums);
             BI_UNROLL for (int v = 0; v < vectors; v++) {
                 __m256i first, second;
                 bi_separate_avx2(sums.f[v], sums.h[v], &first, &second);
@@ -245,15 +310,16 @@ PIXELS_INLINE void add_pairs(const bi_pixels *shape, const uint16_t *tables, pix
                 store_pixels(to + parts * lanes + v * PIXEL_LANES, second);
             }
         }
-        entries += count * (size_t)lanes;
     }
 }
 
-#define ADD_PAIRS(vectors)                                                                     \
-    BI_TARGET_avx2 static __attribute__((noinline)) void pixels_add_##vectors(                 \
-        const bi_pixels *shape, const uint16_t *tables, pixels_tile *tile)                     \
-    {                                                                                          \
-        add_pairs(shape, tables, tile, vectors);                                               \
+#define ADD_PAIRS(vectors)                                                                               \
+    BI_TARGET_avx2 static __attribute__((noinline)) void pixels_add_##vectors(                           \
+        const bi_step *s, const uint8_t *planes, int32_t first, pixels_tile *tile)                       \
+    {                                                                                                    \
+        const bi_pixels shape = *(const bi_pixels *)s->weight;    /* which no store can change */        \
+        count_odd_entries(s, &shape, planes, first, tile, vectors);                                      \
+        add_pairs(s, &shape, planes, first, tile, vectors);                                              \
     }
 ADD_PAIRS(1)
 ADD_PAIRS(2)
@@ -290,7 +356,7 @@ typedef struct {
     const bi_step *step;
     const pixels_tile *tile;
     const bi_pixels *shape;
-    const void *constants;       /* of the first class */
+    const int16_t *constants;    /* of the first class */
     const float *scales;
     const float *beta;           /* or NULL; as below, of the first output of the tile's first lane */
     const float *residual;       /* or NULL */
@@ -300,12 +366,54 @@ typedef struct {
     int32_t lane;                /* of the first output */
 } pixels_outputs;
 
-/* Sums of sixteen outputs, the first of which is number c, of a pixel. */
-PIXELS_INLINE __m256i sums_of(const uint8_t *turned, int32_t c, int parts)
+/* Some times (a constant, 1 or 4) the sums of sixteen outputs, the first of which is number c, of a pixel. */
+PIXELS_INLINE __m256i sums_of(const uint8_t *turned, int32_t c, int parts, int times)
 {
-    return parts == 1 ? _mm256_cvtepu8_epi16(_mm_load_si128((const __m128i *)(const void *)(turned + c)))
-                      : _mm256_maddubs_epi16(_mm256_load_si256((const __m256i *)(const void *)(turned + 2 * c)),
-                                             _mm256_set1_epi8(1));
+    if (parts == 2)
+        return _mm256_maddubs_epi16(load_pixels(turned + 2 * c), _mm256_set1_epi8((char)times));
+    __m256i sums = _mm256_cvtepu8_epi16(_mm_load_si128((const __m128i *)(const void *)(turned + c)));
+    return times == 4 ? _mm256_slli_epi16(sums, 2) : sums;
+}
+
+/* Which of sixteen outputs of a pixel are below their thresholds: words of ones. */
+PIXELS_INLINE __m256i words_below_of(const pixels_outputs *o, const pixels_tile *tile, int32_t x, int32_t c, int parts)
+{
+    const int16_t *limits = o->constants + tile->constants[o->lane + x];
+    __m256i half = _mm256_set1_epi16(tile->odd[o->lane + x]);
+    return _mm256_cmpgt_epi16(load_pixels(limits + c), _mm256_sub_epi16(sums_of(tile->turned[x], c, parts, 1), half));
+}
+
+/* Bits of two vectors of words of ones. */
+PIXELS_INLINE uint64_t bits_of(__m256i first, __m256i second)
+{
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(first, second), 0xd8);
+    return (uint32_t)_mm256_movemask_epi8(both);
+}
+
+/* Finish signs of sums of `sixteens` times sixteen outputs. */
+PIXELS_INLINE void finish_signs_of(const pixels_outputs *o, int32_t count, int parts, int sixteens)
+{
+    const int32_t channels = o->step->out_c;
+    const uint64_t inside = channels < 64 ? (UINT64_C(1) << channels) - 1 : ~UINT64_C(0), flips = o->flips;
+    uint64_t *signs = o->signs;
+    if (sixteens == 1) {    /* pixels by twos: the tile holds whole vectors of them */
+        for (int32_t x = 0; x < count; x += 2) {
+            uint64_t two = bits_of(words_below_of(o, o->tile, x, 0, parts), words_below_of(o, o->tile, x + 1, 0, parts));
+            signs[x] = (two ^ flips) & inside & 0xffff;
+            if (x + 1 < count)
+                signs[x + 1] = (two >> 16 ^ flips) & inside;
+        }
+        return;
+    }
+    for (int32_t x = 0; x < count; x++) {
+        __m256i word[4];
+        BI_UNROLL for (int i = 0; i < 4; i++)
+            word[i] = i < sixteens ? words_below_of(o, o->tile, x, i * SIXTEEN_OUTPUTS, parts) : word[2];
+        uint64_t below = bits_of(word[0], word[1]);
+        if (sixteens > 2)
+            below |= bits_of(word[2], word[3]) << 32;
+        signs[x] = (below ^ flips) & inside;
+    }
 }
 
 PIXELS_INLINE void finish_pixels(const pixels_outputs *o, int32_t count, bi_output output, bi_activation kind,
@@ -315,49 +423,39 @@ PIXELS_INLINE void finish_pixels(const pixels_outputs *o, int32_t count, bi_outp
     const pixels_tile *tile = o->tile;
     const int32_t channels = s->out_c;
     size_t floats_step = (size_t)channels + (size_t)s->target_gap;
-    size_t residual_step = (size_t)channels + (size_t)s->residual_gap, scale_step = (size_t)o->shape->outputs;
-    const int has_signs = output == BI_SIGNS || output == BI_SHORTCUT || o->signs != NULL;
+    size_t residual_step = (size_t)channels + (size_t)s->residual_gap;
+    const int has_signs = output == BI_SHORTCUT || o->signs != NULL;
     const uint64_t inside = channels < 64 ? (UINT64_C(1) << channels) - 1 : ~UINT64_C(0);
+    if (output == BI_SIGNS) {
+        switch ((channels + SIXTEEN_OUTPUTS - 1) / SIXTEEN_OUTPUTS) {
+        case 1: finish_signs_of(o, count, parts, 1); return;
+        case 2: finish_signs_of(o, count, parts, 2); return;
+        case 3: finish_signs_of(o, count, parts, 3); return;
+        default: finish_signs_of(o, count, parts, 4); return;
+        }
+    }
     for (int32_t x = 0; x < count; x++) {
         const uint8_t *turned = tile->turned[x];
-        int32_t lane = o->lane + x;
+        const int16_t *constants = o->constants + tile->constants[o->lane + x];
+        const __m256i twice = _mm256_set1_epi16(tile->odd[o->lane + x]);
         uint64_t below = 0;
-        if (output == BI_SIGNS) {
-            const int16_t *limits = (const int16_t *)o->constants + tile->constants[lane];
-            __m256i half = _mm256_set1_epi16(tile->half_odd[lane]);
-            for (int32_t c = 0; c < channels; c += 32) {
-                __m256i sum = _mm256_sub_epi16(sums_of(turned, c, parts), half);
-                __m256i first = _mm256_cmpgt_epi16(load_pixels(limits + c), sum), second = first;
-                if (c + SIXTEEN_OUTPUTS < channels) {
-                    sum = _mm256_sub_epi16(sums_of(turned, c + SIXTEEN_OUTPUTS, parts), half);
-                    second = _mm256_cmpgt_epi16(load_pixels(limits + c + SIXTEEN_OUTPUTS), sum);
-                }
-                __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(first, second), 0xd8);
-                below |= (uint64_t)(uint32_t)_mm256_movemask_epi8(both) << c;
-            }
-        } else {
-            const float *constants = (const float *)o->constants + tile->constants[lane];
-            __m256 twice = _mm256_set1_ps(tile->twice_odd[lane]);
-            for (int32_t c = 0; c < channels; c += SIXTEEN_OUTPUTS) {
-                __m256i sum = sums_of(turned, c, parts);
-                __m256 y[2] = {_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(sum))),
-                               _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(sum, 1)))};
-                BI_UNROLL for (int i = 0; i < 2; i++)
-                    y[i] = _mm256_fmadd_ps(y[i], _mm256_set1_ps(4),    /* exact */
-                                           _mm256_sub_ps(_mm256_loadu_ps(constants + c + 8 * i), twice));
-                const float *scales = o->scales + c;
-                size_t residual = (size_t)x * residual_step + (size_t)c;
-                bi_vector_outputs sixteen = {
-                    .scale = BI_SCALES_FROM(scales, scale_step),
-                    .beta = o->beta != NULL ? o->beta + x : NULL,
-                    .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + residual : NULL,
-                    .floats = output != BI_ANY_OUTPUT || o->floats != NULL
-                                  ? o->floats + (size_t)x * floats_step + (size_t)c
-                                  : NULL,
-                    .left = is_whole ? (int32_t)SIXTEEN_OUTPUTS : channels - c,
-                };
-                below |= finish(s, &sixteen, y, 2, output, kind, 1) << c;
-            }
+        for (int32_t c = 0; c < channels; c += SIXTEEN_OUTPUTS) {
+            __m256i dot = _mm256_add_epi16(sums_of(turned, c, parts, 4), load_pixels(constants + c));
+            dot = _mm256_sub_epi16(dot, twice);
+            __m256 y[2] = {_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(dot))),
+                           _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(dot, 1)))};
+            const float *scales = o->scales + c * BI_SCALES;
+            size_t residual = (size_t)x * residual_step + (size_t)c;
+            bi_vector_outputs sixteen = {
+                .scale = BI_SCALES_FROM(scales, SIXTEEN_OUTPUTS),
+                .beta = o->beta != NULL ? o->beta + x : NULL,
+                .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + residual : NULL,
+                .floats = output != BI_ANY_OUTPUT || o->floats != NULL
+                              ? o->floats + (size_t)x * floats_step + (size_t)c
+                              : NULL,
+                .left = is_whole ? (int32_t)SIXTEEN_OUTPUTS : channels - c,
+            };
+            below |= finish(s, &sixteen, y, 2, output, kind, 1) << c;
         }
         if (output != BI_PLAIN_FLOATS && has_signs)
             o->signs[x] = (below ^ o->flips) & inside;
@@ -384,7 +482,7 @@ PIXELS_INLINE void finish_outputs(const pixels_outputs *o, int32_t count, bi_out
 
 static void pixels4_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
-    static void (*const add[PIXEL_VECTORS])(const bi_pixels *, const uint16_t *, pixels_tile *) = {
+    static void (*const add[PIXEL_VECTORS])(const bi_step *, const uint8_t *, int32_t, pixels_tile *) = {
         pixels_add_1, pixels_add_2, pixels_add_3, pixels_add_4};
     const bi_pixels *shape = s->weight;
     const char *base = s->weight;
@@ -395,9 +493,8 @@ static void pixels4_run(const bi_step *s, const bi_pointers *at, int32_t begin, 
     for (int32_t first = begin * s->out_w, last = end * s->out_w; first < last; first += PIXEL_TILE) {
         int32_t count = last - first < PIXEL_TILE ? last - first : (int32_t)PIXEL_TILE;
         int32_t vectors = (count + PIXEL_LANES - 1) / PIXEL_LANES, lanes = vectors * PIXEL_LANES;
-        describe_tile(s, shape, first, count, &tile);
-        gather_tile(s, shape, at->scratch, vectors, &tile);
-        add[vectors - 1](shape, (const uint16_t *)(base + shape->tables), &tile);
+        find_constants(s, shape, first, count, &tile);
+        add[vectors - 1](s, at->scratch, first, &tile);
         for (int32_t lane = 0; lane < count; lane += PIXEL_LANES) {
             turn_sums(tile.sums + lane, padded, lanes, tile.turned);
             size_t pixel = (size_t)(first + lane);
@@ -406,7 +503,7 @@ static void pixels4_run(const bi_step *s, const bi_pointers *at, int32_t begin, 
                 .step = s,
                 .tile = &tile,
                 .shape = shape,
-                .constants = base + shape->constants,
+                .constants = (const int16_t *)(base + shape->constants),
                 .scales = (const float *)(base + shape->scales),
                 .beta = p.beta,
                 .residual = p.residual,

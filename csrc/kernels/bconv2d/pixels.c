@@ -11,11 +11,12 @@ int bi_pixels_describe(const bi_step *s, bi_pixels *shape)
         return 0;
     int64_t reach_h = (int64_t)(s->kernel_h - 1) * s->dilation_h + 1;
     int64_t reach_w = (int64_t)(s->kernel_w - 1) * s->dilation_w + 1;
-    int64_t plane_h = (int64_t)(s->out_h - 1) * s->stride_h + reach_h;
-    int64_t phases = s->stride_w < reach_w ? s->stride_w : reach_w;
-    int64_t phase_w = s->out_w + (reach_w - 1) / s->stride_w;
+    int64_t row_phases = s->stride_h < reach_h ? s->stride_h : reach_h;
+    int64_t column_phases = s->stride_w < reach_w ? s->stride_w : reach_w;
+    int64_t rows = s->out_h + (reach_h - 1) / s->stride_h;
+    int64_t columns = s->out_w + (reach_w - 1) / s->stride_w;
     /* Not where there is far more padding than map. */
-    if (plane_h * phases * phase_w > 8 * (int64_t)s->in_h * s->in_w + 4096)
+    if (row_phases * rows * column_phases * columns > 8 * (int64_t)s->in_h * s->in_w + 4096)
         return 0;
     shape->entries = (int32_t)entries;
     shape->window = (int32_t)(entries * taps);
@@ -24,10 +25,12 @@ int bi_pixels_describe(const bi_step *s, bi_pixels *shape)
     shape->part_entries[1] = shape->window - shape->part_entries[0];
     shape->pairs = (s->out_c + 1) / 2;
     shape->outputs = (s->out_c + 15) / 16 * 16;
-    shape->plane_h = (int32_t)plane_h;
-    shape->phases = (int32_t)phases;
-    shape->phase_w = (int32_t)phase_w;
-    shape->plane = ((size_t)(plane_h * phases * phase_w) + 2 * PIXEL_SLACK - 1) / PIXEL_SLACK * PIXEL_SLACK;
+    shape->row_phases = (int32_t)row_phases;
+    shape->rows = (int32_t)rows;
+    shape->column_phases = (int32_t)column_phases;
+    shape->columns = (int32_t)columns;
+    shape->plane = ((size_t)(rows * s->out_w) + 2 * PIXEL_SLACK - 1) / PIXEL_SLACK * PIXEL_SLACK;
+    shape->row = ((size_t)columns + 2 * PIXEL_SLACK - 1) / PIXEL_SLACK * PIXEL_SLACK;
     int32_t v_classes = bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h,
                                           s->kernel_h, s->in_h, NULL);
     shape->h_classes = bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w,
@@ -38,7 +41,7 @@ int bi_pixels_describe(const bi_step *s, bi_pixels *shape)
         return 0;
     shape->tables = (sizeof *shape + 63) / 64 * 64;
     shape->constants = shape->tables + ((size_t)(shape->window * shape->pairs) * 2 + 63) / 64 * 64;
-    shape->scales = shape->constants + (classes * shape->class_size * (s->threshold != NULL ? 2 : 4) + 63) / 64 * 64;
+    shape->scales = shape->constants + (classes * shape->class_size * 2 + 63) / 64 * 64;
     shape->flips = shape->scales + BI_SCALES * outputs * 4;
     shape->row_class = shape->flips + 8;
     shape->column_class = shape->row_class + (size_t)s->out_h * 2;
@@ -54,16 +57,16 @@ int bi_pixels_are_dearer(const bi_step *s, const bi_pixels *shape)
 }
 
 /* Write what a class of output o needs, whose constant, but for entries, is c. */
-static void pack_pixel_class(const bi_step *s, const bi_pixels *shape, int32_t o, int32_t c, char *to)
+static void pack_pixel_class(const bi_step *s, const bi_pixels *shape, int32_t o, int32_t c, int16_t *to)
 {
     if (s->threshold == NULL) {
-        ((float *)to)[o] = (float)(c - 8 * shape->window);
+        to[o] = (int16_t)(c - 8 * shape->window);
         return;
     }
     for (int32_t odd = 0; odd < 2; odd++) {
         int64_t limit = 2 * shape->window - bi_limit_of_odd(s, o, c, odd);
         limit = limit > INT16_MAX ? INT16_MAX : limit < INT16_MIN ? INT16_MIN : limit;
-        ((int16_t *)to)[odd * shape->outputs + o] = (int16_t)limit;
+        to[odd * shape->outputs + o] = (int16_t)limit;
     }
 }
 
@@ -97,7 +100,7 @@ void bi_pixels_pack(const bi_step *s, const void *canonical, void *packed)
     bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
                       column_class);
     const uint64_t *taps = canonical;
-    size_t words = bi_words(s->in_c), number = s->threshold != NULL ? 2 : 4;
+    size_t words = bi_words(s->in_c);
     for (int32_t o = 0; o < s->out_c; o++, taps += (size_t)(s->kernel_h * s->kernel_w) * words) {
         int32_t odd = pack_tables(s, &shape, taps, o, (uint16_t *)(base + shape.tables));
         int32_t inside = s->kernel_h * s->kernel_w * s->in_c + 2 * odd;
@@ -110,10 +113,11 @@ void bi_pixels_pack(const bi_step *s, const void *canonical, void *packed)
                 int32_t outside = bi_bconv2d_signs_outside(s, taps, &t);
                 size_t index = (size_t)row_class[y] * (size_t)shape.h_classes + column_class[x];
                 pack_pixel_class(s, &shape, o, inside - (1 - s->pad_value) * outside,
-                                 base + shape.constants + index * shape.class_size * number);
+                                 (int16_t *)(base + shape.constants) + index * shape.class_size);
             }
         for (int32_t i = 0; i < (int32_t)BI_SCALES; i++)
-            ((float *)(base + shape.scales))[i * shape.outputs + o] = bi_scale_of(s, (bi_scale)i, o);
+            ((float *)(base + shape.scales))[(o / 16 * (int32_t)BI_SCALES + i) * 16 + o % 16] =
+                bi_scale_of(s, (bi_scale)i, o);
         if (s->flip != NULL)
             *(uint64_t *)(base + shape.flips) |= (uint64_t)(s->flip[o] != 0) << o;
     }

@@ -18,16 +18,17 @@
  *
  * Packed weight: the header, then, at the offsets that it names,
  *     tables     [part][pair of outputs][entry of the part] u16, offsets into bi_lookup_nibbles
- *     constants  [class of rows][class of columns] of [outputs] f32, C; or, for thresholds, of
- *                [PA even, odd][outputs] i16: the output is below its threshold if
+ *     constants  [class of rows][class of columns] of [outputs] i16, C; or, for thresholds, of
+ *                [PA even, odd][outputs]: the output is below its threshold if
  *                sum of f - PA / 2 < this
- *     scales     [bi_scale][outputs] f32
+ *     scales     [vector][bi_scale][16] f32
  *     flips      u64
  *     classes of the rows and of the columns, u16
  *
- * Scratch: planes [entry of a pixel][plane_h][phase][phase_w] u8, the padded map, of which column x is
- * in phase x % stride_w, so that neighbouring outputs find the same tap side by side; and behind them
- * one plane of how many entries of a pixel are odd.
+ * Scratch: planes [row phase][kx][entry of a pixel][rows][out_w] u8, what each output sees at a column of
+ * its window: row y of the padded map is row y / stride_h of phase y % stride_h.  So neighbouring outputs
+ * find a tap side by side, also across rows.  Behind them a plane for each phase of how many entries are odd
+ * in all columns of a window, and a row of the padded map, [entry of a pixel, odd entries][columns].
  */
 #ifndef BITINFER_PIXELS_H
 #define BITINFER_PIXELS_H
@@ -51,8 +52,9 @@ typedef struct {
     int32_t pairs; /* of outputs */
     int32_t outputs; /* of constants and scales: whole vectors */
     int32_t h_classes;
-    int32_t plane_h, phases, phase_w;
-    size_t plane; /* bytes of a plane, and of what vectors write beyond it */
+    int32_t row_phases, rows; /* of the padded map */
+    int32_t column_phases, columns; /* of a row of it */
+    size_t plane, row; /* bytes of a plane, of a row of the map, and of what vectors write beyond it */
     size_t tables, constants, scales, flips, row_class, column_class; /* offsets */
     size_t class_size; /* numbers of a class among the constants */
     size_t total_bytes;
@@ -66,12 +68,5 @@ void bi_pixels_pack(const bi_step *s, const void *canonical, void *packed);
 
 /* Whether another kernel for AVX2 computes this step in less time, by what all of them cost. */
 int bi_pixels_are_dearer(const bi_step *s, const bi_pixels *shape);
-
-/* Where in a row of a plane the columns of a tap begin. */
-static inline int32_t bi_pixels_tap_column(const bi_step *s, const bi_pixels *shape, int32_t kx)
-{
-    int32_t x = kx * s->dilation_w;
-    return x % s->stride_w * shape->phase_w + x / s->stride_w;
-}
 
 #endif
