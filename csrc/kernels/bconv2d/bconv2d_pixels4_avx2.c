@@ -49,12 +49,18 @@ static size_t pixels4_weight_bytes(const bi_step *s)
     return shape.total_bytes;
 }
 
+/* Bytes of a row of the map that is laid out, all phases of its columns. */
+static size_t laid_bytes(const bi_pixels *shape)
+{
+    return (size_t)(shape->column_phases * (shape->entries + 1)) * shape->row;
+}
+
 static size_t pixels4_scratch_bytes(const bi_step *s)
 {
     bi_pixels shape;
     bi_pixels_describe(s, &shape);
     size_t planes = (size_t)shape.row_phases * ((size_t)(s->kernel_w * shape.entries) + 1);
-    return planes * shape.plane + shape.row * ((size_t)shape.entries + 1);
+    return planes * shape.plane + 2 * laid_bytes(&shape);
 }
 
 PIXELS_INLINE __m256i load_pixels(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
@@ -170,39 +176,45 @@ PIXELS_INLINE void spread_row(const bi_step *s, const bi_pixels *shape, const ui
     }
 }
 
-/* Lay out a row of the map in all planes. */
-BI_TARGET_avx2 static void spread_columns(const bi_step *s, const bi_pixels *shape, const uint64_t *row, uint8_t *laid,
+/* Copy a row that is laid out into the planes of all columns of windows. */
+BI_TARGET_avx2 static void spread_columns(const bi_step *s, const bi_pixels *shape, const uint8_t *laid,
                                           uint8_t *planes, uint8_t *odd)
 {
-    size_t step = (size_t)shape->entries * shape->plane;
-    int32_t phase = 0, shift = 0, laid_phase = -1;    /* of a column of windows */
+    size_t step = (size_t)shape->entries * shape->plane, phase_bytes = laid_bytes(shape) / (size_t)shape->column_phases;
+    int32_t phase = 0, shift = 0;    /* of a column of windows */
     for (int32_t kx = 0; kx < s->kernel_w; kx++, planes += step, phase += s->dilation_w) {
         for (; phase >= s->stride_w; phase -= s->stride_w)
             shift++;
-        if (phase != laid_phase)
-            lay_row(s, shape, row, phase, laid);
-        laid_phase = phase;
-        spread_row(s, shape, laid + shift, kx, planes, odd);
+        spread_row(s, shape, laid + (size_t)phase * phase_bytes + shift, kx, planes, odd);
     }
+}
+
+/* Lay out all columns of row number `number` of the padded map that is in a phase. */
+static void lay_columns(const bi_step *s, const bi_pixels *shape, const uint64_t *source, int32_t number, int32_t row_phase,
+                        uint8_t *to)
+{
+    int32_t y = number * s->stride_h + row_phase - s->pad_top;
+    const uint64_t *row = y < 0 || y >= s->in_h ? NULL : source + (size_t)y * (size_t)s->in_w * bi_words(s->in_c);
+    for (int32_t phase = 0; phase < shape->column_phases; phase++)
+        lay_row(s, shape, row, phase, to + (size_t)(phase * (shape->entries + 1)) * shape->row);
 }
 
 static void pixels4_stage(const bi_step *s, const bi_pointers *at)
 {
     const bi_pixels *shape = s->weight;
-    size_t row_words = (size_t)s->in_w * bi_words(s->in_c);
-    size_t planes = (size_t)(s->kernel_w * shape->entries), phases = (size_t)shape->row_phases;
-    uint8_t *base = at->scratch, *odd = base + phases * planes * shape->plane;
-    uint8_t *laid = odd + phases * shape->plane;
-    /* In ascending order: what is written beyond a row is written again. */
-    for (int32_t number = 0; number < shape->rows; number++)
-        for (int32_t phase = 0; phase < shape->row_phases; phase++) {
-            int32_t y = number * s->stride_h + phase - s->pad_top;
-            const uint64_t *row =
-                y < 0 || y >= s->in_h ? NULL : (const uint64_t *)at->source + (size_t)y * row_words;
-            size_t in_plane = (size_t)number * (size_t)s->out_w;
-            spread_columns(s, shape, row, laid, base + (size_t)phase * planes * shape->plane + in_plane,
-                           odd + (size_t)phase * shape->plane + in_plane);
+    size_t planes = (size_t)(s->kernel_w * shape->entries) * shape->plane, phases = (size_t)shape->row_phases;
+    uint8_t *base = at->scratch, *odd = base + phases * planes, *laid = odd + phases * shape->plane;
+    for (int32_t phase = 0; phase < shape->row_phases; phase++, base += planes, odd += shape->plane) {
+        lay_columns(s, shape, at->source, 0, phase, laid);
+        /* In ascending order: what is written beyond a row is written again.  The next row is laid out before
+         * a row is read, since stores take a while to be read at other offsets. */
+        for (int32_t number = 0; number < shape->rows; number++) {
+            size_t in_plane = (size_t)number * (size_t)s->out_w, one = (size_t)(number % 2), other = 1 - one;
+            if (number + 1 < shape->rows)
+                lay_columns(s, shape, at->source, number + 1, phase, laid + other * laid_bytes(shape));
+            spread_columns(s, shape, laid + one * laid_bytes(shape), base + in_plane, odd + in_plane);
         }
+    }
 }
 
 /* Note which constants `count` outputs take, the first of which is number `first`. */

@@ -28,7 +28,8 @@
  * Scratch: planes [row phase][kx][entry of a pixel][rows][out_w] u8, what each output sees at a column of
  * its window: row y of the padded map is row y / stride_h of phase y % stride_h.  So neighbouring outputs
  * find a tap side by side, also across rows.  Behind them a plane for each phase of how many entries are odd
- * in all columns of a window, and a row of the padded map, [entry of a pixel, odd entries][columns].
+ * in all columns of a window, and two rows of the padded map, [column phase][entry of a pixel, odd entries]
+ * [columns].
  */
 #ifndef BITINFER_PIXELS_H
 #define BITINFER_PIXELS_H
