@@ -22,14 +22,17 @@
 enum {
     PIXEL_ROWS = PIXEL_PARTS * PIXEL_OUTPUTS, /* of sums */
     ROWS_TURNED = 16, /* at once */
+    PIXELS_AHEAD = 8, /* whose floats are fetched from the second-level cache */
     SIXTEEN_OUTPUTS = 16, /* of scales, too */
 };
 
 /* A tile of outputs. */
 typedef struct {
-    uint8_t entries[LONGEST_PART * PIXEL_TILE] __attribute__((aligned(64))); /* of a part: [entry][lane] */
+    uint8_t entries[LONGEST_PART * PIXEL_TILE]
+        __attribute__((aligned(64))); /* of a part: [entry][lane] */
     uint8_t sums[PIXEL_ROWS * PIXEL_TILE] __attribute__((aligned(64))); /* [output][part][lane] */
-    uint8_t turned[PIXEL_LANES][PIXEL_ROWS] __attribute__((aligned(64))); /* of one vector of pixels */
+    uint8_t turned[PIXEL_LANES][PIXEL_ROWS]
+        __attribute__((aligned(64))); /* of one vector of pixels */
     /* Of an output pixel: where the constants of its class begin, beyond which vectors write; and what of
      * PA is not in them, PA / 2 for thresholds, else 2 PA. */
     int32_t constants[PIXEL_TILE + PIXEL_LANES];
@@ -63,11 +66,14 @@ static size_t pixels4_scratch_bytes(const bi_step *s)
     return planes * shape.plane + 2 * laid_bytes(&shape);
 }
 
-PIXELS_INLINE __m256i load_pixels(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
+PIXELS_INLINE __m256i load_pixels(const void *from)
+{
+    return _mm256_loadu_si256((const __m256i *)from);
+}
 PIXELS_INLINE void store_pixels(void *to, __m256i x) { _mm256_storeu_si256((__m256i *)to, x); }
 
 /* Exchange, in both halves of `count` vectors, the bits of vectors' numbers and of bytes' numbers: one bit. */
-PIXELS_INLINE void interleave(const __m256i *from, __m256i *to, int count)
+PIXELS_INLINE void interleave_bytes(const __m256i *from, __m256i *to, int count)
 {
     BI_UNROLL for (int i = 0; i < count / 2; i++) {
         to[2 * i] = _mm256_unpacklo_epi8(from[i], from[i + count / 2]);
@@ -86,10 +92,10 @@ PIXELS_INLINE void lay_word(const uint64_t *pixels, int32_t entries, size_t plan
     BI_UNROLL for (int i = 0; i < 8; i++)
         x[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(pixels + 2 * i))),
                                        _mm_loadu_si128((const __m128i *)(pixels + 16 + 2 * i)), 1);
-    interleave(x, y, 8);
-    interleave(y, x, 8);
-    interleave(x, y, 8);
-    interleave(y, x, 8);
+    interleave_bytes(x, y, 8);
+    interleave_bytes(y, x, 8);
+    interleave_bytes(x, y, 8);
+    interleave_bytes(y, x, 8);
     BI_UNROLL for (int i = 0; i < 8; i++) {
         if (2 * i >= entries)
             return;
@@ -190,7 +196,7 @@ BI_TARGET_avx2 static void spread_columns(const bi_step *s, const bi_pixels *sha
 }
 
 /* Lay out all columns of row number `number` of the padded map that is in a phase. */
-static void lay_columns(const bi_step *s, const bi_pixels *shape, const uint64_t *source, int32_t number, int32_t row_phase,
+static void lay_phases(const bi_step *s, const bi_pixels *shape, const uint64_t *source, int32_t number, int32_t row_phase,
                         uint8_t *to)
 {
     int32_t y = number * s->stride_h + row_phase - s->pad_top;
@@ -205,13 +211,13 @@ static void pixels4_stage(const bi_step *s, const bi_pointers *at)
     size_t planes = (size_t)(s->kernel_w * shape->entries) * shape->plane, phases = (size_t)shape->row_phases;
     uint8_t *base = at->scratch, *odd = base + phases * planes, *laid = odd + phases * shape->plane;
     for (int32_t phase = 0; phase < shape->row_phases; phase++, base += planes, odd += shape->plane) {
-        lay_columns(s, shape, at->source, 0, phase, laid);
+        lay_phases(s, shape, at->source, 0, phase, laid);
         /* In ascending order: what is written beyond a row is written again.  The next row is laid out before
          * a row is read, since stores take a while to be read at other offsets. */
         for (int32_t number = 0; number < shape->rows; number++) {
             size_t in_plane = (size_t)number * (size_t)s->out_w, one = (size_t)(number % 2), other = 1 - one;
             if (number + 1 < shape->rows)
-                lay_columns(s, shape, at->source, number + 1, phase, laid + other * laid_bytes(shape));
+                lay_phases(s, shape, at->source, number + 1, phase, laid + other * laid_bytes(shape));
             spread_columns(s, shape, laid + one * laid_bytes(shape), base + in_plane, odd + in_plane);
         }
     }
@@ -347,14 +353,14 @@ BI_TARGET_avx2 static void turn_sums(const uint8_t *sums, int32_t rows, int32_t 
         BI_UNROLL for (int i = 0; i < 4; i++) {
             __m256i x[4], y[4];
             BI_UNROLL for (int j = 0; j < 4; j++) x[j] = load_pixels(sums + (4 * j + i) * lanes);
-            interleave(x, y, 4);
-            interleave(y, between + 4 * i, 4);
+            interleave_bytes(x, y, 4);
+            interleave_bytes(y, between + 4 * i, 4);
         }
         BI_UNROLL for (int i = 0; i < 4; i++) {
             __m256i x[4], y[4];
             BI_UNROLL for (int j = 0; j < 4; j++) x[j] = between[4 * j + i];
-            interleave(x, y, 4);
-            interleave(y, x, 4);
+            interleave_bytes(x, y, 4);
+            interleave_bytes(y, x, 4);
             BI_UNROLL for (int j = 0; j < 4; j++) {
                 _mm_store_si128((__m128i *)(void *)(to[4 * i + j] + row), _mm256_castsi256_si128(x[j]));
                 _mm_store_si128((__m128i *)(void *)(to[16 + 4 * i + j] + row), _mm256_extracti128_si256(x[j], 1));
@@ -428,7 +434,7 @@ PIXELS_INLINE void finish_signs_of(const pixels_outputs *o, int32_t count, int p
     }
 }
 
-PIXELS_INLINE void finish_pixels(const pixels_outputs *o, int32_t count, bi_output output, bi_activation kind,
+PIXELS_INLINE void finish_turned(const pixels_outputs *o, int32_t count, bi_output output, bi_activation kind,
                                  int parts, int is_whole)
 {
     const bi_step *s = o->step;
@@ -467,6 +473,10 @@ PIXELS_INLINE void finish_pixels(const pixels_outputs *o, int32_t count, bi_outp
                               : NULL,
                 .left = is_whole ? (int32_t)SIXTEEN_OUTPUTS : channels - c,
             };
+            if (sixteen.residual != NULL)
+                __builtin_prefetch(sixteen.residual + PIXELS_AHEAD * residual_step);
+            if (sixteen.floats != NULL)
+                __builtin_prefetch(sixteen.floats + PIXELS_AHEAD * floats_step, 1);
             below |= finish(s, &sixteen, y, 2, output, kind, 1) << c;
         }
         if (output != BI_PLAIN_FLOATS && has_signs)
@@ -479,13 +489,13 @@ PIXELS_INLINE void finish_outputs(const pixels_outputs *o, int32_t count, bi_out
 {
     int is_whole = o->step->out_c % SIXTEEN_OUTPUTS == 0;
     if (o->shape->parts == 1 && is_whole)
-        finish_pixels(o, count, output, kind, 1, 1);
+        finish_turned(o, count, output, kind, 1, 1);
     else if (o->shape->parts == 1)
-        finish_pixels(o, count, output, kind, 1, 0);
+        finish_turned(o, count, output, kind, 1, 0);
     else if (is_whole)
-        finish_pixels(o, count, output, kind, 2, 1);
+        finish_turned(o, count, output, kind, 2, 1);
     else
-        finish_pixels(o, count, output, kind, 2, 0);
+        finish_turned(o, count, output, kind, 2, 0);
 }
 
 #define OUTPUTS pixels_outputs

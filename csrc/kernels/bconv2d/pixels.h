@@ -55,7 +55,8 @@ typedef struct {
     int32_t h_classes;
     int32_t row_phases, rows; /* of the padded map */
     int32_t column_phases, columns; /* of a row of it */
-    size_t plane, row; /* bytes of a plane, of a row of the map, and of what vectors write beyond it */
+    size_t plane,
+        row; /* bytes of a plane, of a row of the map, and of what vectors write beyond it */
     size_t tables, constants, scales, flips, row_class, column_class; /* offsets */
     size_t class_size; /* numbers of a class among the constants */
     size_t total_bytes;
