@@ -315,14 +315,14 @@ MUTANTS = (
     ),
     Mutant(
         "columns before the map are not laid out",
-        "kernels/bconv2d/bconv2d_pixels4_avx2.c",
+        "kernels/bconv2d/planes_avx2.h",
         "lay_padding(shape, 0, first, to);",
         "(void)lay_padding;",
         "avx2",
     ),
     Mutant(
         "odd entries of the first column of a window are forgotten",
-        "kernels/bconv2d/bconv2d_pixels4_avx2.c",
+        "kernels/bconv2d/planes_avx2.h",
         "kx == 0 ? _mm256_setzero_si256()",
         "kx <= 1 ? _mm256_setzero_si256()",
         "avx2",
