@@ -17,7 +17,7 @@ from bitinfer.plan.steps import Activation, Epilogue
 Array = NDArray[Any]
 
 # (Cin, H, W, Cout, kernel, stride, padding, dilation, groups): every block size of the table
-# kernels, odd and even widths, shapes that they hand on, words that are half full.
+# kernels, odd and even widths, shapes that they hand on, words that are half full; few outputs.
 SHAPES = [
     (64, 6, 6, 64, 3, 1, 1, 1, 1),
     (64, 5, 7, 20, 3, 1, 1, 1, 1),
@@ -31,6 +31,8 @@ SHAPES = [
     (96, 6, 6, 64, 3, 1, 1, 1, 2),
     (60, 5, 5, 90, 3, 1, 1, 1, 3),
     (512, 2, 2, 33, 9, 1, 4, 1, 1),
+    (12, 9, 15, 24, 3, 1, 1, 1, 1),
+    (60, 12, 12, 30, 3, 1, 1, 1, 1),
 ]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import kernel_suites
+from bitinfer.backends import cpu_features, select
+from bitinfer.graph import GraphBuilder, check
+from bitinfer.plan import lower
 from kernel_list import LIST, Kernel, lines_of, listed_kernels
 
 
@@ -24,6 +28,28 @@ def kernel_params() -> list[object]:
 @pytest.mark.parametrize("kernel", kernel_params())
 def test_a_kernel_is_exact_at_the_sizes_of_its_own_block(kernel: Kernel) -> None:
     assert kernel_suites.run(kernel) > 0
+
+
+@pytest.mark.skipif(not cpu_features().get("avx2", False), reason="this CPU has no avx2")
+@pytest.mark.parametrize(
+    ("channels", "size", "outputs", "method"),
+    [
+        (16, 32, 16, "pixels4"),
+        (48, 16, 48, "pixels4"),
+        (8, 8, 8, "pixels4"),
+        (32, 4, 32, "lookup4"),  # 16 pixels, which leave half of a vector empty
+        (64, 8, 64, "lookup4"),  # vectors of outputs are full
+        (64, 32, 65, "lookup4"),
+        (128, 16, 16, "lookup4"),  # a window is more than two parts
+    ],
+)
+def test_avx2_gives_layers_of_few_outputs_to_the_kernel_that_costs_less(
+    channels: int, size: int, outputs: int, method: str
+) -> None:
+    b = GraphBuilder("narrow", (size, size, channels))
+    y = b.bconv2d(b.sign(b.input), np.ones((outputs, 3, 3, channels)), padding=1)
+    executor = select("native:avx2").bind(lower(check(*b.build(y))))
+    assert executor.kernels[-1] == f"{method} avx2"
 
 
 @pytest.mark.skipif(not LIST.exists(), reason="there are no C sources beside the tests")

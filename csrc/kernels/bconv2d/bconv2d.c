@@ -81,3 +81,11 @@ int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps,
         }
     return sum;
 }
+
+/* The integer below, or equal to, half of an integer. */
+static int64_t half_of(int64_t x) { return (x - (x < 0 ? x & 1 : 0)) / 2; }
+
+int64_t bi_limit_of_odd(const bi_step *s, int32_t o, int32_t c, int32_t odd)
+{
+    return half_of(half_of((int64_t)c - s->threshold[o]) - odd);
+}

@@ -85,6 +85,10 @@ int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dila
 int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps,
                                  const bi_bconv2d_taps *inside);
 
+/* Of n >= 0 and p, odd or even: c - 2 * p - 4 * n is below the threshold of output o if p / 2 + n is
+ * greater than this. */
+int64_t bi_limit_of_odd(const bi_step *s, int32_t o, int32_t c, int32_t odd);
+
 /* Sums of the signs of each output's taps, [out_c][taps] i32: kept behind the packed weight when
  * padding is -1 or +1. */
 static inline size_t bi_bconv2d_tap_sum_bytes(const bi_step *s)

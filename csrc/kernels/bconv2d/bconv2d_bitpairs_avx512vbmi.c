@@ -284,8 +284,8 @@ typedef struct {
 } bitpairs_outputs;
 
 /* Finish up to 64 channels of `count` outputs. */
-BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi_output output,
-                                    bi_activation kind, int is_whole)
+BITPAIRS_INLINE void finish_channels(const bitpairs_outputs *o, int32_t count, bi_output output,
+                                     bi_activation kind, int is_whole)
 {
     const bi_step *s = o->step;
     const bitpairs_piece *piece = o->piece;
@@ -320,42 +320,18 @@ BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi
     }
 }
 
-#define FINISH_PIECE(name, output, kind)                                                                       \
-    BI_TARGET_avx512vbmi static __attribute__((noinline)) void bitpairs_finish_##name(                   \
-        const bitpairs_outputs *given, int32_t count)                                                    \
-    {                                                                                                    \
-        const bitpairs_outputs o = *given;    /* which no store can change */                            \
-        const bi_step *s = o.step;                                                                       \
-        (void)s;                                                                                         \
-        if (o.channels % SIXTEEN == 0)                                                                      \
-            finish_outputs(&o, count, output, kind, 1);                                                  \
-        else                                                                                             \
-            finish_outputs(&o, count, output, kind, 0);                                                  \
-    }
-FINISH_PIECE(plain, BI_PLAIN_FLOATS, BI_ACTIVATION_NONE)
-FINISH_PIECE(shortcut, BI_SHORTCUT, BI_ACTIVATION_NONE)
-FINISH_PIECE(signs, BI_SIGNS, BI_ACTIVATION_NONE)
-FINISH_PIECE(plain_rprelu, BI_PLAIN_FLOATS, BI_ACTIVATION_RPRELU)
-FINISH_PIECE(shortcut_rprelu, BI_SHORTCUT, BI_ACTIVATION_RPRELU)
-FINISH_PIECE(any, BI_ANY_OUTPUT, (bi_activation)s->activation)
-#undef FINISH_PIECE
-
-static void (*finish_of(const bi_step *s))(const bitpairs_outputs *, int32_t)
+#define finish_outputs BI_OWN(finish_outputs)
+BITPAIRS_INLINE void finish_outputs(const bitpairs_outputs *o, int32_t count, bi_output output, bi_activation kind)
 {
-    /* Both of what ReActNet (Liu et al. 2020) is made of, and what is around it. */
-    bi_step without = *s;
-    int is_rprelu = s->activation == BI_ACTIVATION_RPRELU;
-    if (is_rprelu)
-        without.activation = BI_ACTIVATION_NONE;
-    switch (bi_output_of(&without)) {
-    case BI_PLAIN_FLOATS: return is_rprelu ? bitpairs_finish_plain_rprelu : bitpairs_finish_plain;
-    case BI_SHORTCUT: return is_rprelu ? bitpairs_finish_shortcut_rprelu : bitpairs_finish_shortcut;
-    case BI_SIGNS: return bitpairs_finish_signs;
-    case BI_ANY_OUTPUT: break;
-    case BI_OUTPUTS: break;
-    }
-    return bitpairs_finish_any;
+    if (o->channels % SIXTEEN == 0)
+        finish_channels(o, count, output, kind, 1);
+    else
+        finish_channels(o, count, output, kind, 0);
 }
+
+#define OUTPUTS bitpairs_outputs
+#include "finishes.inc"
+#undef OUTPUTS
 
 static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin, int32_t end)
 {
@@ -420,6 +396,8 @@ const bi_kernel bi_bconv2d_bitpairs_avx512vbmi = {
 };
 
 #include "../epilogue_end.inc"
+#undef finish_of
+#undef finish_outputs
 #undef BITPAIRS_INLINE
 #undef BI_UNROLL16
 #undef BI_TARGET

@@ -79,9 +79,6 @@ int bi_bitpairs_is_dearer_than_lookup6(const bi_step *s, const bi_bitpairs *shap
     return 7 * ours > 6 * theirs;
 }
 
-/* The integer below, or equal to, half of an integer. */
-static int64_t half_of(int64_t x) { return (x - (x < 0 ? x & 1 : 0)) / 2; }
-
 /* Write what a class of output o needs, whose constant is c. */
 static void pack_class(const bi_step *s, const bi_bitpairs *shape, int32_t o, int32_t c, char *to)
 {
@@ -90,7 +87,7 @@ static void pack_class(const bi_step *s, const bi_bitpairs *shape, int32_t o, in
         return;
     }
     for (int32_t odd = 0; odd < 2; odd++) {
-        int64_t limit = half_of(half_of((int64_t)c - s->threshold[o]) - odd);
+        int64_t limit = bi_limit_of_odd(s, o, c, odd);
         ((int32_t *)to)[odd * shape->vectors * SIXTEEN + o] = (int32_t)limit;
     }
 }

@@ -250,6 +250,22 @@ static void check_bconv2d_epilogues(subject *k)
     }
 }
 
+/* Maps of which several vectors of pixels are computed at once, and rows that do not fill them. */
+static void check_bconv2d_maps(subject *k)
+{
+    for (int32_t i = 0; i < random_cases / 4; i++) {
+        window v = i % 2 ? WINDOWS[(size_t)i % COUNT(WINDOWS)] : random_window();
+        bi_step s = windowed(k, random_int(4, 18), random_int(4, 18), random_int(1, 70), &v);
+        if (s.rows == 0)
+            continue;
+        s.out_c = i % 5 ? random_int(1, 40) : random_int(41, 66);
+        s.pad_value = random_int(-1, 1);
+        current_place = (place)(i % PLACES);
+        check_bconv2d_case(k, s, RANDOM, RANDOM,
+                           i % 3 ? random_epilogue() : epilogue_of((size_t)i));
+    }
+}
+
 void check_bconv2d(subject *k)
 {
     for (size_t c = 0; c < COUNT(CHANNELS); c++)
@@ -292,6 +308,7 @@ void check_bconv2d(subject *k)
         current_place = (place)(i % PLACES);
         check_bconv2d_case(k, s, RANDOM, RANDOM, random_epilogue());
     }
+    check_bconv2d_maps(k);
     check_bconv2d_epilogues(k);
     /* Everything that is decided by the number of outputs. */
     int32_t sizes[BLOCK_SIZES];
