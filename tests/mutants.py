@@ -226,6 +226,12 @@ MUTANTS = (
         "0 * plan->stride_bytes[external]",
     ),
     Mutant(
+        "a band takes over the first rows of the one before",
+        "execute.c",
+        "memmove(band, band + (size_t)(first - before) * row_bytes,",
+        "memmove(band, band + 0 * (size_t)(first - before) * row_bytes,",
+    ),
+    Mutant(
         "a part of the channels begins at the first",
         "kernels/pack_signs/pack_signs.h",
         "pixel * (size_t)s->in_c + (size_t)s->channel_from;",
