@@ -204,8 +204,8 @@ MUTANTS = (
     Mutant(
         "the maximum of signs is the OR of their bits",
         "kernels/pool/pool_body.inc",
-        "target[k] &= flips != NULL ? source[k] ^ flips[k] : source[k];",
-        "target[k] |= flips != NULL ? source[k] ^ flips[k] : source[k];",
+        "all &= *(const WORDS *)tap ^ flip;",
+        "all |= *(const WORDS *)tap ^ flip;",
     ),
     Mutant(
         "the border rule of average pools is ignored",
