@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -13,10 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.backends import Check, Executor, clock_hz
+from bitinfer.graph import nodes
+from bitinfer.plan import steps
 from bitinfer.plan.cost import macs
 from bitinfer.plan.steps import Plan, Step
 
 _WARM_UP_ROUNDS = 3
+
+LARGE_SHARE = 0.05
+"""Of the time: above it, a step that is no convolution says why."""
+
 _TYPES = {"float": "float", "bits": "uint64", "pixels": "uint8", "int8": "int8"}
 
 
@@ -26,7 +33,8 @@ class StepTime:
 
     ``macs`` are multiply-accumulates of a convolution or dense step, else 0.  ``mac_per_cycle`` is
     by the minimum and the measured clock; None without multiplications or where the clock is not
-    known.
+    known.  ``reason`` says what takes the time, of a step that is no convolution and takes more
+    than LARGE_SHARE; else it is None.
     """
 
     name: str
@@ -37,6 +45,7 @@ class StepTime:
     share: float
     macs: int
     mac_per_cycle: float | None
+    reason: str | None = None
 
 
 class Measurement(NamedTuple):
@@ -73,6 +82,8 @@ def summarize(
     for i, (step, kernel) in enumerate(zip(executor.plan.steps, executor.kernels, strict=True)):
         work = macs(step, executor.plan)
         cycles = float(least[i]) * 1e-9 * (clock_hz or 0.0)
+        share = float(median[i]) / total
+        is_large = share > LARGE_SHARE and not _is_convolution(step.operation)
         lines.append(
             StepTime(
                 name=step.name,
@@ -80,17 +91,52 @@ def summarize(
                 kernel=kernel,
                 ns_min=float(least[i]),
                 ns_median=float(median[i]),
-                share=float(median[i]) / total,
+                share=share,
                 macs=work,
                 mac_per_cycle=work / cycles if work and cycles else None,
+                reason=_reason(step, executor.plan, float(least[i])) if is_large else None,
             )
         )
     return lines
 
 
-def share_outside_convolutions(steps: Sequence[StepTime]) -> float:
+def share_outside_convolutions(times: Sequence[StepTime]) -> float:
     """Return the share (0..1) of the time that steps other than convolutions take."""
-    return sum(step.share for step in steps if "conv2d" not in step.operation)
+    return sum(step.share for step in times if not _is_convolution(step.operation))
+
+
+def _is_convolution(operation: str) -> bool:
+    return "conv2d" in operation
+
+
+def _reason(step: Step, plan: Plan, ns: float) -> str:
+    """Return what a step that is no convolution does in its ``ns``, of one sample."""
+    source, target = plan.buffers[step.source], plan.buffers[step.target]
+    made = math.prod(target.shape)
+    touched = sum(plan.buffers[b].size_bytes for b in (*step.sources, *step.targets))
+    weights = _constant_bytes(step)
+    match step:
+        case steps.Dense() | steps.BinaryDense():
+            does = f"each weight serves one product of a sample, {_size(weights)} of them"
+        case steps.Normalize():
+            does = f"a look-up in a table for each of {made} numbers"
+        case steps.MaxPool2d() | steps.AvgPool2d():
+            height, width = step.window.kernel
+            kind = "signs" if source.kind == "bits" else "numbers"
+            does = f"a window of {height}x{width} for each of {made} {kind}, {_size(touched)}"
+        case steps.Flatten(channels_first=True):
+            does = f"another order of {made} elements, one by one"
+        case steps.Activate(activation=steps.Activation(kind="sigmoid")):
+            does = f"an exponential for each of {made} numbers"
+        case steps.NodeStep(node=nodes.Softmax()):
+            does = f"an exponential for each of {made} numbers"
+        case _:
+            does = f"little arithmetic for each of {made} elements, {_size(touched)}"
+    return f"{does}: {(weights + touched) / max(ns, 1.0):.1f} GB/s a sample"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 10**5 else f"{count / 1e3:.1f} KB"
 
 
 def chrome_trace(measured: Measurement, provider: str) -> bytes:
