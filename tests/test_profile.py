@@ -210,12 +210,36 @@ def test_what_takes_long_outside_convolutions_says_why(monkeypatch: pytest.Monke
     monkeypatch.setattr(profiling, "LARGE_SHARE", 0.5 / len(plan.steps))
     lines = profiling.summarize(bound, ns, None)
     for line in lines:
-        assert (line.reason is None) == ("conv2d" in line.operation)
+        assert line.reason is not None or "conv2d" in line.operation
         assert line.reason is None or line.reason.endswith(" GB/s a sample")
+    assert any("conv2d" in line.operation for line in lines)
     reasons = {line.operation: line.reason for line in lines if line.reason is not None}
     assert reasons["max_pool2d"].startswith("a window of 2x2 for each of ")
     assert reasons["softmax"].startswith("an exponential for each of ")
     assert reasons["affine"].startswith("little arithmetic for each of ")
+
+
+def test_a_slow_convolution_says_how_it_differs_from_a_fast_one(rng: np.random.Generator) -> None:
+    b = GraphBuilder("g", (20, 20, 64))
+    x = b.bconv2d(b.sign(b.input), rng.standard_normal((64, 3, 3, 64)), padding=1, name="fast")
+    x = b.bconv2d(b.sign(x), rng.standard_normal((8, 3, 3, 64)), padding=1, stride=2, name="slow")
+    plan = lower(check(*b.build(x)))
+    bound: Any = SimpleNamespace(plan=plan, kernels=("some kernel",) * len(plan.steps))
+    works = {step.name: macs(step, plan) for step in plan.steps}
+
+    def reason(mac_per_ns: float) -> str | None:
+        ns = [works[s.name] / (100 if s.name == "fast" else mac_per_ns) or 1 for s in plan.steps]
+        times = np.array([ns], np.float64)
+        lines = {line.name: line for line in profiling.summarize(bound, times, 1e9)}
+        assert lines["fast"].reason is None
+        assert lines["slow"].share > profiling.LARGE_SHARE
+        return lines["slow"].reason
+
+    assert reason(51) is None
+    assert reason(20) == (
+        "20 MAC/cycle where fast has 100 with this kernel: "
+        "100 pixels instead of 400, 8 outputs instead of 64"
+    )
 
 
 def test_a_dense_layer_says_how_fast_its_weights_are_read(rng: np.random.Generator) -> None:

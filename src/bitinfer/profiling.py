@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from bitinfer.plan.steps import Plan, Step
 _WARM_UP_ROUNDS = 3
 
 LARGE_SHARE = 0.05
-"""Of the time: above it, a step that is no convolution says why."""
+"""Of the time: above it, a step that is no convolution, or a slow one, says why."""
 
 _TYPES = {"float": "float", "bits": "uint64", "pixels": "uint8", "int8": "int8"}
 
@@ -33,8 +33,9 @@ class StepTime:
 
     ``macs`` are multiply-accumulates of a convolution or dense step, else 0.  ``mac_per_cycle`` is
     by the minimum and the measured clock; None without multiplications or where the clock is not
-    known.  ``reason`` says what takes the time, of a step that is no convolution and takes more
-    than LARGE_SHARE; else it is None.
+    known.  ``reason`` says, of a step that takes more than LARGE_SHARE, what takes the time if it
+    is no convolution, and, if it is one at less than half the MAC/cycle of another with the same
+    kernel, how they differ; else it is None.
     """
 
     name: str
@@ -82,8 +83,6 @@ def summarize(
     for i, (step, kernel) in enumerate(zip(executor.plan.steps, executor.kernels, strict=True)):
         work = macs(step, executor.plan)
         cycles = float(least[i]) * 1e-9 * (clock_hz or 0.0)
-        share = float(median[i]) / total
-        is_large = share > LARGE_SHARE and not _is_convolution(step.operation)
         lines.append(
             StepTime(
                 name=step.name,
@@ -91,13 +90,17 @@ def summarize(
                 kernel=kernel,
                 ns_min=float(least[i]),
                 ns_median=float(median[i]),
-                share=share,
+                share=float(median[i]) / total,
                 macs=work,
                 mac_per_cycle=work / cycles if work and cycles else None,
-                reason=_reason(step, executor.plan, float(least[i])) if is_large else None,
             )
         )
-    return lines
+    return [
+        dataclasses.replace(line, reason=_reason(i, lines, executor.plan))
+        if line.share > LARGE_SHARE
+        else line
+        for i, line in enumerate(lines)
+    ]
 
 
 def share_outside_convolutions(times: Sequence[StepTime]) -> float:
@@ -109,7 +112,47 @@ def _is_convolution(operation: str) -> bool:
     return "conv2d" in operation
 
 
-def _reason(step: Step, plan: Plan, ns: float) -> str:
+def _reason(index: int, lines: Sequence[StepTime], plan: Plan) -> str | None:
+    line, step = lines[index], plan.steps[index]
+    if not _is_convolution(line.operation):
+        return _what_it_does(step, plan, line.ns_min)
+    rivals = [i for i, other in enumerate(lines) if _is_same_kernel(line, other)]
+    best = max(rivals, key=lambda i: lines[i].mac_per_cycle or 0.0)
+    own, its = line.mac_per_cycle or 0.0, lines[best].mac_per_cycle or 0.0
+    differences = [
+        f"{mine} {what} instead of {others}"
+        for what, mine, others in _sizes_of_layers(step, plan.steps[best], plan)
+        if 2 * mine <= others
+    ]
+    if 2 * own >= its or not differences:
+        return None
+    where = f"{own:.0f} MAC/cycle where {lines[best].name} has {its:.0f} with this kernel"
+    return f"{where}: {', '.join(differences)}"
+
+
+def _is_same_kernel(line: StepTime, other: StepTime) -> bool:
+    return (line.operation, line.kernel) == (other.operation, other.kernel)
+
+
+def _sizes_of_layers(step: Step, other: Step, plan: Plan) -> Iterator[tuple[str, int, int]]:
+    """Yield what a kernel is the faster for the more there is of it, in two convolutions."""
+    for what, of in _SIZES.items():
+        yield what, of(step, plan), of(other, plan)
+
+
+def _products(step: Any, plan: Plan) -> int:
+    kernel: tuple[int, int] = step.window.kernel
+    return math.prod(kernel) * plan.buffers[step.source].shape[-1] // int(step.window.groups)
+
+
+_SIZES: dict[str, Callable[[Any, Plan], int]] = {
+    "pixels": lambda step, plan: math.prod(plan.buffers[step.target].shape[:-1]),
+    "outputs": lambda step, plan: len(step.weight) // step.window.groups,
+    "products a sum": _products,
+}
+
+
+def _what_it_does(step: Step, plan: Plan, ns: float) -> str:
     """Return what a step that is no convolution does in its ``ns``, of one sample."""
     source, target = plan.buffers[step.source], plan.buffers[step.target]
     made = math.prod(target.shape)

@@ -45,7 +45,7 @@ def test_what_takes_long_outside_convolutions_says_why(
 ) -> None:
     monkeypatch.setattr("bitinfer.profiling.LARGE_SHARE", 0.0)
     lines = call("profile", binary, QUICK).out.splitlines()
-    start = lines.index("what takes over 0 % outside convolutions, and why")
+    start = lines.index("what takes over 0 %, if it is no convolution or a slow one, and why")
     rows = [line.split(maxsplit=1) for line in lines[start + 1 : lines.index("", start)]]
     reasons = dict(rows)
     assert reasons["head"].startswith("each weight serves one product of a sample, ")

@@ -98,7 +98,7 @@ def _as_text(answer: Profile) -> list[str]:
     lines += table(rows, right=frozenset(range(5)))
     if any(step.reason for step in steps):
         least = f"{100 * profiling.LARGE_SHARE:.0f} %"
-        lines += ["", f"what takes over {least} outside convolutions, and why"]
+        lines += ["", f"what takes over {least}, if it is no convolution or a slow one, and why"]
         lines += table([[f"  {printable(s.name, _NAME)}", s.reason] for s in steps if s.reason])
     lines += ["", *_totals(steps, answer.share_outside_convolutions)]
     return lines
