@@ -29,6 +29,9 @@ typedef struct bi_step {
     int32_t parts;                 /* into how many ranges a pool's threads share the rows out, at
                                     * most BI_PARTS_LIMIT; 0 or 1: one thread does them all */
     int32_t rows_at_once;          /* bi_execute_part() looks at the clock after so many; 0: after all */
+    int32_t band;                  /* > 0, of a conv2d to floats: it takes turns with the next step, a pool
+                                    * of its target, of which so many rows are done at a time; target
+                                    * and source are a buffer for what these read of the map */
     bi_place source, beta, target, signs, scratch;
     bi_place residual;             /* add, multiply: the other operand */
     int32_t in_h, in_w, in_c;
@@ -134,7 +137,7 @@ typedef struct bi_progress {
 } bi_progress;
 
 /* Run the steps of one sample from `progress` on, and note there how far they have come.  Returns 1 at
- * the end, or 0 as soon as `limit_ns` have gone by, but not before something is done: after a step or a step's rows_at_once: so a caller
+ * the end, or 0 as soon as `limit_ns` have gone by, but not before something is done: after a step, a step's rows_at_once or a band: so a caller
  * can look for an interrupt meanwhile.  Between the parts the arena is not to be touched; all other
  * arguments are as of bi_execute(). */
 int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const *externals,

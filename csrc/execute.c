@@ -1,5 +1,6 @@
 /* execute.c -- runs a list of steps over an arena: one call per inference. */
 #define _POSIX_C_SOURCE 200809L
+#include <stdint.h>
 #include <string.h>
 #include <time.h>
 
@@ -105,26 +106,16 @@ static void run_range(const job *j, bi_pool *pool)
     }
 }
 
-/* One step of one sample; with a pool, its rows are shared out. */
-static void run_step(const call *in, const sample *of, const bi_step *step, bi_pool *pool)
-{
-    const bi_kernel *kernel = bi_kernel_at(step->kernel);
-    bi_pointers at = pointers_of(in, of, step);
-    if (kernel->stage != NULL)
-        kernel->stage(step, &at);
-    job all = {kernel, step, &at, 0, step->rows};
-    run_range(&all, pool);
-}
-
-/* The next rows of one step of one sample; returns the first that is left. */
-static int32_t run_some_rows(const call *in, const sample *of, const bi_step *step, bi_pool *pool,
-                             int32_t begin)
+/* Rows of one step of one sample from `begin` on, at most `most` of them or (0) all; returns the first
+ * that is left.  With a pool, they are shared out. */
+static int32_t run_step(const call *in, const sample *of, const bi_step *step, bi_pool *pool,
+                        int32_t begin, int32_t most)
 {
     const bi_kernel *kernel = bi_kernel_at(step->kernel);
     bi_pointers at = pointers_of(in, of, step);
     if (begin == 0 && kernel->stage != NULL)
         kernel->stage(step, &at);
-    int32_t left = step->rows - begin, most = step->rows_at_once;
+    int32_t left = step->rows - begin;
     job some = {kernel, step, &at, begin, begin + (most > 0 && most < left ? most : left)};
     run_range(&some, pool);
     return some.end;
@@ -136,7 +127,7 @@ static void run_step_of_all(const call *in, const sample *all, int32_t count, co
     const bi_kernel *kernel = bi_kernel_at(step->kernel);
     if (kernel->run_batch == NULL || count == 1) {
         for (int32_t n = 0; n < count; n++)
-            run_step(in, &all[n], step, NULL);
+            run_step(in, &all[n], step, NULL, 0, 0);
         return;
     }
     bi_pointers at[BI_CHUNK_LIMIT];
@@ -155,6 +146,83 @@ static int64_t add_time(const call *in, int32_t step, int64_t started)
     return finished;
 }
 
+/* The first row of the map that a pool's rows from `begin` on read. */
+static int32_t map_begin(const bi_step *pool, int32_t begin)
+{
+    int32_t y = begin * pool->stride_h - pool->pad_top;
+    return y > 0 ? y : 0;
+}
+
+/* Behind the last row of the map that a pool's rows before `end` read. */
+static int32_t map_end(const bi_step *pool, int32_t end)
+{
+    int32_t y = (end - 1) * pool->stride_h - pool->pad_top + pool->kernel_h;
+    return end == 0 ? 0 : y < pool->in_h ? y : pool->in_h;
+}
+
+/* What the pool's rows [begin, end) read of the convolution's map, at its target: the first rows are
+ * there already if they are the last of the band before, the others are made.  Returns where the whole
+ * map would begin. */
+static void *make_band(const bi_step *step, const bi_pointers *at, int32_t begin, int32_t end)
+{
+    const bi_step *pool = step + 1;
+    size_t row_bytes = (size_t)step->out_w * (size_t)step->out_c * sizeof(float);
+    int32_t first = map_begin(pool, begin), made = map_end(pool, begin);
+    unsigned char *band = at->target;
+    if (first < made) {
+        int32_t before = map_begin(pool, begin - step->band);
+        memmove(band, band + (size_t)(first - before) * row_bytes,
+                (size_t)(made - first) * row_bytes);
+    }
+    bi_pointers here = *at;
+    /* Kernels go from here to the rows of the band before they touch anything. */
+    here.target = (void *)((uintptr_t)band - (uintptr_t)first * row_bytes);
+    bi_kernel_at(step->kernel)->run(step, &here, made, map_end(pool, end));
+    return here.target;
+}
+
+/* Rows from `begin` on, of the pool behind convolution number `i`, of both in turns: a band or, if
+ * `most` is 0, all of them.  Returns the first that is left. */
+static int32_t run_bands(const call *in, const sample *of, int32_t i, int32_t begin, int32_t most,
+                         int64_t *time)
+{
+    const bi_step *step = &in->plan->steps[i], *pool = step + 1;
+    const bi_kernel *kernel = bi_kernel_at(step->kernel), *last = bi_kernel_at(pool->kernel);
+    bi_pointers at = pointers_of(in, of, step), at_pool = pointers_of(in, of, pool);
+    if (begin == 0 && kernel->stage != NULL)
+        kernel->stage(step, &at);
+    do {
+        int32_t end = pool->rows - begin > step->band ? begin + step->band : pool->rows;
+        at_pool.source = make_band(step, &at, begin, end);
+        *time = add_time(in, i, *time);
+        last->run(pool, &at_pool, begin, end);
+        *time = add_time(in, i + 1, *time);
+        begin = end;
+    } while (most == 0 && begin < pool->rows);
+    return begin;
+}
+
+/* How many steps take turns from number `i` on: two, or one alone. */
+static int32_t steps_from(const bi_plan *plan, int32_t i)
+{
+    return plan->steps[i].band > 0 ? 2 : 1;
+}
+
+/* Rows from `begin` on of the steps that take turns, those of the last one: at most about `most` or (0)
+ * all; returns the first that is left, 0 if none is.  With a pool, rows of a step alone are shared out. */
+static int32_t run_from(const call *in, const sample *of, int32_t i, bi_pool *pool, int32_t begin,
+                        int32_t most, int64_t *time)
+{
+    const bi_step *step = &in->plan->steps[i];
+    if (step->band > 0) {
+        int32_t row = run_bands(in, of, i, begin, most, time);
+        return row < step[1].rows ? row : 0;
+    }
+    int32_t row = run_step(in, of, step, pool, begin, most);
+    *time = add_time(in, i, *time);
+    return row < step->rows ? row : 0;
+}
+
 static int32_t chunk_of(const bi_plan *plan) { return plan->chunk > 1 ? plan->chunk : 1; }
 
 /* The samples [first, end) in one arena: each on its own through the first steps, whose maps are large,
@@ -170,10 +238,8 @@ static void run_alone(const call *in, unsigned char *arena, int64_t first, int64
         for (int32_t n = 0; n < count; n++, first++) {
             all[n] = (sample){arena, first, n};
             look(in, &all[n]);
-            for (int32_t i = 0; i < plan->batch_from; i++) {
-                run_step(in, &all[n], &plan->steps[i], NULL);
-                time = add_time(in, i, time);
-            }
+            for (int32_t i = 0; i < plan->batch_from; i += steps_from(plan, i))
+                run_from(in, &all[n], i, NULL, 0, 0, &time);
         }
         for (int32_t i = plan->batch_from; i < plan->n_steps; i++) {
             run_step_of_all(in, all, count, &plan->steps[i]);
@@ -188,10 +254,8 @@ static void run_shared(const call *in, int64_t number)
     sample of = {in->arenas, number, 0};
     int64_t time = in->nanoseconds != NULL ? now() : 0;
     look(in, &of);
-    for (int32_t i = 0; i < in->plan->n_steps; i++) {
-        run_step(in, &of, &in->plan->steps[i], in->pool);
-        time = add_time(in, i, time);
-    }
+    for (int32_t i = 0; i < in->plan->n_steps; i += steps_from(in->plan, i))
+        run_from(in, &of, i, in->pool, 0, 0, &time);
 }
 
 /* Whole samples for each thread, in an arena of its own: no thread waits between steps. */
@@ -240,15 +304,11 @@ int32_t bi_execute_part(const bi_plan *plan, unsigned char *arenas, void *const 
     if (progress->step == 0 && progress->row == 0)
         look(&in, &of);
     do {
-        const bi_step *step = &plan->steps[progress->step];
-        int32_t row = run_some_rows(&in, &of, step, is_shared ? pool : NULL, progress->row);
-        int64_t finished = now();
-        if (nanoseconds != NULL)
-            nanoseconds[progress->step] += finished - time;
-        time = finished;
-        progress->row = row < step->rows ? row : 0;
-        progress->step += progress->row == 0;
-    } while (progress->step < plan->n_steps && time - began < limit_ns);
+        progress->row = run_from(&in, &of, progress->step, is_shared ? pool : NULL, progress->row,
+                                 plan->steps[progress->step].rows_at_once, &time);
+        if (progress->row == 0)
+            progress->step += steps_from(plan, progress->step);
+    } while (progress->step < plan->n_steps && now() - began < limit_ns);
     if (is_shared)
         bi_pool_release(pool);
     return progress->step == plan->n_steps;

@@ -204,8 +204,8 @@ MUTANTS = (
     Mutant(
         "the maximum of signs is the OR of their bits",
         "kernels/pool/pool_body.inc",
-        "target[k] &= flips != NULL ? source[k] ^ flips[k] : source[k];",
-        "target[k] |= flips != NULL ? source[k] ^ flips[k] : source[k];",
+        "all &= *(const WORDS *)tap ^ flip;",
+        "all |= *(const WORDS *)tap ^ flip;",
     ),
     Mutant(
         "the border rule of average pools is ignored",
@@ -224,6 +224,12 @@ MUTANTS = (
         "execute.c",
         "of->number * plan->stride_bytes[external]",
         "0 * plan->stride_bytes[external]",
+    ),
+    Mutant(
+        "a band takes over the first rows of the one before",
+        "execute.c",
+        "memmove(band, band + (size_t)(first - before) * row_bytes,",
+        "memmove(band, band + 0 * (size_t)(first - before) * row_bytes,",
     ),
     Mutant(
         "a part of the channels begins at the first",

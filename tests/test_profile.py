@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import hostile
 import oracle
-from bitinfer import modelfile
+from bitinfer import modelfile, profiling
 from bitinfer.backends import clock_hz, kernels, select
 from bitinfer.errors import ShapeError
 from bitinfer.graph import GraphBuilder, check, operations
@@ -198,6 +199,57 @@ def test_a_profile_sums_up_to_the_time_of_a_call(rng: np.random.Generator) -> No
         if line.mac_per_cycle is not None:
             cycles = line.macs / line.mac_per_cycle
             assert line.ns_min * 0.3 < cycles < line.ns_min * 10  # between 0.3 and 10 GHz
+
+
+def test_what_takes_long_outside_convolutions_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = lower(check(*every_node()))
+    bound: Any = SimpleNamespace(plan=plan, kernels=("some kernel",) * len(plan.steps))
+    ns = np.full((2, len(plan.steps)), 1000.0)
+    assert 1 / len(plan.steps) < profiling.LARGE_SHARE
+    assert not any(line.reason for line in profiling.summarize(bound, ns, None))
+    monkeypatch.setattr(profiling, "LARGE_SHARE", 0.5 / len(plan.steps))
+    lines = profiling.summarize(bound, ns, None)
+    for line in lines:
+        assert line.reason is not None or "conv2d" in line.operation
+        assert line.reason is None or line.reason.endswith(" GB/s a sample")
+    assert any("conv2d" in line.operation for line in lines)
+    reasons = {line.operation: line.reason for line in lines if line.reason is not None}
+    assert reasons["max_pool2d"].startswith("a window of 2x2 for each of ")
+    assert reasons["softmax"].startswith("an exponential for each of ")
+    assert reasons["affine"].startswith("little arithmetic for each of ")
+
+
+def test_a_slow_convolution_says_how_it_differs_from_a_fast_one(rng: np.random.Generator) -> None:
+    b = GraphBuilder("g", (20, 20, 64))
+    x = b.bconv2d(b.sign(b.input), rng.standard_normal((64, 3, 3, 64)), padding=1, name="fast")
+    x = b.bconv2d(b.sign(x), rng.standard_normal((8, 3, 3, 64)), padding=1, stride=2, name="slow")
+    plan = lower(check(*b.build(x)))
+    bound: Any = SimpleNamespace(plan=plan, kernels=("some kernel",) * len(plan.steps))
+    works = {step.name: macs(step, plan) for step in plan.steps}
+
+    def reason(mac_per_ns: float) -> str | None:
+        ns = [works[s.name] / (100 if s.name == "fast" else mac_per_ns) or 1 for s in plan.steps]
+        times = np.array([ns], np.float64)
+        lines = {line.name: line for line in profiling.summarize(bound, times, 1e9)}
+        assert lines["fast"].reason is None
+        assert lines["slow"].share > profiling.LARGE_SHARE
+        return lines["slow"].reason
+
+    assert reason(51) is None
+    assert reason(20) == (
+        "20 MAC/cycle where fast has 100 with this kernel: "
+        "100 pixels instead of 400, 8 outputs instead of 64"
+    )
+
+
+def test_a_dense_layer_says_how_fast_its_weights_are_read(rng: np.random.Generator) -> None:
+    b = GraphBuilder("dense", (1000,))
+    session = Session(Model(*b.build(b.dense(b.input, rng.standard_normal((500, 1000))))))
+    (line,) = session.profile(np.ones(1000, np.float32), rounds=3)
+    reason = str(line.reason)
+    assert reason.startswith("each weight serves one product of a sample, 2.0 MB of them: ")
+    rate = float(reason.split()[-4])
+    assert rate == pytest.approx((500 * 1000 + 1500) * 4 / line.ns_min, abs=0.06)
 
 
 def test_a_profile_wants_samples_and_rounds(vectors: Model) -> None:

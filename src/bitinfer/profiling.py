@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitinfer.backends import Check, Executor, clock_hz
+from bitinfer.graph import nodes
+from bitinfer.plan import steps
 from bitinfer.plan.cost import macs
 from bitinfer.plan.steps import Plan, Step
 
 _WARM_UP_ROUNDS = 3
+
+LARGE_SHARE = 0.05
+"""Of the time: above it, a step that is no convolution, or a slow one, says why."""
+
 _TYPES = {"float": "float", "bits": "uint64", "pixels": "uint8", "int8": "int8"}
 
 
@@ -26,7 +33,9 @@ class StepTime:
 
     ``macs`` are multiply-accumulates of a convolution or dense step, else 0.  ``mac_per_cycle`` is
     by the minimum and the measured clock; None without multiplications or where the clock is not
-    known.
+    known.  ``reason`` says, of a step that takes more than LARGE_SHARE, what takes the time if it
+    is no convolution, and, if it is one at less than half the MAC/cycle of another with the same
+    kernel, how they differ; else it is None.
     """
 
     name: str
@@ -37,6 +46,7 @@ class StepTime:
     share: float
     macs: int
     mac_per_cycle: float | None
+    reason: str | None = None
 
 
 class Measurement(NamedTuple):
@@ -85,12 +95,91 @@ def summarize(
                 mac_per_cycle=work / cycles if work and cycles else None,
             )
         )
-    return lines
+    return [
+        dataclasses.replace(line, reason=_reason(i, lines, executor.plan))
+        if line.share > LARGE_SHARE
+        else line
+        for i, line in enumerate(lines)
+    ]
 
 
-def share_outside_convolutions(steps: Sequence[StepTime]) -> float:
+def share_outside_convolutions(times: Sequence[StepTime]) -> float:
     """Return the share (0..1) of the time that steps other than convolutions take."""
-    return sum(step.share for step in steps if "conv2d" not in step.operation)
+    return sum(step.share for step in times if not _is_convolution(step.operation))
+
+
+def _is_convolution(operation: str) -> bool:
+    return "conv2d" in operation
+
+
+def _reason(index: int, lines: Sequence[StepTime], plan: Plan) -> str | None:
+    line, step = lines[index], plan.steps[index]
+    if not _is_convolution(line.operation):
+        return _what_it_does(step, plan, line.ns_min)
+    rivals = [i for i, other in enumerate(lines) if _is_same_kernel(line, other)]
+    best = max(rivals, key=lambda i: lines[i].mac_per_cycle or 0.0)
+    own, its = line.mac_per_cycle or 0.0, lines[best].mac_per_cycle or 0.0
+    differences = [
+        f"{mine} {what} instead of {others}"
+        for what, mine, others in _sizes_of_layers(step, plan.steps[best], plan)
+        if 2 * mine <= others
+    ]
+    if 2 * own >= its or not differences:
+        return None
+    where = f"{own:.0f} MAC/cycle where {lines[best].name} has {its:.0f} with this kernel"
+    return f"{where}: {', '.join(differences)}"
+
+
+def _is_same_kernel(line: StepTime, other: StepTime) -> bool:
+    return (line.operation, line.kernel) == (other.operation, other.kernel)
+
+
+def _sizes_of_layers(step: Step, other: Step, plan: Plan) -> Iterator[tuple[str, int, int]]:
+    """Yield what a kernel is the faster for the more there is of it, in two convolutions."""
+    for what, of in _SIZES.items():
+        yield what, of(step, plan), of(other, plan)
+
+
+def _products(step: Any, plan: Plan) -> int:
+    kernel: tuple[int, int] = step.window.kernel
+    return math.prod(kernel) * plan.buffers[step.source].shape[-1] // int(step.window.groups)
+
+
+_SIZES: dict[str, Callable[[Any, Plan], int]] = {
+    "pixels": lambda step, plan: math.prod(plan.buffers[step.target].shape[:-1]),
+    "outputs": lambda step, plan: len(step.weight) // step.window.groups,
+    "products a sum": _products,
+}
+
+
+def _what_it_does(step: Step, plan: Plan, ns: float) -> str:
+    """Return what a step that is no convolution does in its ``ns``, of one sample."""
+    source, target = plan.buffers[step.source], plan.buffers[step.target]
+    made = math.prod(target.shape)
+    touched = sum(plan.buffers[b].size_bytes for b in (*step.sources, *step.targets))
+    weights = _constant_bytes(step)
+    match step:
+        case steps.Dense() | steps.BinaryDense():
+            does = f"each weight serves one product of a sample, {_size(weights)} of them"
+        case steps.Normalize():
+            does = f"a look-up in a table for each of {made} numbers"
+        case steps.MaxPool2d() | steps.AvgPool2d():
+            height, width = step.window.kernel
+            kind = "signs" if source.kind == "bits" else "numbers"
+            does = f"a window of {height}x{width} for each of {made} {kind}, {_size(touched)}"
+        case steps.Flatten(channels_first=True):
+            does = f"another order of {made} elements, one by one"
+        case steps.Activate(activation=steps.Activation(kind="sigmoid")):
+            does = f"an exponential for each of {made} numbers"
+        case steps.NodeStep(node=nodes.Softmax()):
+            does = f"an exponential for each of {made} numbers"
+        case _:
+            does = f"little arithmetic for each of {made} elements, {_size(touched)}"
+    return f"{does}: {(weights + touched) / max(ns, 1.0):.1f} GB/s a sample"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 10**5 else f"{count / 1e3:.1f} KB"
 
 
 def chrome_trace(measured: Measurement, provider: str) -> bytes:

@@ -40,6 +40,18 @@ def test_steps_are_sorted_by_their_share(binary: Path, call: Call) -> None:
     assert lines[-1].startswith("outside convolutions  ")
 
 
+def test_what_takes_long_outside_convolutions_says_why(
+    binary: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitinfer.profiling.LARGE_SHARE", 0.0)
+    lines = call("profile", binary, QUICK).out.splitlines()
+    start = lines.index("what takes over 0 %, if it is no convolution or a slow one, and why")
+    rows = [line.split(maxsplit=1) for line in lines[start + 1 : lines.index("", start)]]
+    reasons = dict(rows)
+    assert reasons["head"].startswith("each weight serves one product of a sample, ")
+    assert "body" not in reasons
+
+
 def test_json_is_the_documented_schema(binary: Path, call: Call) -> None:
     document = json.loads(call("profile", "--json", binary, QUICK, "--threads=2").out)
     assert document["schema_version"] == 1
@@ -53,7 +65,8 @@ def test_json_is_the_documented_schema(binary: Path, call: Call) -> None:
     body = next(step for step in steps if step["name"] == "body")
     assert body["macs"] == 8 * 8 * 70 * 180
     assert body.keys() == {
-        *("name", "operation", "kernel", "ns_min", "ns_median", "share", "macs", "mac_per_cycle")
+        *("name", "operation", "kernel", "ns_min", "ns_median", "share", "macs", "mac_per_cycle"),
+        "reason",
     }
 
 

@@ -5,7 +5,12 @@
  * over the steps of some runs (plane.h).  A step of floats is 12 fused multiply-adds, of integers
  * 12 vpmaddwd, each the sum of two products, and 12 additions.  Two multiplications a cycle make
  * that 16 or 32 multiply-accumulates a cycle at the most; six pixels by two vectors are as many sums
- * as 16 registers hold, and need 8 loads in 6 cycles where 12 are possible.
+ * as 16 registers hold, and need 8 loads in 6 cycles where 12 are possible.  CPUs that do three vector
+ * operations a cycle get no more than 24 of the integers: additions take turns with multiplications.
+ *
+ * Bytes by 8-bit weights take this way too.  vpmaddubsw adds two of their products in 16 bits, which
+ * overflow unless the weights have 7: in the first layers of trained networks (XNOR-Net's NIN, AdaBin's
+ * ResNet-20), for every tenth pair, and in most steps for some output.
  *
  * This is assembly because 12 sums, 2 weights and 2 temporaries are all the registers there are,
  * and compilers spill.  ymm0-11: sums, two of each pixel; ymm12, 13: weights; ymm14, 15: temporary.

@@ -20,6 +20,9 @@ int bi_max_pool2d_signs_takes(const bi_step *s);
 int bi_max_pool2d_strip_takes(const bi_step *s);
 int bi_max_pool2d_windows_takes(const bi_step *s);
 
+/* Four words of signs. */
+typedef uint64_t u64x4 __attribute__((vector_size(32), aligned(8), may_alias));
+
 typedef struct {
     int32_t y_first, y_end, x_first, x_end;    /* map pixels inside the window; never empty */
 } bi_pool_area;

@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_text(answer: Profile) -> list[str]:
+    from bitinfer import profiling
+
     clock, steps = answer.clock_hz, answer.steps
     lines = _measuring.head_lines(answer)
     lines += [
@@ -94,6 +96,10 @@ def _as_text(answer: Profile) -> list[str]:
     rows = [["share", "median us", "min us", "MMAC", "MAC/cycle", "operation", "kernel", "step"]]
     rows += [_row(step) for step in sorted(steps, key=lambda step: -step.share)]
     lines += table(rows, right=frozenset(range(5)))
+    if any(step.reason for step in steps):
+        least = f"{100 * profiling.LARGE_SHARE:.0f} %"
+        lines += ["", f"what takes over {least}, if it is no convolution or a slow one, and why"]
+        lines += table([[f"  {printable(s.name, _NAME)}", s.reason] for s in steps if s.reason])
     lines += ["", *_totals(steps, answer.share_outside_convolutions)]
     return lines
 

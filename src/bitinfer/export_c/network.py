@@ -152,7 +152,7 @@ def _describe_target(
         for record, of_step in zip(steps, of_steps, strict=True)
     )
     scratch = tuple(max(choice.scratch_bytes for choice in of_step) for of_step in of_steps)
-    placement = place_plan(plan, scratch, 1)
+    placement = place_plan(plan, scratch, 1, {})
     relaid = (
         max(_relaid_bytes(choice, kept) for choice in of_step)
         for of_step, kept in zip(of_steps, stored, strict=True)

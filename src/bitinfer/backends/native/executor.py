@@ -16,6 +16,7 @@ from bitinfer.backends.native.placing import place_plan
 from bitinfer.backends.native.records import Array, Record, records
 from bitinfer.backends.native.structs import pointer_to, write
 from bitinfer.plan import cost
+from bitinfer.plan.bands import find_bands
 from bitinfer.plan.steps import Plan
 
 _native = load_library()
@@ -59,6 +60,10 @@ class NativeExecutor:
             self._write(struct, record)
         self._is_long = self._cut_into_ranges()
         """Whether a sample may take so long that it is done in parts."""
+        # Threads share out the rows of one step, whose map is whole then.
+        self._bands = find_bands(plan) if threads == 1 else {}
+        for index, band in self._bands.items():
+            self._steps[index].band = band.rows
         scratch_bytes = [_lib.bi_scratch_bytes(_ffi.addressof(struct)) for struct in self._steps]
         self._struct = _ffi.new("bi_plan *")
         self.arena_bytes = self._place(bound, scratch_bytes)
@@ -229,7 +234,7 @@ class NativeExecutor:
 
     def _place(self, bound: Sequence[Record], scratch_bytes: Sequence[int]) -> int:
         """Give every buffer and scratch a place; return the size of the arena."""
-        placement = place_plan(self.plan, scratch_bytes, _lib.BI_CHUNK_LIMIT)
+        placement = place_plan(self.plan, scratch_bytes, _lib.BI_CHUNK_LIMIT, self._bands)
         for struct, record, scratch in zip(self._steps, bound, placement.scratch, strict=True):
             struct.scratch = scratch
             for name, buffer in record.buffers.items():

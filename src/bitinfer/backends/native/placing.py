@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from bitinfer.plan import steps
+from bitinfer.plan.bands import Band
 from bitinfer.plan.memory import Request, place
 from bitinfer.plan.steps import Plan
 
@@ -36,20 +38,32 @@ class Placement:
         return self.shared_bytes + self.chunk * self.sample_bytes
 
 
-def place_plan(plan: Plan, scratch_bytes: Sequence[int], chunk_limit: int) -> Placement:
+def place_plan(
+    plan: Plan, scratch_bytes: Sequence[int], chunk_limit: int, bands: Mapping[int, Band]
+) -> Placement:
     """Give every buffer, and the scratch of every step, a place.
 
     The input is external 0, the outputs are those behind it.  Values of the last steps, through
-    which up to ``chunk_limit`` samples go together, have a part for each of these samples.
+    which up to ``chunk_limit`` samples go together, have a part for each of these samples.  Of a
+    map with ``bands`` there is a buffer for one; what a convolution and a pool that take turns
+    touch lives as long as both.
     """
-    spans = plan.lifetimes()
+    turns = [(index, index) for index in range(len(plan.steps))]
+    for index in bands:
+        turns[index] = turns[index + 1] = (index, index + 1)
+    spans = {b: (turns[i][0], turns[j][1]) for b, (i, j) in plan.lifetimes().items()}
+    sizes = {b: plan.buffers[b].size_bytes for b in spans}
+    for index, band in bands.items():
+        buffer = plan.buffers[plan.steps[index].target]
+        row_bytes = math.prod(buffer.shape[1:]) * buffer.dtype.itemsize
+        sizes[plan.steps[index].target] = band.map_rows * row_bytes
     first = _first_of_batch(plan)
     per_sample = [b for b in spans if spans[b][1] >= first]
     inner = [b for b in spans if spans[b][1] < first]
-    requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in inner]
-    requests += [Request(size, index, index) for index, size in enumerate(scratch_bytes)]
+    requests = [Request(sizes[b], *spans[b]) for b in inner]
+    requests += [Request(size, *turns[index]) for index, size in enumerate(scratch_bytes)]
     offsets, shared = place(requests)
-    own_requests = [Request(plan.buffers[b].size_bytes, *spans[b]) for b in per_sample]
+    own_requests = [Request(sizes[b], *spans[b]) for b in per_sample]
     own_offsets, own = place(own_requests)
     places = dict(zip(inner, offsets, strict=False))
     places |= {b: shared + at for b, at in zip(per_sample, own_offsets, strict=True)}
