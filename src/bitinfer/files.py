@@ -155,8 +155,8 @@ def check_outputs(outputs: Mapping[str, StrPath | None], inputs: Iterable[StrPat
         OutputError: it could not be written to.
     """
     wanted = {option: path for option, path in outputs.items() if path is not None}
-    for option, path in wanted.items():
-        refuse_dash(option, path)
+    for option, output in wanted.items():
+        refuse_dash(option, output)
     here = {option: identity for option, path in wanted.items() if (identity := _identity(path))}
     for path in inputs if here else ():
         for found in () if path is None else _files_of(path):
