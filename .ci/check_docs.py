@@ -1,8 +1,8 @@
 """Checks that the documents say what is so: ``python .ci/check_docs.py`` in the checkout.
 
 Links lead to files and headings that exist; the examples of README and the index print what is
-shown; the Python blocks of the other pages run; tables and lists are those of the code; what is made
-from code is up to date, and is made so first with ``--write``.
+shown; the Python blocks of the other pages run; tables and lists are those of the code; what is
+made from code is up to date, and is made so first with ``--write``.
 """
 
 from __future__ import annotations

@@ -45,9 +45,10 @@ def picture() -> str:
             if ms is not None
         ]
         drawing.marks(name, points, style)
+    drawing.footnote("")  # below the name of the axis
     drawing.footnote(
-        f"{_fact(section, 'CPU')}, {_fact(section, 'clock')}; {_fact(section, 'date')}. "
-        "Int8 and float32: of five engines. What each layer is: docs/performance.md"
+        f"{_fact(section, 'CPU')}, {_fact(section, 'clock')}, one core; {_fact(section, 'date')}. "
+        "Int8 and float32: the fastest of the engines there."
     )
     return _document(drawing.render())
 

@@ -35,6 +35,7 @@ from bitinfer import modelfile
 from bitinfer.errors import UsageError
 from bitinfer.export_c import Exported, export_c, identifier
 from bitinfer.export_c.network import instruction_sets, targets
+from bitinfer.graph import GraphBuilder
 from bitinfer.model import Model
 from graph_examples import every_node, grown, only_integers, only_windows
 
@@ -333,11 +334,24 @@ def test_an_example_says_what_python_does(language: str, tmp_path: Path) -> None
     assert classified(done.stdout.decode()) == right
 
 
-def test_a_web_assembly_module_says_in_node_what_python_does(tmp_path: Path) -> None:
+def wide() -> Model:
+    """A layer of 74 words: a byte that counts 8 bits a step is full before its end."""
+    b = GraphBuilder("wide", (28, 28, 1))
+    x = b.flatten(b.concat(*[b.input] * 6))
+    rng = np.random.default_rng(1)
+    y = b.bdense(b.sign(x), rng.standard_normal((10, 4704)), bias=rng.standard_normal(10))
+    return Model(*b.build(y), preprocessing=LENET5.preprocessing)
+
+
+@pytest.mark.parametrize("make", [pytest.param(lambda: LENET5, id="lenet5"), wide])
+def test_a_web_assembly_module_says_in_node_what_python_does(
+    make: Callable[[], Model], tmp_path: Path
+) -> None:
+    model = make()
     for tool in ("clang", "wasm-ld", "node"):
         if shutil.which(tool) is None and shutil.which(f"{tool}-14") is None:
             pytest.skip(f"there is no {tool}")
-    write(export_c(LENET5, "lenet5", ["portable"]), tmp_path)
+    write(export_c(model, "lenet5", ["portable"]), tmp_path)
     command = re.search(r"(clang --target=wasm32.*)", WASM.read_text())
     assert command is not None
     done = subprocess.run(
@@ -346,14 +360,33 @@ def test_a_web_assembly_module_says_in_node_what_python_does(tmp_path: Path) -> 
     if "stdint.h" in done.stderr or "crt1" in done.stderr:
         pytest.skip("there is no C library for WebAssembly (Debian: wasi-libc)")
     assert done.returncode == 0, done.stderr
-    x = pixels(LENET5, 5)
+    x = pixels(model, 5)
     done = subprocess.run(
         ["node", WASM, tmp_path / "lenet5.wasm"], input=x.tobytes(), capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    wanted = np.frombuffer(expected(LENET5, x, "native:portable"), np.float32).reshape(5, 10)
+    wanted = np.frombuffer(expected(model, x, "native:portable"), np.float32).reshape(5, 10)
     right = [(int(row.argmax()), row.max()) for row in wanted]
     assert classified(done.stdout.decode()) == right
+
+
+def test_binary_layers_count_128_bits_a_step_in_web_assembly(tmp_path: Path) -> None:
+    objdump = next(filter(None, map(shutil.which, ("llvm-objdump", "llvm-objdump-14"))), None)
+    if shutil.which("clang") is None or objdump is None:
+        pytest.skip("there is no clang, or no llvm-objdump")
+    write(export_c(LENET5, "net", ["portable"]), tmp_path)
+    command = ["clang", "--target=wasm32-wasi", "-O2", "-msimd128", "-c", "bitinfer_net.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if "stdint.h" in done.stderr or "No available targets" in done.stderr:
+        pytest.skip("there is no C library for WebAssembly (Debian: wasi-libc)")
+    assert done.returncode == 0, done.stderr
+    listing = subprocess.run(
+        [objdump, "-d", "bitinfer_net.o"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    functions = dict(re.findall(r"^\w+ <(\w+)>:\n(.*?)(?=^\w+ <|\Z)", listing, re.M | re.S))
+    for name in ("run_bconv2d_portable", "run_bdense_portable"):
+        assert "i8x16.popcnt" in functions[name]
+        assert "v128.xor" in functions[name]
 
 
 def test_a_cpu_without_kernels_is_refused_by_the_compiler(tmp_path: Path) -> None:
@@ -382,8 +415,6 @@ def test_any_text_becomes_an_identifier(text: str, word: str) -> None:
 
 def test_a_name_in_the_model_cannot_end_a_comment(tmp_path: Path) -> None:
     GCC.require()
-    from bitinfer.graph import GraphBuilder
-
     b = GraphBuilder('*/ #error "out"', input_shape=(4, 4, 1))
     x = b.conv2d(b.input, np.ones((2, 3, 3, 1)), name="*/int main;\\")
     c = program(Model(*b.build(x)), tmp_path, "portable")
