@@ -337,7 +337,7 @@ def test_an_example_says_what_python_does(language: str, tmp_path: Path) -> None
 def wide() -> Model:
     """A layer of 74 words: a byte that counts 8 bits a step is full before its end."""
     b = GraphBuilder("wide", (28, 28, 1))
-    x = b.flatten(b.concat(*[b.input] * 6))
+    x = b.flatten(b.concat(*[b.input] * 6), "channels_last")
     rng = np.random.default_rng(1)
     y = b.bdense(b.sign(x), rng.standard_normal((10, 4704)), bias=rng.standard_normal(10))
     return Model(*b.build(y), preprocessing=LENET5.preprocessing)
