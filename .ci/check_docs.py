@@ -1,8 +1,8 @@
 """Checks that the documents say what is so: ``python .ci/check_docs.py`` in the checkout.
 
-Links lead to files and headings that exist; README's examples print what README shows; the Python
-blocks of the other pages run; tables and lists are those of the code; pages that are made from code
-are up to date, and are made so first with ``--write``.
+Links lead to files and headings that exist; the examples of README and the index print what is
+shown; the Python blocks of the other pages run; tables and lists are those of the code; what is
+made from code is up to date, and is made so first with ``--write``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import api_page
+import speed_picture
 import zoo_table
 from doc_tables import wrong_tables
 
 ROOT = Path(__file__).parents[1]
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")))
 README = ROOT / "README.md"
+INDEX = ROOT / "docs" / "index.md"
 API = ROOT / "docs" / "api.md"
 
 
@@ -58,25 +60,25 @@ def look_alikes() -> Iterator[str]:
                 yield f"{page.name}:{number}: unexpected characters {sorted(strange)}"
 
 
-def block(kind: str, name: str) -> str:
-    """Return the code block of README below the mark ``<!-- kind: name -->``."""
+def block(page: Path, kind: str, name: str) -> str:
+    """Return the code block of a page below the mark ``<!-- kind: name -->``."""
     mark = rf"<!-- {kind}: {name} -->\n```\w*\n(.*?)```"
-    found = re.findall(mark, README.read_text(), re.DOTALL)
+    found = re.findall(mark, page.read_text(), re.DOTALL)
     if len(found) != 1:
-        raise SystemExit(f"README.md: {len(found)} blocks are marked '{kind}: {name}', wanted 1")
+        raise SystemExit(f"{page.name}: {len(found)} blocks are marked '{kind}: {name}', wanted 1")
     return str(found[0])
 
 
 def wrong_output() -> Iterator[str]:
-    """Run README's examples; yield what they print, unless README shows just that."""
-    code = block("python", "example")
+    """Run the examples of README and the index; yield what they print, unless it is shown so."""
+    code = block(INDEX, "python", "example")
     if (lines := len([line for line in code.splitlines() if line.strip()])) > 10:
-        yield f"README.md: the example has {lines} lines, wanted at most 10"
-    if (printed := output_of("-c", code)) != block("output", "example"):
-        yield f"README.md: the Python example prints\n{printed}"
-    _, _, arguments = block("command", "run").partition(".venv/bin/bitinfer ")
+        yield f"index.md: the example has {lines} lines, wanted at most 10"
+    if (printed := output_of("-c", code)) != block(INDEX, "output", "example"):
+        yield f"index.md: the Python example prints\n{printed}"
+    _, _, arguments = block(README, "command", "run").partition(".venv/bin/bitinfer ")
     printed = output_of("-m", "bitinfer", *arguments.split())
-    if without_times(printed) != without_times(block("output", "run")):
+    if without_times(printed) != without_times(block(README, "output", "run")):
         yield f"README.md: the command prints\n{printed}"
 
 
@@ -97,6 +99,7 @@ def wrong_blocks() -> Iterator[str]:
     """Run the Python blocks of all pages but README, in a folder with a model file."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(ROOT / "examples" / "lenet5.bin", Path(folder, "model.bin"))
+        Path(folder, "examples").symlink_to(ROOT / "examples")
         for page in PAGES:
             if page in (README, API):
                 continue
@@ -112,7 +115,8 @@ def failure_of(code: str, folder: str) -> str:
     with contextlib.chdir(folder), io.StringIO() as report:
         try:
             if not code.startswith(">>>"):
-                exec(code, {})
+                with contextlib.redirect_stdout(report):
+                    exec(code, {})
                 return ""
             test = doctest.DocTestParser().get_doctest(code, {}, "block", None, 0)
             doctest.DocTestRunner(verbose=False).run(test, out=report.write)
@@ -152,6 +156,7 @@ def shape_of(value: Any) -> Any:
 def generated() -> Iterator[tuple[Path, str]]:
     """Yield the pages that are made from code, whole or in part, as they should be."""
     yield API, api_page.page()
+    yield speed_picture.PICTURE, speed_picture.picture()
     zoo = ROOT / "docs" / "zoo.md"
     head = re.escape(zoo_table.HEAD)
     yield zoo, re.sub(rf"{head}\n(?:\|.*\n)*", lambda _: zoo_table.table() + "\n", zoo.read_text())

@@ -38,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bitinfer")
     group.addoption("--long", action="store_true", help="run the tests that take minutes, too")
     group.addoption(
-        "--mutants-share",
+        "--share",
         metavar="K/N",
-        help="run the part K, from 0 to N - 1, of the tests of the tests (test_mutation.py)",
+        help="run nothing but the part K, from 0 to N - 1, of the tests that take minutes",
     )
     group.addoption(
         "--seed", type=int, default=0, help="seed of the random arrays in tests (default: 0)"
@@ -70,15 +70,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
-    shared: set[pytest.Item] = set()
-    if share := config.getoption("--mutants-share"):
+    long = [item for item in items if item.get_closest_marker("long")]
+    if share := config.getoption("--share"):
         part, _, parts = share.partition("/")
-        tests = [item for item in items if item.path.name == "test_mutation.py"]
-        shared.update(tests[int(part) :: int(parts)])
-    for item in items:
-        if item.get_closest_marker("long") and item not in shared:
+        chosen = long[int(part) :: int(parts)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+    elif not config.getoption("--long"):
+        for item in long:
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with pytest --long"))
 
 

@@ -1,7 +1,7 @@
 """The right answers, in float64, for one sample.
 
 Imports nothing of bitinfer and works unlike any of its backends: signs are numbers, windows are
-whole maps shifted and added up tap by tap, pools and flattening are loops over every element.
+whole maps shifted and added up tap by tap, pools are loops over every window.
 float64 holds the integers exactly, and it holds the exact product of two float32 numbers.
 """
 
@@ -21,29 +21,24 @@ Padding = tuple[int, int, int, int]
 
 def signs(x: Array, threshold: Array | None = None, flip: Array | None = None) -> Array:
     """-1 where (x < threshold) != flip, by channel, else +1; -0.0 and NaN are below nothing."""
-    result = np.empty(x.shape)
-    for index in np.ndindex(x.shape):
-        c = index[-1]
-        is_below = float(x[index]) < (0.0 if threshold is None else float(threshold[c]))
-        result[index] = -1.0 if is_below != (flip is not None and bool(flip[c])) else 1.0
-    return result
+    limit = np.float64(0) if threshold is None else threshold.astype(np.float64)
+    is_below = x.astype(np.float64) < limit
+    return np.where(is_below != (False if flip is None else flip), -1.0, 1.0)
 
 
 def bits_of(x: Array) -> Array:
-    """Words of the signs along the last axis, bit by bit: sign i is bit i % 64 of word i // 64."""
+    """Words of the signs along the last axis: sign i is bit i % 64 of word i // 64."""
     length = x.shape[-1]
     words = np.zeros((*x.shape[:-1], (length + 63) // 64), np.uint64)
-    for index in np.ndindex(x.shape):
-        if x[index] < 0:
-            i = index[-1]
-            words[(*index[:-1], i // 64)] |= np.uint64(1 << (i % 64))
+    for i in range(length):
+        words[..., i // 64] |= np.where(x[..., i] < 0, np.uint64(1 << (i % 64)), np.uint64(0))
     return words
 
 
 def signs_of(words: Array, length: int) -> Array:
     """The signs that words stand for, as -1.0 and +1.0: the inverse of :func:`bits_of`."""
-    bits = (words[..., None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
-    return 1.0 - 2.0 * bits.reshape(*words.shape[:-1], -1)[..., :length].astype(np.float64)
+    is_negative = (words[..., None] & (np.uint64(1) << np.arange(64, dtype=np.uint64))) != 0
+    return np.where(is_negative.reshape(*words.shape[:-1], -1)[..., :length], -1.0, 1.0)
 
 
 def window_shape(
@@ -160,39 +155,43 @@ def pool2d(
     *,
     count_include_pad: bool = True,
 ) -> Array:
-    """Maximum, minimum or mean over windows, pixel by pixel; ``kind`` is "max", "min", "mean"."""
+    """Maximum, minimum or mean over windows, one by one; ``kind`` is "max", "min", "mean"."""
     height, width, channels = x.shape
     out_h, out_w = window_shape((height, width), kernel, stride, padding)
     result = np.empty((out_h, out_w, channels))
-    for oy, ox, c in np.ndindex(out_h, out_w, channels):
+    for oy, ox in np.ndindex(out_h, out_w):
         y, z = oy * stride[0] - padding[0], ox * stride[1] - padding[2]
-        inside = [
-            float(x[i, j, c])
-            for i in range(y, y + kernel[0])
-            for j in range(z, z + kernel[1])
-            if 0 <= i < height and 0 <= j < width
-        ]
+        inside = np.array(
+            [
+                x[i, j]
+                for i in range(y, y + kernel[0])
+                for j in range(z, z + kernel[1])
+                if 0 <= i < height and 0 <= j < width
+            ],
+            np.float64,
+        )
         if kind == "min":
-            result[oy, ox, c] = min(inside)
-        elif kind == "max":
-            result[oy, ox, c] = math.nan if any(map(math.isnan, inside)) else max(inside)
+            result[oy, ox] = inside.min(axis=0)
+        elif kind == "max":  # a NaN among the numbers is their maximum
+            result[oy, ox] = inside.max(axis=0)
         else:
             taps = kernel[0] * kernel[1] if count_include_pad else len(inside)
-            result[oy, ox, c] = math.fsum(inside) / taps
+            result[oy, ox] = [math.fsum(column) / taps for column in inside.T.tolist()]
     return result
 
 
 def flatten(x: Array, order: str) -> Array:
-    """(H, W, C) to a vector, index by index; a vector stays as it is."""
+    """(H, W, C) to a vector, channel by channel; a vector stays as it is."""
     if x.ndim == 1:
         return x
     height, width, channels = x.shape
     result = np.empty(x.size, x.dtype)
-    for y, z, c in np.ndindex(height, width, channels):
+    for c in range(channels):
+        pixels = [x[y, z, c] for y in range(height) for z in range(width)]
         if order == "channels_first":
-            result[(c * height + y) * width + z] = x[y, z, c]
+            result[c * height * width : (c + 1) * height * width] = pixels
         else:
-            result[(y * width + z) * channels + c] = x[y, z, c]
+            result[c::channels] = pixels
     return result
 
 
@@ -221,38 +220,34 @@ def activate(
     low: float = 0.0,
     high: float = 0.0,
 ) -> Array:
-    """An activation, number by number, each operation rounded to float32 (a sigmoid: once)."""
-    result = np.empty(x.shape, np.float32)
-    for index in np.ndindex(x.shape):
-        v, c = float(x[index]), index[-1]
+    """An activation, each operation rounded to float32 (a sigmoid: once)."""
+    v = x.astype(np.float64)
+    with np.errstate(all="ignore"):
         if kind == "relu":
-            v = v if v > 0 else 0.0
+            v = np.where(v > 0, v, 0.0)
         elif kind == "clip":
-            v = min(max(v, low), high) if v == v else low
+            v = np.where(np.isnan(v), low, np.where(v < low, low, np.where(v > high, high, v)))
         elif kind == "sigmoid":
-            e = math.exp(-abs(v))
-            v = 1 / (1 + e) if v >= 0 else e / (1 + e) if v < 0 else v
+            v = np.array([_sigmoid(number) for number in v.ravel().tolist()]).reshape(v.shape)
         else:
             if kind == "rprelu":
-                v = float(np.float32(v + float(shift_in[c])))
-            if v < 0:
-                v = float(np.float32(v * float(slope[c])))
+                v = _round(v + np.asarray(shift_in, np.float64))
+            v = np.where(v < 0, _round(v * np.asarray(slope, np.float64)), v)
             if kind == "rprelu":
-                v += float(shift_out[c])
-        result[index] = np.float32(v)
-    return result
+                v = v + np.asarray(shift_out, np.float64)
+        return v.astype(np.float32)
+
+
+def _sigmoid(v: float) -> float:
+    e = math.exp(-abs(v))
+    return 1 / (1 + e) if v >= 0 else e / (1 + e) if v < 0 else v
 
 
 def quantize(x: Array, scale: float) -> Array:
     """x / scale (a float32, as is the quotient) to the nearest even integer in -128 to 127."""
-    divisor = float(np.float32(scale))
-    result = np.empty(x.shape)
-    for index in np.ndindex(x.shape):
-        v = float(x[index]) / divisor
-        if abs(v) < 1000:  # otherwise it is at one of the ends, or NaN
-            v = float(np.float32(v))
-        result[index] = 0 if v != v else round(max(-128.0, min(127.0, v)))
-    return result
+    with np.errstate(all="ignore"):  # beyond float32 it is at one of the ends
+        v = _round(x.astype(np.float64) / float(np.float32(scale)))
+    return np.where(np.isnan(v), 0.0, np.rint(np.clip(v, -128.0, 127.0)) + 0.0)
 
 
 def pad2d(x: Array, padding: Padding, value: float) -> Array:
@@ -298,9 +293,8 @@ def softmax(x: Array) -> Array:
 def normalize(pixels: Array, scale: float, mean: Any, std: Any) -> Array:
     """(pixel * scale - mean) / std per channel."""
     result = np.empty(pixels.shape)
-    for index in np.ndindex(pixels.shape):
-        c = index[-1]
-        result[index] = (int(pixels[index]) * scale - mean[c]) / std[c]
+    for c in range(pixels.shape[-1]):
+        result[..., c] = (pixels[..., c].astype(np.float64) * scale - mean[c]) / std[c]
     return result
 
 

@@ -15,7 +15,12 @@ CSRC = Path(__file__).parents[1] / "csrc"
 pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="there are no C sources beside the tests")
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang", "aarch64-linux-gnu-gcc"])
+def others(*compilers: str) -> list[object]:
+    """Compilers that say the same as those of the default run, seconds later."""
+    return [pytest.param(compiler, marks=pytest.mark.long) for compiler in compilers]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "aarch64-linux-gnu-gcc", *others("clang")])
 def test_all_sources_compile_as_one_unit(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"there is no {compiler}")
@@ -83,7 +88,9 @@ def test_the_needs_of_every_neon_kernel_are_known_on_every_cpu() -> None:
     assert {(operation, method, "neon") for operation, method in known} == lines
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++", "aarch64-linux-gnu-gcc"])
+@pytest.mark.parametrize(
+    "compiler", ["gcc", "clang++", "aarch64-linux-gnu-gcc", *others("clang", "g++")]
+)
 def test_all_kernels_compile_as_one_unit_of_static_names_in_c_and_in_cpp(
     compiler: str, tmp_path: Path
 ) -> None:

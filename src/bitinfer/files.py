@@ -151,10 +151,12 @@ def check_outputs(outputs: Mapping[str, StrPath | None], inputs: Iterable[StrPat
     lead to the same one.
 
     Raises:
-        UsageError: an output is an input, or another output.
+        UsageError: an output is an input, or another output, or ``-``.
         OutputError: it could not be written to.
     """
     wanted = {option: path for option, path in outputs.items() if path is not None}
+    for option, output in wanted.items():
+        refuse_dash(option, output)
     here = {option: identity for option, path in wanted.items() if (identity := _identity(path))}
     for path in inputs if here else ():
         for found in () if path is None else _files_of(path):
@@ -176,6 +178,15 @@ def check_outputs(outputs: Mapping[str, StrPath | None], inputs: Iterable[StrPat
             )
         places[place] = option
         check_writable(path)
+
+
+def refuse_dash(option: str, path: StrPath) -> None:
+    """Raise UsageError for ``-``: elsewhere that is standard output, here it would be a name."""
+    if os.fsdecode(path) == "-":
+        raise UsageError(
+            f"{option}: nothing is written to standard output; name a file, or ./- if it is to be "
+            "called so"
+        )
 
 
 def _identity(path: StrPath) -> tuple[int, int] | None:

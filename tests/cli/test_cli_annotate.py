@@ -123,24 +123,28 @@ def test_bad_pictures_leave_no_file_and_the_others_are_done(
     assert "2 annotated" in err
 
 
-def test_a_disk_that_is_full_ends_it_with_whole_files_and_valid_json(
+def test_pictures_that_cannot_be_written_are_named_and_the_others_are_done(
     model: Path, pictures: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[str] = []
-
     def replace(source: str, target: str) -> None:
-        if written:
+        if not target.endswith("green.png"):
             raise OSError(28, "No space left on device")
-        written.append(target)
         Path(source).rename(target)
 
     monkeypatch.setattr(files.os, "replace", replace)
     outcome = call("run", REFERENCE, "--json", model, pictures, "--annotate", tmp_path / "out")
     assert outcome.code == 1
-    assert "No space left" in outcome.err
-    assert len(json.loads(outcome.out)["results"]) == 1
-    assert [str(path) for path in (tmp_path / "out").iterdir()] == written
-    Image.open(written[0]).load()
+    for colour in ("blue", "red"):
+        problem = (
+            f"{pictures / colour}.png: not annotated: cannot write {tmp_path / 'out' / colour}"
+        )
+        assert f"{problem}.png: No space left on device\n" in outcome.err
+    assert f"1 annotated in {tmp_path / 'out'}, 2 could not be" in outcome.err
+    listed = json.loads(outcome.out)["results"]
+    assert [result["predictions"][0]["label"] for result in listed] == ["blue", "green", "red"]
+    assert ["annotated" in result for result in listed] == [False, True, False]
+    (written,) = (tmp_path / "out").iterdir()
+    Image.open(written).load()
 
 
 def test_the_longest_names_that_files_have_do_not_end_the_run(

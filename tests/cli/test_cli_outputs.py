@@ -146,6 +146,47 @@ def test_batch_keeps_its_inputs(call: Call, model: Path, classes: Path, how: str
             target.unlink()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "convert net.pth -o -",
+        "eval MODEL PICTURES --confusion -",
+        "export-c MODEL -o -",
+        "profile MODEL --trace -",
+        "report x.json -o -",
+        "report x.json --markdown -",
+        "run MODEL PICTURES --annotate -",
+        "train lenet5-mnist --data PICTURES -o -",
+        "verify MODEL net.pth --html -",
+        "zoo get lenet5-mnist -o -",
+    ],
+)
+def test_no_file_is_called_as_standard_output_is(
+    call: Call,
+    model: Path,
+    classes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    if command.startswith("export-c"):
+        pytest.importorskip("bitinfer.backends.native._native")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    named = {"MODEL": model, "PICTURES": classes}
+    result = call(*(named.get(word, word) for word in command.split()))
+    assert result.code == 2
+    assert result.err.startswith("bitinfer: error: --")
+    assert "nothing is written to standard output; name a file" in result.err
+    assert not list(folder.iterdir())
+
+
+def test_a_dash_in_a_folder_is_a_name(call: Call, model: Path, tmp_path: Path) -> None:
+    assert call("profile", model, "--rounds", 1, "--trace", tmp_path / "-").code == 0
+    assert (tmp_path / "-").is_file()
+
+
 def test_zoo_replaces_no_file_by_a_card(call: Call, tmp_path: Path) -> None:
     notes = tmp_path / "net.md"
     notes.write_text("mine")

@@ -21,6 +21,8 @@ from bitinfer.importers.convert import convert as convert_file
 from bitinfer.importers.options import Options
 from bitinfer.model import Preprocessing
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "lenet5.bin"
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
@@ -247,6 +249,22 @@ def test_failures_are_one_line_and_leave_no_file(
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
     assert [path.name for path in checkpoint.parent.iterdir()] == ["lenet.pth.tar"]
+
+
+@pytest.mark.parametrize("name", ["missing.pth", "folder"])
+@pytest.mark.parametrize("verb", ["convert", "verify"])
+def test_a_file_that_cannot_be_read_is_named_once(
+    name: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    source = str(tmp_path / name)
+    output = str(tmp_path / "net.bin")
+    others = ["-o", output] if verb == "convert" else []
+    model = [str(EXAMPLE)] if verb == "verify" else []
+    assert main([verb, *model, source, *others]) == 3
+    message = capsys.readouterr().err
+    assert message.startswith(f"bitinfer: error: {source}: ")
+    assert message.count(source) == 1
 
 
 def test_damaged_checkpoint_leaves_the_old_model(checkpoint: Path) -> None:

@@ -21,13 +21,15 @@ class Folder:
     """A folder that is empty at first, so that nothing in it can be an input or be replaced.
 
     Raises:
-        UsageError: there is something in it.
+        UsageError: there is something in it, or it is ``-``.
         OutputError: it cannot be made or read.
     """
 
     def __init__(self, path: Path) -> None:
         from bitinfer.errors import OutputError, UsageError
+        from bitinfer.files import refuse_dash
 
+        refuse_dash("--annotate", path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             with os.scandir(path) as entries:

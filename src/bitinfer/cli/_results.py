@@ -29,7 +29,8 @@ _COLUMNS = ("input", "rank", "index", "label", "probability", "score", "error")
 class Result:
     """What came of one input: predictions, or an error; ``ms`` by stage.
 
-    ``is_lost`` is as of session.Classification; ``annotated`` is the file with the labels drawn.
+    ``is_lost`` is as of session.Classification; ``annotated`` is the file with the labels
+    drawn, ``unwritten`` why there is none although it was asked for.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Result:
     error: BitInferError | None = None
     is_lost: bool = False
     annotated: str | None = None
+    unwritten: BitInferError | None = None
 
 
 class Sink(Protocol):

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             "export-c: there is no compiled extension, which lays out the weights; install a C "
             "compiler, then bitinfer again"
         ) from error
+    files.refuse_dash("--output", args.output)
     model = modelfile.load(args.model)
     name = args.name or export.identifier(Path(args.model).stem)
     exported = export.export_c(model, name, args.isa)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitinfer.cli import _annotations, _common, _inputs, _results
 from bitinfer.cli._results import Result
-from bitinfer.cli._terminal import note, report, status
+from bitinfer.cli._terminal import note, printable, report, status
 
 if TYPE_CHECKING:
     from bitinfer.session import Session
@@ -23,7 +23,8 @@ _EPILOG = """inputs:
 
 Results appear one by one; inputs that cannot be read are reported on stderr, and the others are
 done. Files in folders that are no pictures are passed over, counted and named. The exit code is 4
-if none of the inputs can be read, 5 if some of them cannot.
+if none of the inputs can be read, 5 if some of them cannot, and 1 if a picture of --annotate cannot
+be written; the others are.
 The JSON stays valid when the command is interrupted: it then ends early (exit code 130).
 """
 
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     Image.preinit()
     session.bind(pixels=True)
     folder = None if args.annotate is None else _annotations.Folder(args.annotate)
-    done = failed = 0
+    done = failed = unwritten = 0
     passed_over: list[str] = []
     sink = _sink(args, session)
     try:
@@ -112,6 +113,9 @@ def run(args: argparse.Namespace) -> int:
                     else:
                         failed += 1
                         report(str(result.error))
+                    if result.unwritten is not None:
+                        unwritten += 1
+                        report(f"{printable(name)}: not annotated: {result.unwritten}")
                     sink.add(result)
                     show(f"{done + failed} inputs done")
     except BrokenPipeError:
@@ -125,7 +129,10 @@ def run(args: argparse.Namespace) -> int:
         if failed and done + failed > 1:
             note(f"{failed} of {done + failed} inputs failed")
         if folder is not None:
-            note(f"{folder.count} annotated in {args.annotate}")
+            missing = f", {unwritten} could not be" if unwritten else ""
+            note(f"{folder.count} annotated in {args.annotate}{missing}")
+    if unwritten:
+        return 1
     if failed:
         return 5 if done else 4
     return 0
@@ -171,7 +178,7 @@ def _classify(
     *,
     may_be_stdin: bool,
 ) -> Result:
-    from bitinfer.errors import BitInferError
+    from bitinfer.errors import BitInferError, OutputError
     from bitinfer.session import require_finite
 
     try:
@@ -187,9 +194,19 @@ def _classify(
         stage: round(1000 * seconds, 3)
         for stage, seconds in zip(_results.STAGES, found.seconds, strict=True)
     }
-    annotated = None if folder is None else folder.add(name, found)
+    annotated = unwritten = None
+    try:
+        annotated = None if folder is None else folder.add(name, found)
+    except OutputError as error:  # what the picture shows is known all the same
+        unwritten = error
     return Result(
-        name, found.size, found.predictions, ms, is_lost=found.is_lost, annotated=annotated
+        name,
+        found.size,
+        found.predictions,
+        ms,
+        is_lost=found.is_lost,
+        annotated=annotated,
+        unwritten=unwritten,
     )
 
 

@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _get(model: Shipped, output: Path, *, quiet: bool) -> None:
     from bitinfer.errors import OutputError
-    from bitinfer.files import write_atomically
+    from bitinfer.files import refuse_dash, write_atomically
 
+    refuse_dash("--output", output)
     card = output.with_suffix(".md")
     if card == output:
         card = output.with_name(output.name + ".md")

@@ -46,7 +46,7 @@ class Failure(Part, frozen=True):
 class RunResult(Part, frozen=True):
     """One input: ``predictions``, best first, and ``ms``; or ``error``.
 
-    ``annotated`` is the file that ``--annotate`` has written of it.
+    ``annotated`` is the file that ``--annotate`` has written of it, absent if it could not be.
     """
 
     input: str

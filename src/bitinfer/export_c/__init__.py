@@ -47,7 +47,7 @@ def export_c(model: Model, name: str, isas: Collection[str] = ()) -> Exported:
     network = describe(model, name, isas)
     sources = Sources(source_dir())
     kernels = sorted(f"bi_{operation}_{method}_{isa}" for operation, method, isa in network.kernels)
-    unit = sources.unit(kernels)
+    unit = sources.unit(kernels, after="kernels/isa.h")  # which run.inc wants, kernels may not
 
     def source(with_values: bool) -> str:
         parts = [

@@ -52,8 +52,9 @@ def convert(
     """
     if arch is not None:
         states.find_family(arch)
+    data = read_source(path)
     try:
-        content, origin = _read(path, options)
+        content, origin = _read(path, data, options)
         if isinstance(content, Foreign):
             if arch is not None:
                 raise UsageError(
@@ -77,8 +78,9 @@ def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> F
         CheckpointError: as of :func:`convert`.
         ConversionError: the file holds weights alone.
     """
+    data = read_source(path)
     try:
-        content, origin = _read(path, options)
+        content, origin = _read(path, data, options)
     except (CheckpointError, ConversionError) as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
     if not isinstance(content, Foreign):
@@ -96,9 +98,8 @@ def read_network(path: str | os.PathLike[str], options: Options = DEFAULTS) -> F
     return content
 
 
-def _read(path: str | os.PathLike[str], options: Options) -> tuple[Any, Origin]:
-    """Return what a reader makes of a file, and what the file is."""
-    data = read_source(path)
+def _read(path: str | os.PathLike[str], data: bytes, options: Options) -> tuple[Any, Origin]:
+    """Return what a reader makes of the bytes of a file, and what the file is."""
     name = Path(path).name.encode("utf-8", "replace").decode()
     found = detect.require_reader(data)
     reader = import_module(f"bitinfer.importers.readers.{found.reader}")
