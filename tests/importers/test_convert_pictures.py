@@ -131,3 +131,45 @@ def test_no_picture_at_all_is_an_error(folder: Path) -> None:
     for digit in (2, 5, 7):
         (folder / "digits" / str(digit) / f"digit_{digit}.png").write_bytes(b"junk")
     assert convert(folder) == 4
+
+
+# --- Model files ---------------------------------------------------------------------------------
+
+
+def test_model_file_gets_the_ends_that_its_source_would_get(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, ends = folder / "plain.bin", folder / "ends.bin"
+    assert main(["convert", str(folder / "net.pth"), "-o", str(plain)]) == 0
+    assert convert(folder) == 0
+    capsys.readouterr()
+    data = str(folder / "digits")
+    arguments = ["convert", str(plain), "-o", str(ends), "--integer-ends", "--pictures", data]
+    assert main(arguments) == 0
+    error = capsys.readouterr().err
+    assert "took 16 bits: fewer than 100 pictures do not tell" in error
+    assert f"wrote {ends}" in error
+    wanted, found = modelfile.load(folder / "net.bin"), modelfile.load(ends)
+    assert wanted.graph == found.graph
+    assert found.provenance == wanted.provenance
+    for name, tensor in wanted.tensors.items():
+        np.testing.assert_array_equal(found.tensors[name], tensor, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give it --integer-ends"),
+        (("--integer-ends", "8", "--mean", "0"), "leave out --mean"),
+        (("--integer-ends", "8", "--swap-hw"), "leave out --swap-hw"),
+    ],
+)
+def test_model_file_is_taken_for_its_ends_alone(
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "m.bin"
+    assert main(["convert", str(DIGITS / "lenet5.bin"), "-o", str(output), *options]) != 0
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not output.exists()

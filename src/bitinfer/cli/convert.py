@@ -37,6 +37,14 @@ ARCHITECTURES = (
 """Those of the zoo that state dicts can be read for; here by name, to import nothing."""
 
 
+_OF_SOURCES = (
+    *("arch", "labels", "mean", "std", "scale", "mean_image", "color", "resize", "crop"),
+    *("interpolation", "ground", "invert", "strict", "verify", "network", "input_shape"),
+    *("bit_path", "weights", "swap_hw"),
+)
+"""Options that say something of another framework's file, and nothing of a model file."""
+
+
 def add_parser(subparsers: Any) -> None:
     """Register the command and its arguments."""
     parser = subparsers.add_parser(
@@ -46,7 +54,8 @@ def add_parser(subparsers: Any) -> None:
         "its content: ONNX and QONNX, Keras and Larq, Larq Compute Engine (.tflite), darknet, "
         "MXNet and BMXNet, BNN-PYNQ, and state dicts of known networks (.pth, .safetensors). "
         "Nothing in the file is executed. Labels and preprocessing become part of the model; "
-        "architectures of checkpoints have their own, which the options replace.",
+        "architectures of checkpoints have their own, which the options replace. A model file is "
+        "taken too, to give it --integer-ends.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file to convert")
     parser.add_argument(
@@ -170,6 +179,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--mean and --mean-image do not go together")
     inputs = (args.source, args.labels, args.mean_image, args.pictures, args.network)
     files.check_outputs({"--output": args.output}, inputs)
+    if args.integer_ends is not None and _is_model_file(args.source):
+        return _change_ends(args)
     named = None if args.labels is None else labels.read(args.labels)
     if named is not None and named.remark and not args.quiet:
         note(named.remark)
@@ -216,6 +227,38 @@ def run(args: argparse.Namespace) -> int:
             f"{became.float_bytes / written:.1f} times smaller than float32 "
             f"({became.float_bytes:,} bytes), sha256 {file_sha256(args.output)}"
         )
+    return 5 if failed else 0
+
+
+def _is_model_file(path: Path) -> bool:
+    from bitinfer.importers.detect import is_model_file
+
+    try:
+        with path.open("rb") as file:
+            return is_model_file(file.read(64))
+    except OSError:
+        return False  # what reads it next says what is wrong with it
+
+
+def _change_ends(args: argparse.Namespace) -> int:
+    """Give a model file integer ends; returns the exit code."""
+    from bitinfer import modelfile
+    from bitinfer.errors import UsageError
+
+    given = [o for o in _OF_SOURCES if getattr(args, o, None) not in (None, False)]
+    if given:
+        option = given[0].replace("_", "-")
+        raise UsageError(
+            f"{args.source} is a model file, of which only the ends can be changed: leave out "
+            f"--{option}"
+        )
+    model, said, failed = with_integer_ends(modelfile.load(args.source), args)
+    modelfile.save(model, args.output)
+    if not args.quiet:
+        for line in said:
+            print(printable(line), file=sys.stderr)
+        written = args.output.stat().st_size
+        note(f"wrote {args.output}: {written:,} bytes, sha256 {file_sha256(args.output)}")
     return 5 if failed else 0
 
 

@@ -94,7 +94,8 @@ def _is_safetensors(data: bytes) -> bool:
     return 2 <= length <= 100_000_000 and b'"data_offsets"' in data[8 : 8 + min(length, 1 << 20)]
 
 
-def _is_model_file(data: bytes) -> bool:
+def is_model_file(data: bytes) -> bool:
+    """Return whether a file that begins with ``data`` is one of bitinfer's own."""
     return len(data) > 8 and data.startswith(b'{"__metadata__":{"bitinfer":', 8)
 
 
@@ -146,7 +147,11 @@ FORMATS: tuple[Format, ...] = (
         lambda data: not data,
         advice="the download or the copy failed; get it again",
     ),
-    Format("a bitinfer model file", _is_model_file, advice="it needs no conversion: run it"),
+    Format(
+        "a bitinfer model file",
+        is_model_file,
+        advice="it needs no conversion: run it, or give it --integer-ends",
+    ),
     Format(
         "a web page",
         _text_starts("<!doctype html", "<html", "<head", "<?xml"),
