@@ -22,7 +22,7 @@ KERNEL_TESTS = [
         str(TESTS / "backends" / f"test_{name}.py")
         for name in (
             *("kernels", "signs", "binary_dense", "float_layers"),
-            *("binary_conv", "networks", "executors", "taking_turns"),
+            *("binary_conv", "networks", "executors", "epilogues", "taking_turns"),
         )
     ),
 ]
