@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,10 +119,11 @@ def _reason(index: int, lines: Sequence[StepTime], plan: Plan) -> str | None:
     rivals = [i for i, other in enumerate(lines) if _is_same_kernel(line, other)]
     best = max(rivals, key=lambda i: lines[i].mac_per_cycle or 0.0)
     own, its = line.mac_per_cycle or 0.0, lines[best].mac_per_cycle or 0.0
+    others = _layer_sizes(plan.steps[best], plan)
     differences = [
-        f"{mine} {what} instead of {others}"
-        for what, mine, others in _sizes_of_layers(step, plan.steps[best], plan)
-        if 2 * mine <= others
+        f"{size} {what} instead of {others[what]}"
+        for what, size in _layer_sizes(step, plan).items()
+        if 2 * size <= others[what]
     ]
     if 2 * own >= its or not differences:
         return None
@@ -134,22 +135,15 @@ def _is_same_kernel(line: StepTime, other: StepTime) -> bool:
     return (line.operation, line.kernel) == (other.operation, other.kernel)
 
 
-def _sizes_of_layers(step: Step, other: Step, plan: Plan) -> Iterator[tuple[str, int, int]]:
-    """Yield what a kernel is the faster for the more there is of it, in two convolutions."""
-    for what, of in _SIZES.items():
-        yield what, of(step, plan), of(other, plan)
-
-
-def _products(step: Any, plan: Plan) -> int:
-    kernel: tuple[int, int] = step.window.kernel
-    return math.prod(kernel) * plan.buffers[step.source].shape[-1] // int(step.window.groups)
-
-
-_SIZES: dict[str, Callable[[Any, Plan], int]] = {
-    "pixels": lambda step, plan: math.prod(plan.buffers[step.target].shape[:-1]),
-    "outputs": lambda step, plan: len(step.weight) // step.window.groups,
-    "products a sum": _products,
-}
+def _layer_sizes(step: Step, plan: Plan) -> dict[str, int]:
+    """Return of what a kernel is the faster the more there is of it, of a convolution."""
+    assert isinstance(step, steps.Conv2d | steps.BinaryConv2d)
+    channels, groups = plan.buffers[step.source].shape[-1], step.window.groups
+    return {
+        "pixels": math.prod(plan.buffers[step.target].shape[:-1]),
+        "outputs": len(step.weight) // groups,
+        "products a sum": math.prod(step.window.kernel) * channels // groups,
+    }
 
 
 def _what_it_does(step: Step, plan: Plan, ns: float) -> str:
