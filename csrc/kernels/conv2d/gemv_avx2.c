@@ -127,7 +127,7 @@ BI_TARGET_avx2 static inline __attribute__((always_inline)) __m256 weights(const
 }
 
 /* Ask for what is read after a row of weights that begins at `row`: where the weights are not in the
- * second-level cache, the hardware alone does not ask early enough (a quarter of the time). */
+ * second-level cache, the hardware alone does not ask early enough. */
 BI_TARGET_avx2 static inline __attribute__((always_inline)) void fetch_ahead(const char *row,
                                                                              size_t row_bytes)
 {
