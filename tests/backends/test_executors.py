@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,15 @@ def test_a_thousand_forks_in_the_middle_of_calls_all_return(backend_name: str) -
     assert fork(backend_name, 1000) == "{0}\n"
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_ends_a_long_batch_within_a_moment(backend: Backend) -> None:
     b = GraphBuilder("g", (24, 24, 1))
     x = b.bconv2d(b.sign(b.input), np.ones((256, 1, 1, 1)))

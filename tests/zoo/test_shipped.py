@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bitinfer
@@ -14,6 +16,7 @@ from bitinfer.zoo.shipped import _FOLDER, SHIPPED, Shipped, find_shipped
 
 ROOT = Path(__file__).parents[2]
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
+CIFAR10 = MNIST.parent / "cifar10"
 
 
 def test_models_and_cards_are_all_that_is_there() -> None:
@@ -71,11 +74,21 @@ def test_example_is_the_model_of_the_zoo() -> None:
 def test_lenet5_gets_exactly_its_cards_digits_right() -> None:
     if not MNIST.is_dir():
         pytest.skip(f"MNIST is not at {MNIST}")
-    model = SHIPPED["lenet5-mnist"]
     images = datasets.read_idx(MNIST / "t10k-images-idx3-ubyte.gz")
     labels = datasets.read_idx(MNIST / "t10k-labels-idx1-ubyte.gz")
-    logits = bitinfer.load(model.path).run(images[..., None])
-    assert (int((logits.argmax(axis=1) == labels).sum()), len(labels)) == (
-        model.correct,
-        model.total,
-    )
+    assert_card_is_exact("lenet5-mnist", images[..., None], labels)
+
+
+def test_bitres8_gets_exactly_its_cards_pictures_right() -> None:
+    if not CIFAR10.is_dir():
+        pytest.skip(f"CIFAR-10 is not at {CIFAR10}")
+    pixels = np.frombuffer(lzma.decompress((CIFAR10 / "test1000_rgb.u8.xz").read_bytes()), np.uint8)
+    labels = np.frombuffer((CIFAR10 / "test1000_labels.u8").read_bytes(), np.uint8)
+    assert_card_is_exact("bitres8-cifar10", pixels.reshape(-1, 32, 32, 3), labels)
+
+
+def assert_card_is_exact(name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    model = SHIPPED[name]
+    logits = bitinfer.load(model.path).run(images)
+    right = int((logits.argmax(axis=1) == labels).sum())
+    assert (right, len(labels)) == (model.correct, model.total)
