@@ -229,7 +229,7 @@ def test_a_thousand_forks_in_the_middle_of_calls_all_return(backend_name: str) -
 
 @pytest.fixture
 def interrupts() -> Iterator[None]:
-    """SIGINT interrupts, also where the tests run in the background of a shell, which ignores it."""
+    """SIGINT interrupts, also in the background of a shell, which has it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
