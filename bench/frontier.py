@@ -7,7 +7,7 @@
 ends, and every .tflite file under DIR by OpenVINO and, where it is installed, LiteRT.  Each
 classifies the test pictures, and is timed with one picture, one thread and one core: the shortest
 call of many rounds in turn.  ``--isa avx2`` or ``avx512`` keeps them from richer instruction sets
-(AMX, with ``avx512``), as far as they listen: LiteRT does not.  Nothing else should run meanwhile.
+(AMX, with ``avx512``); LiteRT cannot be kept from them and is left out.  Nothing else should run.
 """
 
 from __future__ import annotations
@@ -110,11 +110,12 @@ def by_litert(path: Path) -> Subject:
     return Subject(path.stem, "litert", run)
 
 
-def rivals(folder: Path) -> list[Subject]:
+def rivals(folder: Path, isa: str) -> list[Subject]:
     """Return every .tflite file in ``folder`` with every engine that is installed."""
     found = []
+    engines = (by_openvino, by_litert) if isa == "native" else (by_openvino,)
     for path in sorted(folder.glob("*.tflite")):
-        for make in (by_openvino, by_litert):
+        for make in engines:
             try:
                 found.append(make(path))
             except ModuleNotFoundError as error:
@@ -153,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> None:
     test = read_cifar10(arguments.data)[2]
     shipped = [m.path for m in SHIPPED.values() if m.data_set == "cifar10"]
     subjects = [s for path in [*shipped, *arguments.model] for s in ours(path, arguments.isa)]
-    subjects += rivals(arguments.rivals)
+    subjects += rivals(arguments.rivals, arguments.isa)
     images = np.ascontiguousarray(test.images)
     times = shortest_calls(subjects, images[:1], arguments.rounds)
     points = []
@@ -176,6 +177,8 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def draw(arguments: argparse.Namespace) -> None:
     """Draw accuracy against latency, one chart for each instruction set."""
+    from matplotlib import ticker
+
     from bitinfer.train.charts import BLUE, ORANGE, figure, to_png
 
     points = [Point(**p) for path in arguments.file for p in json.loads(path.read_text())]
@@ -195,11 +198,18 @@ def draw(arguments: argparse.Namespace) -> None:
             axis.errorbar(
                 point.milliseconds, 100 * share, yerr=100 * error, fmt="o", color=colour, capsize=3
             )
-            label = f" {point.name}\n {point.engine}, {point.milliseconds:.3f} ms"
-            axis.annotate(label, (point.milliseconds, 100 * share), fontsize=8, va="top")
+            label = f" {point.name} \n {point.engine}, {point.milliseconds:.3f} ms "
+            # Ours with either end lie beside each other: their names go apart.
+            side = "right" if "integer" in point.name else "left"
+            axis.annotate(
+                label, (point.milliseconds, 100 * share), fontsize=8, va="top", ha=side
+            )
         axis.set_xscale("log")
-        axis.set_xlim(0.5 * min(p.milliseconds for p in quickest), None)
-        axis.margins(x=0.6)
+        times = [p.milliseconds for p in quickest]
+        axis.set_xlim(0.1 * min(times), 6 * max(times))
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.set_xlabel("one picture, one thread, ms")
         axis.set_ylabel("CIFAR-10, % right (95 % interval)")
         axis.set_title(f"{of_isa[0].cpu}: {isa}", fontsize=9)

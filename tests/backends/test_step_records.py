@@ -14,6 +14,7 @@ import pytest
 from bitinfer import zoo
 from bitinfer.graph import check, passes
 from bitinfer.plan import Plan, lower, operations
+from bitinfer.plan.bands import find_bands
 from graph_examples import every_node, only_integers
 
 records = pytest.importorskip(
@@ -60,7 +61,11 @@ def test_a_bound_plan_holds_what_its_records_say(name: str) -> None:
     executor: Any = select("native").bind(plan)
     ffi, lib = native.ffi, native.lib
     fields = dict(ffi.typeof("bi_step").fields)
-    for struct, record in zip(executor._steps, records.records(plan), strict=True):
+    bands = find_bands(plan)
+    for index, (struct, record) in enumerate(
+        zip(executor._steps, records.records(plan), strict=True)
+    ):
+        assert struct.band == (bands[index].rows if index in bands else 0)
         for field, kind in fields.items():
             got = getattr(struct, field)
             if field in record.numbers:
@@ -72,7 +77,7 @@ def test_a_bound_plan_holds_what_its_records_say(name: str) -> None:
                 assert bytes(ffi.buffer(ffi.cast("char *", got), array.nbytes)) == array.tobytes()
             elif kind.type.kind == "pointer" and field != "weight":
                 assert got == ffi.NULL, field
-            elif field not in ("kernel", "parts", "scratch", "weight", *record.buffers):
+            elif field not in ("kernel", "parts", "band", "scratch", "weight", *record.buffers):
                 assert got == 0, field
 
 

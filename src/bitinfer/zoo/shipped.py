@@ -52,7 +52,11 @@ class Shipped:
 
 
 SHIPPED: Mapping[str, Shipped] = {
-    model.name: model for model in (Shipped("lenet5-mnist", "xnor-lenet5", "mnist", 9941, 10000),)
+    model.name: model
+    for model in (
+        Shipped("lenet5-mnist", "xnor-lenet5", "mnist", 9941, 10000),
+        Shipped("bitres8-cifar10", "bitres8", "cifar10", 810, 1000),
+    )
 }
 
 
