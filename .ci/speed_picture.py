@@ -56,17 +56,16 @@ def picture() -> str:
 def read_times(section: str) -> dict[str, dict[str, float]]:
     """Return what the table below the heading Times holds."""
     lines = section.split("### Times\n", 1)[1].strip().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("| layer |"))
-    _, *engines = _cells(lines[start])
-    times: dict[str, dict[str, float]] = {}
+    start = next(i for i, line in enumerate(lines) if line.startswith("| engine |"))
+    _, *layers = (cell.partition(":")[0] for cell in _cells(lines[start]))
+    times: dict[str, dict[str, float]] = {layer: {} for layer in layers}
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
             break
-        layer, *cells = _cells(line)
-        found = zip(engines, cells, strict=True)
-        times[layer.partition(":")[0]] = {
-            engine: float(cell.partition(" / ")[0]) for engine, cell in found if _is_claimed(cell)
-        }
+        engine, *cells = _cells(line)
+        for layer, cell in zip(layers, cells, strict=True):
+            if _is_claimed(cell):
+                times[layer][engine] = float(cell.partition(" / ")[0])
     return times
 
 
