@@ -201,9 +201,7 @@ def draw(arguments: argparse.Namespace) -> None:
             label = f" {point.name} \n {point.engine}, {point.milliseconds:.3f} ms "
             # Ours with either end lie beside each other: their names go apart.
             side = "right" if "integer" in point.name else "left"
-            axis.annotate(
-                label, (point.milliseconds, 100 * share), fontsize=8, va="top", ha=side
-            )
+            axis.annotate(label, (point.milliseconds, 100 * share), fontsize=8, va="top", ha=side)
         axis.set_xscale("log")
         times = [p.milliseconds for p in quickest]
         axis.set_xlim(0.1 * min(times), 6 * max(times))
