@@ -162,6 +162,7 @@ def test_model_file_gets_the_ends_that_its_source_would_get(
         ((), "give it --integer-ends"),
         (("--integer-ends", "8", "--mean", "0"), "leave out --mean"),
         (("--integer-ends", "8", "--swap-hw"), "leave out --swap-hw"),
+        (("--integer-ends", "8", "--scale", "0"), "leave out --scale"),
     ],
 )
 def test_model_file_is_taken_for_its_ends_alone(

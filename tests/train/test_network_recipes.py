@@ -33,13 +33,7 @@ SMALL = Recipe(epochs=1, batch_size=20, learning_rate=3e-3)
 LENET = SPECS["lenet5-mnist"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny networks run fastest on one thread, and the number is global in PyTorch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_digits(count: int, *, seed: int = 0) -> Pictures:

@@ -26,12 +26,7 @@ NAME = "bitres8-cifar10"
 SMALL = Recipe(epochs=2, real_epochs=1, batch_size=20, learning_rate=3e-3, distillation=0.9)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

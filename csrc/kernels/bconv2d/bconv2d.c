@@ -66,17 +66,35 @@ int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dila
     return count;
 }
 
-int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps,
-                                 const bi_bconv2d_taps *inside)
+void bi_bconv2d_border_classes(const bi_step *s, uint16_t *row_class, uint16_t *column_class)
 {
+    bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
+                      row_class);
+    bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
+                      column_class);
+}
+
+void bi_bconv2d_pack_ends(const bi_step *s, int32_t o, float *scales, uint64_t *flips)
+{
+    enum { LANES = 16 };
+    scales += o / LANES * (int32_t)BI_SCALES * LANES + o % LANES;
+    for (int32_t i = 0; i < (int32_t)BI_SCALES; i++)
+        scales[i * LANES] = bi_scale_of(s, (bi_scale)i, o);
+    if (s->flip != NULL)
+        flips[o / 64] |= (uint64_t)(s->flip[o] != 0) << o % 64;
+}
+
+int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps, int32_t y, int32_t x)
+{
+    bi_bconv2d_taps inside = bi_bconv2d_taps_at(s, y, x);
     int32_t sum = 0;
     for (int32_t ky = 0; ky < s->kernel_h; ky++)
         for (int32_t kx = 0; kx < s->kernel_w; kx++) {
             int32_t negative = 0;
             for (size_t k = 0; k < bi_words(s->in_c / s->groups); k++)
                 negative += __builtin_popcountll(*taps++);
-            if (ky < inside->ky_first || ky >= inside->ky_end || kx < inside->kx_first ||
-                kx >= inside->kx_end)
+            if (ky < inside.ky_first || ky >= inside.ky_end || kx < inside.kx_first ||
+                kx >= inside.kx_end)
                 sum += s->in_c / s->groups - 2 * negative;
         }
     return sum;

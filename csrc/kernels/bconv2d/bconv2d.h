@@ -81,9 +81,21 @@ static inline bi_bconv2d_taps bi_bconv2d_taps_at(const bi_step *s, int32_t oy, i
 int32_t bi_border_classes(int32_t out, int32_t stride, int32_t pad, int32_t dilation, int32_t taps,
                           int32_t extent, uint16_t *classes);
 
-/* The sum of the signs of one output's taps (canonical) that lie outside the map. */
-int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps,
-                                 const bi_bconv2d_taps *inside);
+/* The same along both axes: the classes of rows and of columns of the outputs. */
+void bi_bconv2d_border_classes(const bi_step *s, uint16_t *row_class, uint16_t *column_class);
+
+/* Whether element number i is the first of its class. */
+static inline int bi_begins_class(const uint16_t *classes, int32_t i)
+{
+    return i == 0 || classes[i] != classes[i - 1];
+}
+
+/* The sum of the signs of one output's taps (canonical) that lie outside the map at pixel (y, x). */
+int32_t bi_bconv2d_signs_outside(const bi_step *s, const uint64_t *taps, int32_t y, int32_t x);
+
+/* Write what output `o` ends with: its scales, [vector][bi_scale][16] f32, and, into zeros, whether its
+ * sign is flipped, [word] u64. */
+void bi_bconv2d_pack_ends(const bi_step *s, int32_t o, float *scales, uint64_t *flips);
 
 /* Of n >= 0 and p, odd or even: c - 2 * p - 4 * n is below the threshold of output o if p / 2 + n is
  * greater than this. */

@@ -120,9 +120,7 @@ void bi_bitpairs_pack(const bi_step *s, const void *canonical, void *packed)
     memcpy(base, &shape, sizeof shape);
     uint16_t *row_class = (uint16_t *)(base + shape.row_class);
     uint16_t *column_class = (uint16_t *)(base + shape.column_class);
-    bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
-                      row_class);
-    bi_border_classes(s->out_w, s->stride_w, s->pad_left, 1, s->kernel_w, s->in_w, column_class);
+    bi_bconv2d_border_classes(s, row_class, column_class);
     const uint64_t *taps = canonical;
     size_t words = bi_words(s->in_c);
     for (int32_t o = 0; o < s->out_c; o++, taps += (size_t)(s->kernel_h * s->kernel_w) * words) {
@@ -131,20 +129,14 @@ void bi_bitpairs_pack(const bi_step *s, const void *canonical, void *packed)
         int32_t inside = s->kernel_h * s->kernel_w * s->in_c + 2 * pack_taps(s, &shape, taps, to);
         for (int32_t y = 0; y < s->out_h; y++)
             for (int32_t x = 0; x < s->out_w; x++) {
-                if ((y > 0 && row_class[y] == row_class[y - 1]) ||
-                    (x > 0 && column_class[x] == column_class[x - 1]))
+                if (!bi_begins_class(row_class, y) || !bi_begins_class(column_class, x))
                     continue;
-                bi_bconv2d_taps t = bi_bconv2d_taps_at(s, y, x);
-                int32_t outside = bi_bconv2d_signs_outside(s, taps, &t);
+                int32_t outside = bi_bconv2d_signs_outside(s, taps, y, x);
                 size_t index = (size_t)row_class[y] * (size_t)shape.h_classes + column_class[x];
                 pack_class(s, &shape, o, inside - (1 - s->pad_value) * outside,
                            base + shape.constants + index * shape.class_size * 4);
             }
-        for (size_t i = 0; i < BI_SCALES; i++)
-            ((float *)(base + shape.scales))[((size_t)(o / SIXTEEN) * BI_SCALES + i) * SIXTEEN +
-                                             (size_t)(o % SIXTEEN)] =
-                bi_scale_of(s, (bi_scale)i, o);
-        if (s->flip != NULL)
-            ((uint64_t *)(base + shape.flips))[o / 64] |= (uint64_t)(s->flip[o] != 0) << o % 64;
+        bi_bconv2d_pack_ends(s, o, (float *)(base + shape.scales),
+                             (uint64_t *)(base + shape.flips));
     }
 }

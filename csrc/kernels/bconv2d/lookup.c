@@ -139,10 +139,10 @@ static void pack_constants(const bi_step *s, const bi_lookup *shape, const tap_t
 {
     for (int32_t family = 0; family < 2; family++)
         for (int32_t y = 0; y < s->out_h; y++) {
-            if (y > 0 && row_class[y] == row_class[y - 1])
+            if (!bi_begins_class(row_class, y))
                 continue;
             for (int32_t x = 0; x < s->out_w; x++) {
-                if (x > 0 && column_class[x] == column_class[x - 1])
+                if (!bi_begins_class(column_class, x))
                     continue;
                 bi_bconv2d_taps t = bi_bconv2d_taps_at(s, y, x);
                 int32_t sum = 0;
@@ -175,10 +175,7 @@ void bi_lookup_pack(const bi_step *s, const bi_lookup *shape, const uint64_t *ca
     memcpy(base, shape, sizeof *shape);
     uint16_t *row_class = (uint16_t *)(base + shape->row_class);
     uint16_t *column_class = (uint16_t *)(base + shape->column_class);
-    bi_border_classes(s->out_h, s->stride_h, s->pad_top, s->dilation_h, s->kernel_h, s->in_h,
-                      row_class);
-    bi_border_classes(s->out_w, s->stride_w, s->pad_left, s->dilation_w, s->kernel_w, s->in_w,
-                      column_class);
+    bi_bconv2d_border_classes(s, row_class, column_class);
     pack_entries(s, shape, canonical, (uint8_t *)base + shape->weights);
 
     int32_t padded = shape->vectors * shape->lanes;

@@ -37,12 +37,10 @@ ARCHITECTURES = (
 """Those of the zoo that state dicts can be read for; here by name, to import nothing."""
 
 
-_OF_SOURCES = (
-    *("arch", "labels", "mean", "std", "scale", "mean_image", "color", "resize", "crop"),
-    *("interpolation", "ground", "invert", "strict", "verify", "network", "input_shape"),
-    *("bit_path", "weights", "swap_hw"),
+_OF_MODEL_FILES = frozenset(
+    ("source", "output", "integer_ends", "pictures", "limit", "quiet", "traceback", "run")
 )
-"""Options that say something of another framework's file, and nothing of a model file."""
+"""What may be said of a model file; all else describes another framework's."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -245,7 +243,11 @@ def _change_ends(args: argparse.Namespace) -> int:
     from bitinfer import modelfile
     from bitinfer.errors import UsageError
 
-    given = [o for o in _OF_SOURCES if getattr(args, o, None) not in (None, False)]
+    given = [
+        option
+        for option, value in vars(args).items()
+        if option not in _OF_MODEL_FILES and value is not None and value is not False
+    ]
     if given:
         option = given[0].replace("_", "-")
         raise UsageError(

@@ -147,7 +147,7 @@ class Run:
             x = task.batch(chosen, self._generator)
             scores = forward(x)
             loss = functional.cross_entropy(scores, labels[chosen])
-            if task.teacher is not None and recipe.distillation:
+            if task.teacher is not None:
                 distilled = distance(scores, task.teacher(x))
                 loss = (1 - recipe.distillation) * loss + recipe.distillation * distilled
             self._optimiser.zero_grad()

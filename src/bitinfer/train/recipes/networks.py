@@ -233,7 +233,7 @@ def run(
 def _train_real_weights(
     job: Task, recipe: Recipe, state: Path, report: Callable[[Step], None]
 ) -> None:
-    first = dataclasses.replace(recipe, epochs=recipe.real_epochs, real_epochs=0, distillation=0.0)
+    first = dataclasses.replace(recipe, epochs=recipe.real_epochs, real_epochs=0)
     job.network.use_real_weights(real=True)
     before = Run(job, first, state)
     try:
