@@ -75,6 +75,7 @@ extern const int32_t CHANNELS[CHANNEL_COUNT], OUTPUTS[OUTPUT_COUNT];
 
 window random_window(void);
 bi_step windowed(const subject *k, int32_t h, int32_t w, int32_t c, const window *v);
+bi_step random_pool(const subject *k, int32_t channels);
 int on_map(const bi_step *s, int32_t y, int32_t x);
 int32_t tap_y(const bi_step *s, int32_t oy, int32_t ky);
 int32_t tap_x(const bi_step *s, int32_t ox, int32_t kx);

@@ -57,6 +57,70 @@ static void check_execute(void)
     printf("bi_execute: %ld cases\n", dense_kernel.cases);
 }
 
+/* A convolution and the pool behind it, of which so many rows are done at a time (0: all). */
+static buffer run_bands(const bi_step *conv, const bi_step *pool, const void *x, int32_t band)
+{
+    int32_t rows = band > 0 ? (band - 1) * pool->stride_h + pool->kernel_h : conv->out_h;
+    buffer map = new_floats(map_size(rows, conv->out_w, conv->out_c));
+    buffer y = new_floats(map_size(pool->out_h, pool->out_w, pool->out_c));
+    buffer scratch = new_buffer(bi_scratch_bytes(conv), 64);
+    bi_step steps[] = {*conv, *pool};
+    steps[0].band = band;
+    steps[0].source = -1;
+    steps[0].target = steps[1].source = 0;
+    steps[1].target = -2;
+    steps[0].scratch = -3;
+    void *externals[] = {(void *)(uintptr_t)x, y.data, scratch.data};
+    int64_t strides[COUNT(externals)] = {0};
+    bi_plan plan = {.steps = steps, .n_steps = 2, .stride_bytes = strides, .batch_from = 2};
+    bi_execute(&plan, map.data, externals, 1, NULL, NULL);
+    free_buffer(map);
+    free_buffer(scratch);
+    return y;
+}
+
+/* A pool of floats, by the first kernel that takes it. */
+static bi_step taken_pool(const char *operation)
+{
+    subject k = {-1, operation, 0};
+    bi_step s = random_pool(&k, random_int(1, 20));
+    do
+        s.kernel = bi_kernel_next(operation, NULL, NULL, s.kernel);
+    while (!bi_kernel_runs_here(s.kernel) || !is_taken(&s));
+    return s;
+}
+
+/* Every number of rows at a time gives what all at once give. */
+static void check_bands(subject *conv)
+{
+    static const window same_size = {3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
+    for (int32_t i = 0; i < 300; i++) {
+        current_place = (place)(i % PLACES);
+        bi_step pool = taken_pool(i / PLACES % 2 ? "max_pool2d" : "avg_pool2d");
+        int32_t read = (pool.out_h - 1) * pool.stride_h - pool.pad_top + pool.kernel_h;
+        if (pool.stride_h > pool.kernel_h || read < pool.in_h)
+            continue;
+        bi_step s = windowed(conv, pool.in_h, pool.in_w, random_int(1, 8), &same_size);
+        s.out_c = pool.in_c;
+        if (!is_taken(&s))
+            continue;
+        buffer x = new_floats(map_size(s.in_h, s.in_w, s.in_c));
+        buffer canonical = new_floats(map_size(s.kernel_h, s.kernel_w, s.in_c * s.out_c));
+        buffer packed = bind_weight(&s, canonical.data);
+        buffer whole = run_bands(&s, &pool, x.data, 0);
+        for (int32_t band = 1; band < pool.out_h; band++) {
+            buffer y = run_bands(&s, &pool, x.data, band);
+            size_t bytes = map_size(pool.out_h, pool.out_w, pool.out_c) * sizeof(float);
+            int same = memcmp(y.data, whole.data, bytes) == 0;
+            count_case(conv, &s, same ? NULL : "rows of a pool at a time");
+            free_buffer(y);
+        }
+        buffer all[] = {x, canonical, packed, whole};
+        for (size_t b = 0; b < COUNT(all); b++)
+            free_buffer(all[b]);
+    }
+}
+
 static int has(int32_t kernel, const char *isa) { return strcmp(bi_kernel_isa(kernel), isa) == 0; }
 
 static void check_list(void)
@@ -145,8 +209,15 @@ int main(int argc, char **argv)
         if (argc < 5 || (strcmp(argv[2], bi_kernel_operation(kernel)) == 0 &&
                          strcmp(argv[3], bi_kernel_method(kernel)) == 0 && has(kernel, argv[4])))
             check_kernel(kernel);
-    if (argc < 5)
+    if (argc < 5) {
         check_execute();
+        subject conv = {-1, "bands", 0};
+        while ((conv.kernel = bi_kernel_next("conv2d", NULL, NULL, conv.kernel)) >= 0)
+            if (bi_kernel_runs_here(conv.kernel))
+                check_bands(&conv);
+        printf("bands: %ld cases\n", conv.cases);
+        failed += conv.cases == 0;
+    }
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;
 }

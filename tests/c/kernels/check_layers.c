@@ -139,7 +139,7 @@ void check_normalize(subject *k)
 }
 
 /* A pooling window: no dilation, padding smaller than the kernel, no larger than the map. */
-static bi_step random_pool(const subject *k, int32_t channels)
+bi_step random_pool(const subject *k, int32_t channels)
 {
     int32_t h = random_int(1, 8), w = random_int(1, 8);
     window v = {random_int(1, h < 4 ? h : 4),
