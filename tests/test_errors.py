@@ -29,6 +29,15 @@ def test_every_error_but_the_base_and_that_of_pickles_has_an_exit_code(kind: typ
     assert has_code == (kind not in (BitInferError, errors.PicklingError))
 
 
+@pytest.mark.parametrize("kind", [c for c in CLASSES if c is not MissingExtraError])
+def test_a_long_message_keeps_its_beginning_and_its_end(kind: type[BitInferError]) -> None:
+    text = str(kind("x.tflite: " + "7, " * 10_000 + "leave it out"))
+    assert text.startswith("x.tflite: 7, 7, ")
+    assert text.endswith("7, leave it out")
+    assert len(text) == errors.MESSAGE_LIMIT
+    assert str(kind("n" * errors.MESSAGE_LIMIT)) == "n" * errors.MESSAGE_LIMIT
+
+
 def test_a_missing_extra_is_an_import_error_that_says_what_to_install() -> None:
     error = MissingExtraError("training needs PyTorch", "train")
     assert isinstance(error, ImportError)

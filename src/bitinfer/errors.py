@@ -22,8 +22,23 @@ A message says where, what came, what was wanted, and what to do, on one line.
 from __future__ import annotations
 
 
+MESSAGE_LIMIT = 600
+"""Characters; messages quote foreign values, which may have any length."""
+
+
 class BitInferError(Exception):
-    """Base of every error that bitinfer raises on purpose."""
+    """Base of every error that bitinfer raises on purpose.
+
+    Of a message beyond MESSAGE_LIMIT the middle is left out: it begins with where the error is and
+    ends with what to do.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) <= MESSAGE_LIMIT:
+            return text
+        end = MESSAGE_LIMIT // 4
+        return f"{text[: MESSAGE_LIMIT - end - 5]} ... {text[-end:]}"
 
 
 class ShapeError(BitInferError, ValueError):

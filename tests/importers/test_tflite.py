@@ -190,6 +190,14 @@ def test_operators_of_floats() -> None:
             lambda b: bconv(b, quantize(b, 6, 6, 3), bipolar(2, 9, 9, 3), (1, 1, 2)),
             "a window of 9 pixels over 6",
         ),
+        (
+            lambda b: b.add("ADD", ["x", b.constant("c", np.ones((1,) * 60, np.float32))], (6, 6)),
+            "c: a tensor of 60 axes, at most 8",
+        ),
+        (
+            lambda b: b.add("PAD", ["x", b.constant("p", np.ones((3, 2, 9), np.int32))], (6, 6)),
+            r"borders of the shape \(3, 2, 9\), wanted two for each of 4 axes",
+        ),
     ],
 )
 def test_what_has_no_counterpart_is_named(build: Callable[[Builder], str], words: str) -> None:

@@ -315,7 +315,9 @@ def _pad(graph: TfliteGraph, operator: Operator) -> None:
     x = operator.inputs[0]
     height, width, channels = _map(graph, x)
     pads = graph.integers(operator.inputs[1], "paddings")
-    if pads.shape != (4, 2) or pads[0].any() or pads[3].any() or (pads < 0).any():
+    if pads.shape != (4, 2):
+        raise ConversionError(f"borders of the shape {pads.shape}, wanted two for each of 4 axes")
+    if pads[0].any() or pads[3].any() or (pads < 0).any():
         raise ConversionError(f"a border of {pads.tolist()}, wanted height and width alone")
     value = graph.floats(operator.inputs[2], "the value") if len(operator.inputs) > 2 else None
     (top, bottom), (left, right) = ((int(a), int(b)) for a, b in pads[1:3])

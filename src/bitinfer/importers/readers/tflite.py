@@ -17,6 +17,7 @@ from bitinfer.importers.readers._flatbuffer import Table
 from bitinfer.importers.readers._tflite_graph import Operator, TfliteGraph
 
 MAX_OPERATORS = 100_000
+MAX_AXES = 8
 _MARK = b"TFL3"
 _TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 7: "<i2", 9: "i1", 10: "<f8"}
 """TensorType, as far as weights and shapes have them."""
@@ -98,6 +99,8 @@ def _tensors(graph: TfliteGraph, table: Table, buffers: list[Table]) -> list[str
             name = f"{name}.{number}"
         names.append(name)
         shape, kind = tensor.integers(0), tensor.number(1, "b")
+        if len(shape) > MAX_AXES:
+            raise CheckpointError(f"{name}: a tensor of {len(shape)} axes, at most {MAX_AXES}")
         graph.declared[name], graph.types[name] = shape, kind
         index = tensor.number(2, "I")
         data = buffers[index].array(0, "u1") if index < len(buffers) else None
