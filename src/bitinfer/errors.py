@@ -21,7 +21,6 @@ A message says where, what came, what was wanted, and what to do, on one line.
 
 from __future__ import annotations
 
-
 MESSAGE_LIMIT = 600
 """Characters; messages quote foreign values, which may have any length."""
 
