@@ -12,21 +12,17 @@ a typed error comes of it, or if one takes over SLOWEST_S; ends if memory runs o
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
-import random
 import resource
 import select
 import signal
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,6 +36,7 @@ from bitinfer.importers import detect, sandbox
 from bitinfer.importers.convert import convert
 from bitinfer.importers.options import Options
 from bitinfer.importers.recognise import recognise
+from mutations import Mutations
 
 MEMORY_BYTES = 2 << 30
 """Address space beyond what Python and NumPy take to start with."""
@@ -87,11 +84,11 @@ def sample_sources(name: str, folder: Path | None) -> list[Source]:
     return found
 
 
-class Mutator:
-    """Makes wrong files of good ones: bytes, members of archives, numbers and words of JSON."""
+class Mutator(Mutations):
+    """Makes wrong files of good ones."""
 
     def __init__(self, name: str, seed: int, folder: Path | None) -> None:
-        self.rng = random.Random(seed)
+        super().__init__(seed)
         self.name = name
         self.small = small_sources(name)
         self.samples = sample_sources(name, folder)
@@ -108,76 +105,10 @@ class Mutator:
             return self.rezipped(data), network, shape
         return self.changed(data), network, shape
 
-    def changed(self, data: bytes) -> bytes:
-        """Set, insert, delete or repeat a few bytes, or cut the rest off."""
-        mutant = bytearray(data)
-        for _ in range(self.rng.randint(1, 4)):
-            at = self.rng.randrange(len(mutant) + 1)
-            match self.rng.randrange(8):
-                case 0:
-                    mutant[at : at + 1] = bytes([self.rng.randrange(256)])
-                case 1:
-                    mutant[at : at + 4] = self.rng.choice([b"\xff", b"\0", b"\x7f"]) * 4
-                case 2:
-                    del mutant[at : at + self.rng.randint(1, 9)]
-                case 3:
-                    other = self.rng.randrange(len(mutant) + 1)
-                    mutant[at:at] = mutant[other : other + self.rng.randint(1, 40)]
-                case 4 if self.rng.randrange(4) == 0:
-                    del mutant[at:]
-                case 5:
-                    mutant[at : at + 8] = self.rng.randrange(1 << 64).to_bytes(8, "little")
-                case _:
-                    place = min(at, len(mutant) - 1)
-                    if place >= 0:
-                        mutant[place] ^= 1 << self.rng.randrange(8)
-        return bytes(mutant)
-
-    def text(self, network: bytes) -> bytes:
-        """Change JSON by its values, and anything else by its bytes."""
-        if network.lstrip().startswith(b"{") and self.rng.randrange(4):
-            return json.dumps(self.value(json.loads(network))).encode()
-        return self.changed(network)
-
-    def value(self, root: Any) -> Any:
-        """Change some values somewhere in a document."""
-        for _ in range(self.rng.randint(1, 3)):
-            node, parent, key = root, None, None
-            while isinstance(node, dict | list) and node and self.rng.randrange(8):
-                parent = node
-                key = self.rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
-                node = node[key]
-            if parent is None:
-                continue
-            match self.rng.randrange(4):
-                case 0 if isinstance(parent, dict):
-                    del parent[key]
-                case 1 if isinstance(parent, list):
-                    parent.append(node)
-                case _:
-                    odd = [None, True, 0, -1, 1 << 31, 1 << 64, 0.5, 1e308, "", "x", "(1, 1)"]
-                    parent[key] = self.rng.choice([*odd, [], {}, [[]], "ste_sign", "same"])
-        return root
-
     def keras(self) -> bytes:
         config, weights = samples.KERAS[:2]
         text = self.value(json.loads(json.dumps(config)))
         return keras_files.hdf5(text, weights)
-
-    def rezipped(self, data: bytes) -> bytes:
-        """Change the members of an archive, or their names, and pack them again."""
-        file = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(file, "w") as target:
-            names = source.namelist()
-            which = self.rng.choice(names)
-            for name in names:
-                content = source.read(name)
-                if name == which:
-                    content = (self.text if name.endswith(".json") else self.changed)(content)
-                    if self.rng.randrange(20) == 0:
-                        continue
-                target.writestr(zipfile.ZipInfo(name), content)
-        return file.getvalue()
 
 
 class Crash(Exception):
