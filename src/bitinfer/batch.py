@@ -1,8 +1,8 @@
 """Many pictures to a Parquet file: in order, and from where an interruption left off.
 
 Inputs are cut into parts of a fixed number.  A part that is done is a file of its own in a folder
-beside the result (``OUT.parquet.parts``), written whole or not at all; when all are there they are
-joined, and the folder goes.  Whoever computes parts, threads here or a cluster in ray.py, gives
+beside the result (``OUT.parquet.parts``), written whole or not at all; they are joined there, and
+when all are, the folder goes.  Whoever computes parts, threads here or a cluster in ray.py, gives
 them back in order.  What decides the bytes of a part is the part alone, so that a result that was
 interrupted is the same file as one that was not.
 
@@ -11,7 +11,6 @@ Needs the extra ``batch`` (pyarrow).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -158,17 +157,24 @@ def run(
             shutil.rmtree(folder)
         _begin(folder, {**metadata, "inputs": _digest(inputs), "rows": ROWS})
         parts = [inputs[i : i + ROWS] for i in range(0, len(inputs), ROWS)]
-        missing = [i for i in range(len(parts)) if not _part(folder, i).exists()]
+        missing = dict.fromkeys(i for i in range(len(parts)) if not _part(folder, i).exists())
         found = len(inputs) - sum(len(parts[i]) for i in missing)
         schema = _schema(pyarrow, metadata)
+        computed = iter(compute(parts[i] for i in missing))
+        joined = folder / "joined.parquet"
         done, failed = found, 0
         report(done, failed)
-        for i, rows in zip(missing, compute(parts[i] for i in missing), strict=True):
-            _write_part(pyarrow, schema, _part(folder, i), rows)
-            done += len(rows)
-            failed += sum(bool(row.error) for row in rows)
-            report(done, failed)
-        failed = _join(pyarrow, schema, folder, parts=len(parts), target=target)
+        # Joined while further parts are computed: what is done at the end, no thread helps with.
+        with pyarrow.parquet.ParquetWriter(joined, schema, compression="zstd") as writer:
+            for i, part in enumerate(parts):
+                if i in missing:
+                    _write_part(pyarrow, schema, _part(folder, i), next(computed))
+                    done += len(part)
+                failed += _join(pyarrow, writer, _part(folder, i))
+                report(done, failed)
+        with joined.open("rb") as file:
+            os.fsync(file.fileno())
+        joined.replace(target)
         shutil.rmtree(folder)
     except OSError as error:
         if isinstance(error, OutputError):
@@ -181,11 +187,12 @@ def _digest(inputs: Sequence[Input]) -> str:
     """Return what differs when an input is another one, or another file has its name."""
     digest = hashlib.sha256()
     for one in inputs:
-        size, changed = -1, -1
-        with contextlib.suppress(OSError, ValueError):
+        try:
             stat = os.stat(one.path)  # noqa: PTH116 - ten thousand Paths take time
             size, changed = stat.st_size, stat.st_mtime_ns
-        digest.update(f"{json.dumps(one.path)} {size} {changed}\n".encode())
+        except (OSError, ValueError):
+            size, changed = -1, -1
+        digest.update(f"{one.path}\0{size} {changed}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -269,20 +276,9 @@ def _write_part(pyarrow: Any, schema: Any, path: Path, rows: Sequence[Row]) -> N
     files.write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def _join(pyarrow: Any, schema: Any, folder: Path, *, parts: int, target: Path) -> int:
-    """Write the result from its parts; return how many inputs failed.
-
-    The file is written in the folder of the parts, and moved to its place when it is complete.
-    """
-    failed = 0
-    joined = folder / "joined.parquet"
-    with pyarrow.parquet.ParquetWriter(joined, schema, compression="zstd") as writer:
-        for number in range(parts):
-            with pyarrow.memory_map(os.fspath(_part(folder, number))) as source:
-                table = pyarrow.ipc.open_file(source).read_all()
-                failed += len(table) - table.column("error").null_count
-                writer.write_table(table)
-    with joined.open("rb") as file:
-        os.fsync(file.fileno())
-    joined.replace(target)
-    return failed
+def _join(pyarrow: Any, writer: Any, path: Path) -> int:
+    """Append a part to the result; return how many of its inputs failed."""
+    with pyarrow.memory_map(os.fspath(path)) as source:
+        table = pyarrow.ipc.open_file(source).read_all()
+        writer.write_table(table)
+        return len(table) - int(table.column("error").null_count)

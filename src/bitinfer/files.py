@@ -220,7 +220,10 @@ def one_line(text: object, limit: int | None = 120) -> str:
     text = str(text)
     if limit is not None:
         text = text[: limit + 1]
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if text.isprintable():
+        safe = text
+    else:
+        safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return safe if limit is None or len(safe) <= limit else f"{safe[: limit - 3]}..."
 
 
