@@ -29,13 +29,18 @@ def sequential(shape: Sequence[int], *layers: dict[str, Any]) -> dict[str, Any]:
     return {"class_name": "Sequential", "config": {"name": "net", "layers": [first, *layers]}}
 
 
+Source = str | tuple[str, int]
+"""A layer, or a layer and the number of its result."""
+
+
 def functional(
-    shape: Sequence[int], layers: Mapping[str, tuple[dict[str, Any], Sequence[Sequence[str]]]]
+    shape: Sequence[int], layers: Mapping[str, tuple[dict[str, Any], Sequence[Sequence[Source]]]]
 ) -> dict[str, Any]:
     """``layers`` by name: the layer, and for each of its calls what it reads."""
     items = [{**layer("InputLayer", "x", batch_input_shape=[None, *shape]), "inbound_nodes": []}]
     for item, calls in layers.values():
-        nodes = [[[name, 0, 0, {}] for name in call] for call in calls]
+        pairs = [[(s, 0) if isinstance(s, str) else s for s in call] for call in calls]
+        nodes = [[[name, 0, number, {}] for name, number in call] for call in pairs]
         items.append({**item, "inbound_nodes": nodes})
     outputs = [[[*layers][-1], 0, 0]]
     config = {"name": "net", "layers": items, "output_layers": outputs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import marshal
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ import pytest
 
 pytest.importorskip("h5py")
 
-from keras_files import hdf5, layer, sequential
+from keras_files import Source, functional, hdf5, layer, sequential
 
-from bitinfer.errors import ConversionError
+from bitinfer.errors import CheckpointError, ConversionError
+from bitinfer.importers.foreign import Foreign
 from bitinfer.importers.readers import keras
 from bitinfer.importers.readers._keras_lambda import is_identity
+from bitinfer.importers.simulate import simulate
 
 STORED = {
     "3.6": "4wEAAAAAAAAAAQAAAAEAAABDAAAAcwQAAAB8AFMAKQFOqQApAdoBeHIBAAAAcgEAAAD6CDxzdHJp",
@@ -101,3 +103,57 @@ def test_network_is_read_without_it() -> None:
     other = layer("Lambda", "other", function=[dumped(lambda x: x + 1), None, None])
     with pytest.raises(ConversionError, match=r"other \(Lambda\): it is Python code"):
         keras.from_bytes(hdf5(sequential((3,), other, dense), weights))
+
+
+# --- Larq Zoo's own ------------------------------------------------------------------------------
+
+UTILS, MELIUSNET = "larq_zoo.core.utils", "larq_zoo.literature.meliusnet"
+
+
+def of_zoo(name: str, module: str, *values: Any, **config: Any) -> dict[str, Any]:
+    return layer("Lambda", name, function=["4w==", None, list(values)], module=module, **config)
+
+
+def read(layers: Mapping[str, tuple[dict[str, Any], Sequence[Sequence[Source]]]]) -> Foreign:
+    return keras.from_bytes(hdf5(functional((2, 2, 6), layers), {}))
+
+
+def test_lambdas_of_larq_zoo_are_read_by_what_they_captured() -> None:
+    split = of_zoo("split", UTILS, [3], {"axis": -1}, "split")
+    join = of_zoo("join", UTILS, [], {"axis": -1}, "concat")
+    found = read(
+        {
+            "split": (split, [["x"]]),
+            "join": (join, [[("split", 2), "split"]]),
+            "merge": (of_zoo("merge", MELIUSNET, 6), [["x", "join"]]),
+        }
+    )
+    x = np.arange(24, dtype=np.float32).reshape(1, 2, 2, 6)
+    joined = np.concatenate([x[..., 4:], x[..., :2]], axis=-1)
+    wanted = x + np.pad(joined, ((0, 0), (0, 0), (0, 0), (2, 0)))
+    assert np.array_equal(simulate(found, x)[found.outputs[0]], wanted)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (of_zoo("l", UTILS, [4], {"axis": -1}, "split"), "6 channels in 4 equal parts"),
+        (of_zoo("l", UTILS, [0], {"axis": -1}, "split"), "6 channels in 0 equal parts"),
+        (of_zoo("l", UTILS, [3], {"axis": 1}, "split"), "it is Python code"),
+        (of_zoo("l", UTILS, [3], {"axis": -1}, "stack"), "it is Python code"),
+        (of_zoo("l", "elsewhere", [3], {"axis": -1}, "split"), "it is Python code"),
+        (of_zoo("l", UTILS, [3], {"axis": -1}, "split", arguments={"y": 1}), "it is Python code"),
+        (of_zoo("l", MELIUSNET, 6), "it is Python code"),
+    ],
+)
+def test_other_lambdas_of_larq_zoo_are_refused(made: dict[str, Any], words: str) -> None:
+    with pytest.raises((CheckpointError, ConversionError), match=words):
+        read({"l": (made, [["x"]])})
+
+
+def test_a_result_that_a_layer_does_not_have_is_refused() -> None:
+    split = of_zoo("s", UTILS, [3], {"axis": -1}, "split")
+    same = layer("Lambda", "same", function=[STORED["3.11"], None, None])
+    for number in (3, -1):
+        with pytest.raises(CheckpointError, match=rf"reads result {number} of s, it has 3"):
+            read({"s": (split, [["x"]]), "same": (same, [[("s", number)]])})

@@ -1,7 +1,8 @@
-"""Tells a Lambda layer that returns its input as it is, from its bytecode, which is never run.
+"""What a Lambda layer computes, as far as that shows without running its bytecode.
 
 Larq Zoo's Real-to-Binary network names values by ``Lambda(lambda x: x, name=...)``.  Keras stores
-``marshal.dumps`` of the code in base64 (tf_keras/src/utils/generic_utils.py, func_dump).
+``marshal.dumps`` of the code in base64, then its defaults and the values that it captured, beside
+the module that it stands in (tf_keras/src/utils/generic_utils.py, func_dump).
 """
 
 from __future__ import annotations
@@ -29,19 +30,35 @@ _RETURNS_ITS_ARGUMENT = frozenset(
 
 def is_identity(config: Mapping[str, Any]) -> bool:
     """Tell whether the configuration of a Lambda layer is that of ``lambda x: x``."""
-    function = config.get("function")
-    if isinstance(function, Mapping):  # of the .keras format
-        inner = function.get("config")
-        function = [inner.get("code")] if isinstance(inner, Mapping) else None
-    if not isinstance(function, list) or not function or not isinstance(function[0], str):
-        return False
-    if any(function[1:]) or config.get("arguments"):
+    code, defaults, values = _dumped(config)
+    if not isinstance(code, str) or defaults or values or config.get("arguments"):
         return False
     try:
-        data = base64.b64decode(function[0])
+        data = base64.b64decode(code)
     except (binascii.Error, ValueError):
         return False
     return bool(data) and data[0] & ~_SHARED == _CODE and any(_fits(data, n) for n in _INTEGERS)
+
+
+def captured(config: Mapping[str, Any], module: str) -> tuple[Any, ...] | None:
+    """Return what the code of a Lambda layer captured, if it stands in ``module``; else None."""
+    _, defaults, values = _dumped(config)
+    if config.get("module") != module or defaults or config.get("arguments"):
+        return None
+    return tuple(values) if isinstance(values, list) else None
+
+
+def _dumped(config: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Return code, defaults and captured values, as far as they are there."""
+    function = config.get("function")
+    if isinstance(function, Mapping):  # of the .keras format
+        inner = function.get("config")
+        inner = inner if isinstance(inner, Mapping) else {}
+        return inner.get("code"), inner.get("defaults"), inner.get("closure")
+    if not isinstance(function, list):
+        return None, None, None
+    code, defaults, values = (*function, None, None, None)[:3]
+    return code, defaults, values
 
 
 def _fits(data: bytes, integers: int) -> bool:

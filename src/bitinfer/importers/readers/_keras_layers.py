@@ -15,6 +15,7 @@ from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, ConversionError
 from bitinfer.files import one_line
 from bitinfer.importers.readers import _larq_quantizers as quantizers
+from bitinfer.importers.readers import _larq_zoo
 from bitinfer.importers.readers._graph_draft import Shape
 from bitinfer.importers.readers._keras_graph import KerasGraph, Layer
 from bitinfer.importers.readers._keras_lambda import is_identity
@@ -23,16 +24,18 @@ from bitinfer.importers.readers._tensorflow import window
 Handler = Callable[[KerasGraph, Layer, str, tuple[str, ...]], str]
 
 
-def write(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
-    """Write a layer; returns the name of its value."""
+def write(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Write a layer; returns the names of its values, of which nearly all layers have one."""
+    if not inputs:
+        raise CheckpointError("it reads nothing")
+    if layer.kind == "Lambda" and (found := _larq_zoo.write(graph, layer, name, inputs)):
+        return found
     handler = _HANDLERS.get(layer.kind)
     if handler is None:
         raise ConversionError("there is no such layer here")
     if layer.config.get("data_format", "channels_last") != "channels_last":
         raise ConversionError("channels_first: only channels_last is read")
-    if not inputs:
-        raise CheckpointError("it reads nothing")
-    return handler(graph, layer, name, inputs)
+    return (handler(graph, layer, name, inputs),)
 
 
 # --- Layers with weights -------------------------------------------------------------------------
@@ -359,7 +362,9 @@ def _same(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -
 
 def _lambda(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
     if not is_identity(layer.config):
-        raise ConversionError("it is Python code, which is not run: only lambda x: x is read")
+        raise ConversionError(
+            "it is Python code, which is not run: lambda x: x is read, and those of Larq Zoo"
+        )
     return inputs[0]
 
 

@@ -35,7 +35,7 @@ def read(model: Config, weights: Mapping[str, Mapping[str, Array]], is_by_class:
     layers = [*_layers(items)]
     graph = KerasGraph(weights, is_by_class)
     calls = [*_calls(kind, layers, items)]
-    made: dict[tuple[str, int], str] = {}
+    made: dict[tuple[str, int], tuple[str, ...]] = {}
     first = _input_of(layers[0])
     input_name = layers[0].name if layers[0].kind == "InputLayer" else "input"
     graph.shapes[input_name] = first
@@ -47,10 +47,10 @@ def read(model: Config, weights: Mapping[str, Mapping[str, Array]], is_by_class:
         if layer.kind == "InputLayer":
             if layer.name != input_name:
                 raise ConversionError(f"{where}: a second input, wanted one")
-            made[layer.name, 0] = input_name
+            made[layer.name, 0] = (input_name,)
             continue
         try:
-            inputs = tuple(made[source] if source else input_name for source in sources)
+            inputs = tuple(_value(made, source) if source else input_name for source in sources)
             name = layer.name if number == 0 else f"{layer.name}.{number + 1}"
             made[layer.name, number] = _keras_layers.write(graph, layer, name, inputs)
         except (CheckpointError, ConversionError) as error:
@@ -59,7 +59,7 @@ def read(model: Config, weights: Mapping[str, Mapping[str, Array]], is_by_class:
             raise CheckpointError(f"{where}: reads {one_line(error)}, not made before") from error
         except (ValueError, IndexError, TypeError, ArithmeticError) as error:
             raise CheckpointError(f"{where}: {one_line(error)}") from error
-    outputs = tuple(made[source] for source in _outputs(config, calls, made))
+    outputs = tuple(_value(made, source) for source in _outputs(config, calls, made))
     return Foreign(
         name=one_line(config.get("name", "keras"), 100),
         layout="NHWC",
@@ -94,19 +94,30 @@ def _layers(items: list[Any]) -> Iterator[Layer]:
         yield Layer(name, kind, config, f"{key}_{number}" if number else key)
 
 
-Call = tuple[Layer, list[tuple[str, int] | None]]
-"""A layer, and what it reads: by layer and number of its call; None is the network's input."""
+Source = tuple[str, int, int]
+"""A value: by its layer, the number of the call, and that of the call's result."""
+
+Call = tuple[Layer, list[Source | None]]
+"""A layer, and what it reads; None is the network's input."""
+
+
+def _value(made: Mapping[tuple[str, int], tuple[str, ...]], source: Source) -> str:
+    layer, call, number = source
+    values = made[layer, call]
+    if not 0 <= number < len(values):
+        raise CheckpointError(f"reads result {number} of {one_line(layer)}, it has {len(values)}")
+    return values[number]
 
 
 def _calls(kind: str, layers: list[Layer], items: list[Any]) -> Iterator[Call]:
     """Return what is computed, in an order in which everything is there before it is read."""
     if kind == "Sequential":
-        before: tuple[str, int] | None = None
+        before: Source | None = None
         for layer in layers:
             yield layer, [before]
-            before = (layer.name, 0)
+            before = (layer.name, 0, 0)
         return
-    waiting: list[tuple[Layer, int, list[tuple[str, int] | None]]] = []
+    waiting: list[tuple[Layer, int, list[Source | None]]] = []
     for layer, item in zip(layers, items, strict=True):
         inbound = item.get("inbound_nodes", [])
         if not isinstance(inbound, list):
@@ -121,7 +132,7 @@ def _calls(kind: str, layers: list[Layer], items: list[Any]) -> Iterator[Call]:
         for layer, number, sources in waiting:
             # The calls of one layer are numbered in their order.
             is_next = number == 0 or (layer.name, number - 1) in done
-            if is_next and all(source in done for source in sources):
+            if is_next and all(source and source[:2] in done for source in sources):
                 done.add((layer.name, number))
                 yield layer, sources
             else:
@@ -131,28 +142,31 @@ def _calls(kind: str, layers: list[Layer], items: list[Any]) -> Iterator[Call]:
         waiting = rest
 
 
-def _sources(layer: Layer, node: Any) -> list[tuple[str, int] | None]:
+def _sources(layer: Layer, node: Any) -> list[Source | None]:
     if isinstance(node, dict):
         raise ConversionError(
             "a model of Keras 3, which Larq does not support: save it by tf_keras"
         )
     if isinstance(node, list) and node and isinstance(node[0], str):
         node = [node]
-    result: list[tuple[str, int] | None] = []
+    result: list[Source | None] = []
     for source in node if isinstance(node, list) else ():
         parts = source if isinstance(source, list) else []
-        if len(parts) < 3 or not isinstance(parts[0], str) or not isinstance(parts[1], int):
+        if not _is_reference(parts):
             raise CheckpointError(f"{one_line(layer.name)}: reads {one_line(source)}")
-        if parts[2] != 0:
-            raise ConversionError(f"{one_line(layer.name)}: reads a layer's second output")
-        result.append((parts[0], parts[1]))
+        result.append((parts[0], parts[1], parts[2]))
         further = parts[3].values() if len(parts) > 3 and isinstance(parts[3], dict) else ()
-        result += [(v[0], int(v[1])) for v in further if _is_reference(v)]
+        result += [(v[0], v[1], v[2]) for v in further if _is_reference(v)]
     return result
 
 
 def _is_reference(value: Any) -> bool:
-    return isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str)
+    return (
+        isinstance(value, list)
+        and len(value) >= 3
+        and isinstance(value[0], str)
+        and all(isinstance(number, int) for number in value[1:3])
+    )
 
 
 def _input_of(layer: Layer) -> Shape:
@@ -167,14 +181,14 @@ def _input_of(layer: Layer) -> Shape:
 
 
 def _outputs(
-    config: Config, calls: list[Call], made: Mapping[tuple[str, int], str]
-) -> list[tuple[str, int]]:
+    config: Config, calls: list[Call], made: Mapping[tuple[str, int], tuple[str, ...]]
+) -> list[Source]:
     listed = config.get("output_layers")
     if listed is None:
-        return [(calls[-1][0].name, 0)]
+        return [(calls[-1][0].name, 0, 0)]
     if isinstance(listed, list) and listed and isinstance(listed[0], str):
         listed = [listed]
-    found = [(o[0], o[1]) for o in listed if isinstance(o, list) and len(o) >= 2]
-    if not found or any(source not in made for source in found):
+    found = [(o[0], o[1], o[2]) for o in listed if _is_reference(o)]
+    if not found or any(source[:2] not in made for source in found):
         raise CheckpointError("its outputs are made by no layer")
     return found
