@@ -238,3 +238,42 @@ def test_teacher_is_written_by_a_recipe_of_its_own(
     arguments = ["train", "teacher-cifar10", "--data", "d", "-o", str(output), "--epochs", "3"]
     assert main([*arguments, "--seed", "5"]) == 0
     assert "test accuracy 75.00 % (3 of 4)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ((), (65, 20)),
+        (("--epochs", "12"), (12, 12)),
+        (("--epochs", "30"), (30, 20)),
+        (("--epochs", "30", "--real-epochs", "6"), (30, 6)),
+        (("--epochs", "3", "--real-epochs", "6"), (3, 6)),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_epochs_of_both_steps(
+    options: tuple[str, ...],
+    wanted: tuple[int, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    from bitinfer.train.recipes import networks
+
+    def run(name, data, path, recipe, *, threads, teacher, report):
+        assert (recipe.epochs, recipe.real_epochs) == wanted
+        path.write_bytes(b"model")
+        return networks.Outcome((4, 5), (3, 4))
+
+    monkeypatch.setattr(networks, "run", run)
+    output = str(tmp_path / "m.bin")
+    assert main(["train", "bitres8-cifar10", "--data", "d", "-o", output, *options]) == 0
+
+
+def test_real_epochs_are_refused_for_other_networks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("lenet5-mnist", "teacher-cifar10"):
+        arguments = ["train", name, "--data", "d", "-o", str(tmp_path / "m"), "--real-epochs", "2"]
+        assert main(arguments) == 2
+        assert f"--real-epochs is of bitres networks, not of {name}" in capsys.readouterr().err

@@ -147,6 +147,19 @@ def test_a_teacher_changes_what_is_learned(data: Path, tmp_path: Path, taught: P
     assert not np.array_equal(alone.tensors[name], with_teacher.tensors[name])
 
 
+def test_a_teacher_is_asked_in_every_batch_of_both_steps(data: Path, tmp_path: Path) -> None:
+    asked = 0
+
+    def ask(x: torch.Tensor) -> torch.Tensor:
+        nonlocal asked
+        asked += 1
+        return torch.zeros(len(x), 10)
+
+    networks.run(NAME, data, tmp_path / "m.bin", SMALL, teacher=ask)
+    batches = 40 // SMALL.batch_size
+    assert asked == batches * (SMALL.real_epochs + SMALL.epochs)
+
+
 def test_teacher_is_trained_written_and_read_again(data: Path, tmp_path: Path) -> None:
     output = tmp_path / "t.safetensors"
     recipe = dataclasses.replace(teacher.RECIPE, epochs=1, batch_size=20, compiled=False)

@@ -59,6 +59,13 @@ def add_parser(subparsers: Any) -> None:
         "--epochs", type=positive, metavar="N", help="passes over the data (default: the recipe's)"
     )
     parser.add_argument(
+        "--real-epochs",
+        type=positive,
+        metavar="N",
+        help="of bitres networks: epochs with real weights before those (default: the recipe's, or "
+        "--epochs if that is less)",
+    )
+    parser.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="of all random choices (default: 0)"
     )
     parser.add_argument(
@@ -102,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
     given = next((name for name, value in of_half_moon.items() if value is not None), None)
     if given is not None:
         raise UsageError(f"--{given} is of half-moon alone, not of {args.recipe}; leave it out")
+    if args.real_epochs is not None and not args.recipe.startswith("bitres"):
+        raise UsageError(f"--real-epochs is of bitres networks, not of {args.recipe}; leave it out")
     if args.data is None:
         raise UsageError(
             f"{args.recipe} needs --data, the directory of "
@@ -126,6 +135,8 @@ def _network(args: argparse.Namespace) -> int:
     if args.epochs is not None:
         real = min(recipe.real_epochs, args.epochs)
         recipe = dataclasses.replace(recipe, epochs=args.epochs, real_epochs=real)
+    if args.real_epochs is not None:
+        recipe = dataclasses.replace(recipe, real_epochs=args.real_epochs)
     if args.no_compile:
         recipe = dataclasses.replace(recipe, compiled=False)
     if args.teacher is not None and not recipe.distillation:

@@ -179,7 +179,7 @@ def run(
              and .state behind every epoch, from which the same call goes on, removed at the end
              (.real-state for the epochs with real weights, which begin a recipe that has them).
              The best epoch on the validation pictures is exported, and only then the test pictures
-             are looked at, once.  ``teacher`` is asked only where all is binary.
+             are looked at, once.  ``teacher`` gives its logits of the network's input.
     Raises:  OutputError, before training, if a file cannot be written; DataError; CheckpointError
              if .state is that of another run; Stopped on SIGINT.
     """
@@ -192,10 +192,10 @@ def run(
     torch.set_num_threads(threads)
     keep_freed_memory()
     network = build(spec, recipe.seed)
-    job = task(spec, network, training, validation)
+    job = dataclasses.replace(task(spec, network, training, validation), teacher=teacher)
     if recipe.real_epochs:
         _train_real_weights(job, recipe, beside(output, ".real-state"), report)
-    training_run = Run(dataclasses.replace(job, teacher=teacher), recipe, state)
+    training_run = Run(job, recipe, state)
     settings = f"epochs {recipe.epochs}, seed {recipe.seed}, threads {threads}"
     if recipe.real_epochs:
         settings += f", behind {recipe.real_epochs} with real weights"
