@@ -20,7 +20,7 @@ from bitinfer.bits import Floats
 from bitinfer.errors import CheckpointError, ConversionError, GraphError, ShapeError
 from bitinfer.files import one_line
 from bitinfer.graph import Graph
-from bitinfer.importers import elementwise, evaluate, foreign, layers, signs
+from bitinfer.importers import elementwise, evaluate, foreign, groups, layers, signs
 from bitinfer.importers.binary import Levels, SignRule
 from bitinfer.importers.foreign import Foreign, ForeignNode, Layout
 from bitinfer.importers.outcome import Finding, LayerOutcome
@@ -52,7 +52,7 @@ def recognise(source: Foreign) -> Recognised:
         CheckpointError: its parts do not fit together.
     """
     foreign.check(source)
-    source = signs.find_signs(evaluate.fold_constants(source))
+    source = signs.find_signs(groups.join_groups(evaluate.fold_constants(source)))
     walk = Walk(source)
     for node in source.nodes:
         walk.values[node.name] = _visit(walk, node)
