@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import string
 import warnings
 
 import numpy as np
@@ -61,6 +63,16 @@ def test_shapes_of_python_2_are_read() -> None:
 def test_everything_else_is_a_value_or_eof_error(data: bytes) -> None:
     with pytest.raises((ValueError, EOFError)):
         npy.read_numbers(io.BytesIO(data), 1000)
+
+
+@pytest.mark.parametrize("letter", string.ascii_letters)
+def test_types_are_read_or_refused_without_a_warning(letter: str) -> None:
+    for name in (f"<{letter}8", f"|{letter}", f"{letter}1"):
+        text = f"{{'descr': '{name}', 'fortran_order': False, 'shape': (3,), }}\n".encode()
+        data = b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("error")
+            npy.read_header(io.BytesIO(data))
 
 
 def test_damaged_headers_are_refused_quietly() -> None:

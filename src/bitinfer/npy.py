@@ -16,8 +16,9 @@ MAX_HEADER_BYTES = 1 << 16
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 """By major version."""
+# The types of plain arrays that NumPy writes: of other letters, some are read with a warning.
 _HEADER = re.compile(
-    rb"\{'descr': ?'([<>|=]?[a-zA-Z]\d{0,3})', ?'fortran_order': ?(True|False), "
+    rb"\{'descr': ?'([<>|=]?[biufcSUO]\d{0,3})', ?'fortran_order': ?(True|False), "
     rb"?'shape': ?\(((?:\d{1,18}L?,? ?){0,32})\),? ?\}\s*"
 )
 

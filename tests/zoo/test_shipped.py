@@ -79,12 +79,13 @@ def test_lenet5_gets_exactly_its_cards_digits_right() -> None:
     assert_card_is_exact("lenet5-mnist", images[..., None], labels)
 
 
-def test_bitres8_gets_exactly_its_cards_pictures_right() -> None:
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith("-cifar10")])
+def test_networks_for_cifar10_get_exactly_their_cards_pictures_right(name: str) -> None:
     if not CIFAR10.is_dir():
         pytest.skip(f"CIFAR-10 is not at {CIFAR10}")
     pixels = np.frombuffer(lzma.decompress((CIFAR10 / "test1000_rgb.u8.xz").read_bytes()), np.uint8)
     labels = np.frombuffer((CIFAR10 / "test1000_labels.u8").read_bytes(), np.uint8)
-    assert_card_is_exact("bitres8-cifar10", pixels.reshape(-1, 32, 32, 3), labels)
+    assert_card_is_exact(name, pixels.reshape(-1, 32, 32, 3), labels)
 
 
 def assert_card_is_exact(name: str, images: np.ndarray, labels: np.ndarray) -> None:
