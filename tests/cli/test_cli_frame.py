@@ -96,6 +96,7 @@ def test_every_command_explains_itself(command: str, call: Callable[..., Any]) -
         (("run", "m", "i", "--foo"), "run: unrecognized arguments: --foo"),
         (("run", "m", "i", "-k", "0"), "'0' is not an integer of at least 1"),
         (("run", "m", "i", "-k", "x"), "'x' is not an integer of at least 1"),
+        (("run", "m", "i", "--threads", "-1"), "'-1' is not an integer of at least 0"),
         (("run", "m", "i", "--backend", "gpu"), "'gpu' is none of auto, native"),
         (("run", "m", "i", "--js"), "unrecognized arguments: --js"),
         (("a\x1b[31m",), r"unknown command 'a\x1b[31m'"),
