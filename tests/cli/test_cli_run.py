@@ -196,7 +196,8 @@ def test_folder_stands_for_its_pictures(model: Path, pictures: Path, call: Call)
     assert labels(document) == ["blue", "green", "red", "red", "green", "red"]
     assert document["passed_over"] == [str(pictures / "notes.txt")]
     assert call("run", REFERENCE, model, pictures).err == (
-        f"bitinfer: passed over 1 file that is no picture of a kind that is read: {pictures / 'notes.txt'}\n"
+        "bitinfer: passed over 1 file that is no picture of a kind that is read: "
+        f"{pictures / 'notes.txt'}\n"
     )
     assert call("run", "-q", REFERENCE, model, pictures).err == ""
 
