@@ -118,7 +118,7 @@ def test_value_that_is_clamped_twice_keeps_its_bounds(tmp_path: Path) -> None:
 def test_what_is_no_module_or_no_tensor_is_refused(
     model: Any, example: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="export: came .*, wanted a torch"):
+    with pytest.raises(InputError, match=r"export: came .*, wanted a torch"):
         bitinfer.export(model, example, tmp_path / "m.bin")
 
 
