@@ -112,7 +112,7 @@ def run_command(argv: list[str]) -> int:
 
 
 def _parse_and_run(argv: list[str]) -> int:
-    position = next((i for i, a in enumerate(argv) if not a.startswith("-")), len(argv))
+    position = next((i for i, a in enumerate(argv) if a == "-" or a[:1] != "-"), len(argv))
     before, after = argv[:position], argv[position + 1 :]
     parser = _Parser(
         prog="bitinfer",
