@@ -150,6 +150,11 @@ def test_path_text_bytes_and_file_give_the_same_picture(tmp_path: Path) -> None:
 # What strangers send
 
 
+def test_what_is_no_source_names_what_is_taken() -> None:
+    with pytest.raises(ImageError, match=r"came as dict, .* an array uint8 .*, a Pillow image"):
+        vision.decode({})
+
+
 def test_text_named_png_is_an_image_error_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_text("not a picture\n")

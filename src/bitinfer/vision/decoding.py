@@ -93,6 +93,7 @@ def decode(
                 error=_NamedError,
                 what="pictures",
                 name=one_line(name, None),
+                or_else="an array uint8 of (H, W[, C]), a Pillow image, ",
             )
             loaded = _load(data, preprocessing)
             return _turn_upright(_flatten(loaded, ground), loaded)
