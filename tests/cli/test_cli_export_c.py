@@ -75,6 +75,7 @@ def test_quiet_says_nothing(call: Call, model: Path, tmp_path: Path) -> None:
         (("--isa", "avx3"), "did you mean 'avx2'"),
         (("--name", "a b"), "cannot be part of a C name; 'a_b' can"),
         (("--isaa", "avx2"), "did you mean '--isa'"),
+        (("--isa", ","), "',' names no instruction set"),
     ],
 )
 def test_what_cannot_be_is_a_usage_error(

@@ -89,6 +89,7 @@ def test_every_command_explains_itself(command: str, call: Callable[..., Any]) -
         ((), "a command is missing: run, convert"),
         (("rnu",), "unknown command 'rnu'; did you mean 'run'?"),
         (("insepct", "x"), "did you mean 'inspect'?"),
+        (("convert", "s", "-o", "m", "--resize", "0"), "'0' is not an integer of at least 1"),
         (("-",), "unknown command '-'; choose from run, convert"),
         (("xyzzy",), "choose from run, convert"),
         (("--foo",), "unrecognized arguments: --foo"),

@@ -121,7 +121,10 @@ def _code(exported: Exported) -> ExportedCode | None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' names no instruction set")
+    return found
 
 
 def _as_text(answer: ExportC) -> list[str]:
