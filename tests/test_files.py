@@ -91,6 +91,11 @@ def test_other_sources_are_refused_by_name(source: Any, message: str) -> None:
     assert str(caught.value).count("x: ") == 1
 
 
+def test_an_empty_path_is_called_so() -> None:
+    with pytest.raises(ImageError, match=r"^'': an empty path, wanted the name of a file$"):
+        read_source("", 5, error=ImageError)
+
+
 def test_pipes_folders_and_devices_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert refuse(tmp_path / "pipe").endswith("not a regular file; copy its content into one")

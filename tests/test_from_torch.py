@@ -99,3 +99,38 @@ def test_node_without_counterpart_is_named(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4))
     with pytest.raises(ConversionError, match="InstanceNormalization"):
         bitinfer.export(module, torch.zeros(1, 3, 8, 8), tmp_path / "net.bin")
+
+
+class Clamped(nn.Module):
+    """The straight-through estimator that clamps the same value twice."""
+
+    def forward(self, x: Any) -> Any:
+        return (torch.where(x >= 0, 1.0, -1.0) - x.clamp(-1, 1)).detach() + x.clamp(-1, 1)
+
+
+def test_value_that_is_clamped_twice_keeps_its_bounds(tmp_path: Path) -> None:
+    x = torch.linspace(-3, 3, 8).reshape(2, 4)
+    bitinfer.export(Clamped(), x, tmp_path / "m.bin")
+    np.testing.assert_allclose(bitinfer.load(tmp_path / "m.bin").run(x.numpy()), Clamped()(x))
+
+
+@pytest.mark.parametrize(("model", "example"), [("net", torch.zeros(1)), (nn.ReLU(), np.zeros(1))])
+def test_what_is_no_module_or_no_tensor_is_refused(
+    model: Any, example: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"export: came .*, wanted a torch"):
+        bitinfer.export(model, example, tmp_path / "m.bin")
+
+
+def test_reason_is_the_first_cause_and_not_the_advice_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        try:
+            raise ValueError("No ONNX function for signbit\nand more")
+        except ValueError as error:
+            raise RuntimeError("Failed. \x1b[96mThis is step 3/3\x1b[0m") from error
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ConversionError, match=r"^torch\.export: ValueError: No ONNX .* signbit$"):
+        bitinfer.export(nn.ReLU(), torch.zeros(1, 2), tmp_path / "m.bin")

@@ -78,7 +78,7 @@ def test_the_answers_stay_the_same_and_the_file_holds_them(
     ("change", "message"),
     [
         (lambda m: dataclasses.replace(m, preprocessing=None), "does not say how pixels"),
-        (lambda m: integer_ends(m).model, "does not say how pixels"),
+        (lambda m: integer_ends(m).model, "takes integers as it is; nothing to do"),
         (lambda m: integer_ends(m, 7).model, "weights of 7 bits; wanted 8 or 16"),
         (lambda m: signs_first(), "the input is read by 'sign_0' .sign., wanted one float conv"),
     ],

@@ -25,6 +25,8 @@ _STREAM_CHUNK = 1 << 20
 
 def open_regular(path: StrPath) -> BinaryIO:
     """Open a regular file for reading.  Raises OSError for any other kind, and never waits."""
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, "an empty path, wanted the name of a file")
     # Without O_NONBLOCK, a named pipe that nobody writes to would be waited for.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
@@ -51,7 +53,7 @@ def read_regular(
             message calls it ``name`` (default: its path), and its kind ``what``.
         MemoryError: it does not fit into memory.
     """
-    name = os.fsdecode(path) if name is None else name
+    name = (os.fsdecode(path) or "''") if name is None else name or "''"
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -71,10 +73,12 @@ def read_source(
     error: type[BitInferError],
     what: str = "such files",
     name: str | None = None,
+    or_else: str = "",
 ) -> bytes:
     """Return the bytes that ``source`` stands for: a path, a buffer of bytes, or a binary file.
 
     A file is read from where it stands, to its end or a little beyond ``limit`` bytes.
+    ``or_else`` names what else the caller takes, with a comma behind it, for the message.
 
     Raises:
         error: as :func:`read_regular`, and if ``source`` is none of these.
@@ -90,7 +94,7 @@ def read_source(
     except TypeError as problem:
         raise error(
             f"{prefix}came as {type(source).__name__}, wanted a path, bytes or another buffer of "
-            "bytes, or a file opened in binary mode"
+            f"bytes, {or_else}or a file opened in binary mode"
         ) from problem
     if data.nbytes > limit:
         raise error(f"{prefix}over {limit} bytes, more than {what} may have")

@@ -92,8 +92,13 @@ def integer_ends(model: Model, bits: int = 16) -> IntegerEnds:
 
 def _first_convolution(model: Model) -> nodes.Conv2d:
     graph, name = model.graph, model.graph.input.name
-    if model.preprocessing is None or graph.input.kind != "float":
-        raise ConversionError("integer ends: the model file does not say how pixels are normalised")
+    if graph.input.kind != "float":
+        raise ConversionError("integer ends: the network takes integers as it is; nothing to do")
+    if model.preprocessing is None:
+        raise ConversionError(
+            "integer ends: the model does not say how pixels are normalised; convert it with "
+            "--mean and --std"
+        )
     readers = [node for node in graph.nodes if name in node_inputs(node)]
     if len(readers) == 1 and isinstance(readers[0], nodes.Conv2d):
         conv = readers[0]

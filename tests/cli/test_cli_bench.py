@@ -111,7 +111,7 @@ def test_backend_and_threads_are_those_asked_for(model: Path, call: Call) -> Non
         (("--batch=0",), "'0' is not an integer of at least 1"),
         (("--batch=1,",), "'' is not an integer of at least 1"),
         (("--batch=x",), "'x' is not an integer of at least 1"),
-        (("--threads=-1",), "'-1' is not an integer of at least 1"),
+        (("--threads=-1",), "'-1' is not an integer of at least 0"),
         (("--threads=9999",), "threads is 9999, wanted an integer within 0 to 256"),
         (("--seconds=0",), "'0' is not a number of seconds"),
         (("--seconds=nan",), "'nan' is not a number of seconds"),

@@ -160,9 +160,14 @@ def test_what_is_passed_over_is_counted_and_named(
         "classes": "labels",
         "passed_over": passed_over,
     }
-    named = f"passed over 2 files that are no picture: {', '.join(passed_over)}"
+    named = (
+        f"passed over 2 files that are no picture of a kind that is read: {', '.join(passed_over)}"
+    )
     assert f"bitinfer: {named}\n" in result.err
-    assert "others   2 files are no pictures" in call("eval", "-q", REFERENCE, model, root).out
+    assert (
+        "others   2 files are no pictures of a kind that is read"
+        in call("eval", "-q", REFERENCE, model, root).out
+    )
 
 
 def test_ground_inversion_and_threads_are_options(model: Path, data: Path, call: Call) -> None:

@@ -75,6 +75,7 @@ def test_quiet_says_nothing(call: Call, model: Path, tmp_path: Path) -> None:
         (("--isa", "avx3"), "did you mean 'avx2'"),
         (("--name", "a b"), "cannot be part of a C name; 'a_b' can"),
         (("--isaa", "avx2"), "did you mean '--isa'"),
+        (("--isa", ","), "',' names no instruction set"),
     ],
 )
 def test_what_cannot_be_is_a_usage_error(
@@ -91,6 +92,9 @@ def test_a_folder_that_cannot_be_made_is_an_error(call: Call, model: Path, tmp_p
     result = call("export-c", model, "-o", tmp_path / "file" / "c")
     assert result.code == 1
     assert "cannot make" in result.err
+    result = call("export-c", model, "-o", model)
+    assert result.code == 1
+    assert result.err.startswith(f"bitinfer: error: cannot make {model}: ")  # before it compiles
 
 
 def test_a_file_that_is_no_model_is_rejected(call: Call, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_old_trace_stays_when_the_run_fails(model: Path, tmp_path: Path, call: C
     ("arguments", "message"),
     [
         (("--rounds=0",), "'0' is not an integer of at least 1"),
-        (("--threads=x",), "'x' is not an integer of at least 1"),
+        (("--threads=x",), "'x' is not an integer of at least 0"),
         (("--backend=gpu",), "'gpu' is none of"),
         (("a.png", "b.png"), "unrecognized arguments: b.png"),
     ],

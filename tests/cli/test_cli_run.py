@@ -196,9 +196,14 @@ def test_folder_stands_for_its_pictures(model: Path, pictures: Path, call: Call)
     assert labels(document) == ["blue", "green", "red", "red", "green", "red"]
     assert document["passed_over"] == [str(pictures / "notes.txt")]
     assert call("run", REFERENCE, model, pictures).err == (
-        f"bitinfer: passed over 1 file that is no picture: {pictures / 'notes.txt'}\n"
+        "bitinfer: passed over 1 file that is no picture of a kind that is read: "
+        f"{pictures / 'notes.txt'}\n"
     )
     assert call("run", "-q", REFERENCE, model, pictures).err == ""
+
+
+def test_empty_text_as_input_is_named(model: Model, call: Call) -> None:
+    assert "an empty text as INPUT" in call("run", REFERENCE, model, "").err
 
 
 def test_folder_without_a_picture_says_what_it_holds(
@@ -208,7 +213,8 @@ def test_folder_without_a_picture_says_what_it_holds(
     (tmp_path / "d" / "notes.txt").write_text("no picture")
     result = call("run", REFERENCE, model, tmp_path / "d")
     assert result.code == 4
-    assert f"{tmp_path / 'd'}: no picture there; 1 files there are none" in result.err
+    assert f"{tmp_path / 'd'}: no picture there of a kind that is read (PNG, " in result.err
+    assert "PNM); passed over: 1; see" in result.err
     assert str(tmp_path / "d" / "notes.txt") in result.err
 
 

@@ -77,6 +77,14 @@ def test_a_result_that_cannot_be_written_is_an_error(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_help_that_cannot_be_written_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = start(["--help"], set(), stdout=full, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+
+
 def test_a_full_stderr_costs_no_result(model: Path, pictures: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = start(["run", "--json", model, pictures, "/nowhere"], set(), stderr=full)

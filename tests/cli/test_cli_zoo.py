@@ -49,6 +49,7 @@ def test_get_writes_model_and_card(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("get", "lenet5-mnist", "-o", "/"), 1, "cannot write /: is a directory"),
         (("get",), 2, "'zoo get' wants a name: lenet5-mnist"),
         (("get", "lenet5"), 2, "did you mean 'lenet5-mnist'"),
         (("list", "lenet5-mnist"), 2, "'zoo list' takes no name"),

@@ -125,7 +125,10 @@ def test_images_without_labels_say_which_file_is_missing(tmp_path: Path) -> None
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="wanted t10k-labels-idx1-ubyte"):
         datasets.load(images, colour_model())
-    other = images.rename(tmp_path / "digits")
+    labels = images.rename(tmp_path / "train-labels-idx1-ubyte")
+    with pytest.raises(DataError, match="labels by its name; wanted the file of images"):
+        datasets.load(labels, colour_model())
+    other = labels.rename(tmp_path / "digits")
     with pytest.raises(DataError, match="no labels beside it"):
         datasets.load(other, colour_model())
 
@@ -191,7 +194,9 @@ def test_npz_of_four_axes_may_have_one_channel(tmp_path: Path) -> None:
         ({"images": np.zeros((1, 8, 8)), "labels": np.zeros(1, int)}, "wanted uint8"),
         ({"images": pixels(1, 3, 8, 8), "labels": np.zeros(1, int)}, "last axis"),
         ({"images": pixels(1, 8), "labels": np.zeros(1, int)}, "wanted uint8 of"),
-        ({"images": pixels(0, 8, 8), "labels": np.zeros(0, int)}, "wanted uint8 of"),
+        ({"images": pixels(0, 8, 8), "labels": np.zeros(0, int)}, "there are none, wanted one"),
+        ({"images": pixels(1, 8, 8, 4), "labels": np.zeros(1, int)}, "drop the others"),
+        ({"images": pixels(1, 8, 8), "labels": np.array([1 << 63], np.uint64)}, "within 9223372"),
         ({"images": pixels(2, 8, 8), "labels": np.zeros(1, int)}, "2 images for 1 labels"),
         ({"images": pixels(1, 8, 8), "labels": np.zeros(1)}, "wanted integers"),
         ({"images": pixels(1, 8, 8), "labels": np.zeros((1, 1), int)}, "wanted integers"),
@@ -298,6 +303,12 @@ def test_folders_named_as_labels_get_the_index_of_the_label(tmp_path: Path) -> N
     data = datasets.load(tmp_path, colour_model())
     assert (data.kind, data.total) == ("folder", 4)
     assert sorted(seen(data)) == [("blue", 2), ("blue", 2), ("red", 0), ("red", 0)]
+
+
+def test_link_that_leads_round_in_a_circle_is_no_class(tmp_path: Path) -> None:
+    folders(tmp_path, {"blue": "blue", "red": "red"})
+    (tmp_path / "green").symlink_to("green")
+    assert datasets.load(tmp_path, colour_model()).total == 4
 
 
 def test_classes_take_turns_so_that_a_limit_keeps_them_balanced(tmp_path: Path) -> None:

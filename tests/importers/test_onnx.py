@@ -419,6 +419,7 @@ def refused(b: Builder, output: str) -> str:
         (lambda b: b.add("LogSoftmax", "x"), "export the network without it"),
         (lambda b: b.add("Conv", "x", "x"), "wanted a constant"),
         (lambda b: b.add("Relu", "nothing"), "reads 'nothing', which nothing before it makes"),
+        (lambda b: b.add("Clip", "x", "nothing"), "reads 'nothing', which nothing before it makes"),
         (lambda b: b.add("Transpose", "x", perm=[1, 0, 2, 3]), "of the batch"),
         (
             lambda b: b.add("Pad", "x", b.constant("p", np.array([0, 1, 0, 0, 0, 1, 0, 0]))),

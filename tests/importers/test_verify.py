@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from foreign_writer import CONV, SIGN, Writer, by_polynomial
@@ -173,6 +174,32 @@ def test_fault_is_found_where_it_is_and_explained(change: Change, where: str, wo
     page = html(result, "m", "s")
     assert "<svg" in page
     assert words.partition(": ")[2][:10] in page
+
+
+def one_zero(weight: Array) -> Array:
+    weight = weight.copy()
+    weight[np.unravel_index(0, weight.shape)] = 0
+    return weight
+
+
+def test_single_zeros_among_binary_weights_are_what_is_blamed() -> None:
+    source = with_constant(network(), "second.w", one_zero)
+    model = model_of(source)
+    result = verify(model, source, random_inputs(model, 20), "reference")
+    assert result.first is not None
+    said = " ".join(result.first.explanations)
+    assert "second: weights of 0 as +alpha" in said
+    assert "without alpha" not in said
+
+
+def test_model_with_integer_ends_is_refused_by_what_it_is() -> None:
+    source = network()
+    model = model_of(source)
+    graph = msgspec.structs.replace(
+        model.graph, input=msgspec.structs.replace(model.graph.input, kind="uint8")
+    )
+    with pytest.raises(ConversionError, match="the model has integer ends"):
+        verify(dataclasses.replace(model, graph=graph), source, random_inputs(model, 1))
 
 
 @pytest.mark.parametrize(

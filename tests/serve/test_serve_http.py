@@ -194,6 +194,15 @@ def test_a_picture_that_is_none(
     assert "\n" not in answer["error"]
 
 
+def test_a_form_is_called_so(serving: Serving, colours: Session) -> None:
+    form = b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n" + encode(noise())
+    status, answer, _ = serving({"m": colours}).post(
+        "/v2/models/m/classify", form, Content_Type="multipart/form-data; boundary=x"
+    )
+    assert status == 400
+    assert answer["error"].startswith("the body is a form, wanted the bytes of a picture")
+
+
 def test_a_model_without_preprocessing_takes_no_pictures(serving: Serving) -> None:
     client = serving({"m": Session(colour_model(preprocessing=None), "reference")})
     status, answer, _ = client.post("/v2/models/m/classify", encode(noise()))

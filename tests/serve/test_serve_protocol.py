@@ -83,8 +83,9 @@ def test_bytes_are_the_array(samples: int, pixels: bool, random: Any, alone: boo
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "not JSON"),
-        (b"{", "not JSON"),
+        (b"", "not JSON: .*; it is empty$"),
+        (b"{", "not JSON: [^;]*$"),
+        (json.dumps(request()).encode() + b"\0\0", "not JSON: .*; bytes behind it need"),
         (b"[]", "not a request"),
         (b"{}", "missing required field `inputs`"),
         (b'{"inputs": []}', "length 1"),
@@ -133,7 +134,7 @@ def test_bytes_are_the_array(samples: int, pixels: bool, random: Any, alone: boo
         (request([-1, 0, 0, 0, 0, 0], datatype="UINT8"), "out of the range of UINT8"),
         (request([2**70, 0, 0, 0, 0, 0], datatype="UINT8"), "range"),
         (request([0.5, 0, 0, 0, 0, 0], datatype="UINT8"), "data"),
-        (json.dumps(request()).replace("1.5", "NaN").encode(), "not JSON"),
+        (json.dumps(request()).replace("1.5", "NaN").encode(), "not JSON: .*; JSON has no NaN"),
         (json.dumps(request()).replace("1.5", "1e999").encode(), "data|not JSON"),
         ({"inputs": [{"name": "x", "shape": [1, 2, 3], "datatype": "FP32"}]}, "neither data"),
         (request(id="i" * 257), "id has 257"),

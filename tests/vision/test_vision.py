@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import struct
@@ -149,6 +150,11 @@ def test_path_text_bytes_and_file_give_the_same_picture(tmp_path: Path) -> None:
 # What strangers send
 
 
+def test_what_is_no_source_names_what_is_taken() -> None:
+    with pytest.raises(ImageError, match=r"came as dict, .* an array uint8 .*, a Pillow image"):
+        vision.decode({})
+
+
 def test_text_named_png_is_an_image_error_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_text("not a picture\n")
@@ -181,6 +187,23 @@ def test_text_named_png_is_an_image_error_with_its_path(tmp_path: Path) -> None:
 def test_bytes_that_are_no_picture_are_an_image_error(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"^upload: "):
         vision.decode(data, name="upload")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"P5 0 4 255\n", "its header speaks of no pixels"),
+        (gzip.compress(b"picture"), "a file compressed by gzip"),
+        (b"\x89PNG\r\r\n\x1a\r\n", "a PNG whose line ends were changed"),
+        (b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\0\x10JFIF", "a picture saved as text"),
+        (b"data:image/png;base64,iVBORw0KGgo=", "a picture in base64"),
+        (b"\x89PNG\r\n", "not a picture that can be read here"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_message_names_why_there_is_no_picture(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        vision.decode(data)
 
 
 def test_bomb_is_rejected_before_a_pixel_is_decoded() -> None:

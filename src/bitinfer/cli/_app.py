@@ -69,6 +69,10 @@ class _Parser(argparse.ArgumentParser):
         # Also lists of them, as in --mean -0.5,0.5,0.5: no option begins with a digit.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse's own passes over what it could not write: a full disk would be exit code 0.
+        (file or sys.stderr).write(message)
+
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
         where = f"{command}: " if command else ""
@@ -112,7 +116,7 @@ def run_command(argv: list[str]) -> int:
 
 
 def _parse_and_run(argv: list[str]) -> int:
-    position = next((i for i, a in enumerate(argv) if not a.startswith("-")), len(argv))
+    position = next((i for i, a in enumerate(argv) if a == "-" or a[:1] != "-"), len(argv))
     before, after = argv[:position], argv[position + 1 :]
     parser = _Parser(
         prog="bitinfer",

@@ -89,17 +89,23 @@ def add_ground(parser: argparse.ArgumentParser) -> None:
 
 def count(text: str) -> int:
     """Parse an integer of at least 0."""
-    return 0 if text == "0" else positive(text)
+    return _integer(text, 0)
 
 
 def positive(text: str) -> int:
     """Parse an integer of at least 1."""
+    return _integer(text, 1)
+
+
+def _integer(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not an integer of at least 1")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text)}' is not an integer of at least {least}"
+        )
     return value
 
 
@@ -155,7 +161,7 @@ def note_passed_over(paths: Sequence[str]) -> None:
         names = ", ".join(printable(path, None) for path in paths[:_NAMED_FILES])
         note(
             f"passed over {len(paths)} {'files that are' if len(paths) > 1 else 'file that is'} "
-            f"no picture: {names}{more}"
+            f"no picture of a kind that is read: {names}{more}"
         )
 
 

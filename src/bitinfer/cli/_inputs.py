@@ -25,6 +25,8 @@ def expand(inputs: Sequence[str], passed_over: list[str], *, globs: bool) -> Ite
     ``globs`` says whether ``*``, ``?`` and ``[ ]`` stand for names.  Files in folders that are no
     pictures are added to ``passed_over``.
     """
+    from bitinfer.vision.containers import WANTED
+
     for text in inputs:
         count, before = 0, len(passed_over)
         for found in _expand_one(text, passed_over, globs=globs):
@@ -32,8 +34,12 @@ def expand(inputs: Sequence[str], passed_over: list[str], *, globs: bool) -> Ite
             yield found
         if not count:
             others = len(passed_over) - before
-            reason = f"; {others} files there are none" if others else ""
-            yield text, ImageError(f"{text}: no picture there{reason}; see 'bitinfer run --help'")
+            kinds = f" of a kind that is read ({WANTED})" if others else ""
+            reason = f"; passed over: {others}" if others else ""
+            yield (
+                text,
+                ImageError(f"{text}: no picture there{kinds}{reason}; see 'bitinfer run --help'"),
+            )
 
 
 def read_list(source: str) -> list[str]:
@@ -80,7 +86,9 @@ def binary_stdin(wanted: str) -> Any:
 def _expand_one(text: str, passed_over: list[str], *, globs: bool) -> Iterator[Found]:
     from bitinfer.vision import entries_in
 
-    if os.path.isdir(text):  # noqa: PTH112 - a NUL is no error yet
+    if not text:
+        yield text, ImageError("an empty text as INPUT, wanted a picture, a folder or a glob")
+    elif os.path.isdir(text):  # noqa: PTH112 - a NUL is no error yet
         for entry in entries_in(text):
             if entry.problem is not None:
                 yield entry.path, entry.problem

@@ -368,7 +368,9 @@ def _divisors(text: str) -> tuple[float, ...]:
 
 
 def _size(text: str) -> tuple[int, int] | int:
-    return int(text) if text.isascii() and text.isdigit() and int(text) else _pair(text)
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        return positive(text)
+    return _pair(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -234,5 +234,7 @@ def _as_text(answer: Eval, classes: int) -> list[str]:
     if answer.data.classes:
         lines.append(f"classes  {_RULES[answer.data.classes]}")
     if answer.data.passed_over:
-        lines.append(f"others   {len(answer.data.passed_over)} files are no pictures")
+        lines.append(
+            f"others   {len(answer.data.passed_over)} files are no pictures of a kind that is read"
+        )
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,13 @@ def run(args: argparse.Namespace) -> int:
             "compiler, then bitinfer again"
         ) from error
     files.refuse_dash("--output", args.output)
+    there = next(
+        place for place in (args.output, *args.output.absolute().parents) if place.exists()
+    )
+    if not there.is_dir():
+        raise OutputError(f"cannot make {args.output}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into {there}: permission denied")
     model = modelfile.load(args.model)
     name = args.name or export.identifier(Path(args.model).stem)
     exported = export.export_c(model, name, args.isa)
@@ -113,7 +121,10 @@ def _code(exported: Exported) -> ExportedCode | None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' names no instruction set")
+    return found
 
 
 def _as_text(answer: ExportC) -> list[str]:

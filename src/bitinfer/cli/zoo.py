@@ -54,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _get(model: Shipped, output: Path, *, quiet: bool) -> None:
     from bitinfer.errors import OutputError
-    from bitinfer.files import refuse_dash, write_atomically
+    from bitinfer.files import check_writable, refuse_dash, write_atomically
 
     refuse_dash("--output", output)
+    check_writable(output)
     card = output.with_suffix(".md")
     if card == output:
         card = output.with_name(output.name + ".md")

@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class Target:
         except ImageError as error:
             raise DataError(str(error)) from error
 
-    def check_labels(self, labels: Labels, name: str) -> None:
+    def check_labels(self, labels: NDArray[np.integer[Any]], name: str) -> None:
         """Raise DataError unless every label is a class of the network."""
         if labels.size and not 0 <= labels.min() <= labels.max() < self.classes:
             raise DataError(

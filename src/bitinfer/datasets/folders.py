@@ -97,11 +97,9 @@ def subfolders(path: Path) -> list[str]:
         DataError: the folder cannot be listed.
     """
     with reading(path):
-        return sorted(
-            entry.name
-            for entry in os.scandir(path)
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+        names = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".")]
+        # A link that leads round in a circle is no folder to isdir, and an error to DirEntry.
+        return sorted(name for name in names if os.path.isdir(path / name))  # noqa: PTH112
 
 
 def class_indices(

@@ -107,6 +107,8 @@ def _labels_beside(images: Path) -> Path:
         for path in (images.with_name(labels), images.with_name(f"{labels}.gz")):
             if path.is_file():
                 return path
+    if "labels" in stem and "images" not in stem:
+        raise DataError(f"{images}: labels by its name; wanted the file of images beside it")
     raise DataError(
         f"{images}: no labels beside it; wanted {labels if labels != stem else '*-labels-idx1-*'} "
         "or the same with .gz, next to a file named *-images-idx3-*"

@@ -32,8 +32,8 @@ def load_npz(path: Path, target: Target) -> Dataset:
             count = shape[0]
         with _open_array(archive, "images", path) as (_, shape, dtype):
             _check_images(path, shape, dtype, count)
+    target.check_labels(labels, str(path))  # as they are: uint64 may be out of int64's range
     wide = labels.astype(np.int64)
-    target.check_labels(wide, str(path))
     image_shape = shape[1:]
     step = target.batch_for(image_shape)
 
@@ -54,11 +54,14 @@ def load_npz(path: Path, target: Target) -> Dataset:
 
 
 def _check_images(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], count: int) -> None:
-    if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
+    if dtype != np.uint8 or len(shape) not in (3, 4):
         raise DataError(f"{path}: images are {dtype} {shape}, wanted uint8 of (N, H, W[, C])")
+    if 0 in shape:
+        raise DataError(f"{path}: images are {shape}: there are none, wanted one at least")
     if len(shape) == 4 and shape[3] not in (1, 3):
+        mend = "transpose them" if shape[1] in (1, 3) else "drop the others"
         raise DataError(
-            f"{path}: images are {shape}, wanted 1 or 3 channels on the last axis; transpose them"
+            f"{path}: images are {shape}, wanted 1 or 3 channels on the last axis; {mend}"
         )
     if shape[0] != count:
         raise DataError(f"{path}: {shape[0]} images for {count} labels")

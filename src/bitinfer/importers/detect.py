@@ -150,7 +150,8 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "a bitinfer model file",
         is_model_file,
-        advice="it needs no conversion: run it, or give it --integer-ends",
+        advice="it needs no conversion: run it, or give it --integer-ends; what 'verify' compares "
+        "with is the file that it was converted from",
     ),
     Format(
         "a web page",

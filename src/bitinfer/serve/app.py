@@ -185,9 +185,16 @@ async def _classify(service: Service, request: Request) -> Response:
     top_k = wanted_top_k(request)
     check_takes_pictures(model)
     async with Body(service, request) as body:
-        document, took = await compute(
-            service, request, functools.partial(_classify_one, model, body, top_k)
-        )
+        work = functools.partial(_classify_one, model, body, top_k)
+        try:
+            document, took = await compute(service, request, work)
+        except ImageError as error:
+            if not request.headers.get("content-type", "").startswith("multipart/"):
+                raise
+            raise ImageError(
+                "the body is a form, wanted the bytes of a picture and nothing around them, as "
+                "'curl --data-binary @FILE' sends them"
+            ) from error
     service.metrics.count_inference((model.name, model.version), 1, took)
     return answer(document)
 

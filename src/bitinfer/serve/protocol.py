@@ -11,6 +11,7 @@ the rest exactly, a shape has the product that its data have.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ _MAX_ID = 256
 _MAX_PART_BYTES = 1 << 16
 """Of the JSON of a shape, of parameters, or of a list of outputs."""
 _NONE = msgspec.Raw(b"null")
+_NOT_FINITE = re.compile(rb"[\[,:\s](NaN|-?Infinity)\b")
+"""As Python's json and JavaScript's writers spell them."""
 
 _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
 
@@ -117,11 +120,21 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, memoryv
     except msgspec.ValidationError as error:
         raise _bad(f"not a request of the protocol: {one_line(error)}") from None
     except _NOT_DECODED as error:
-        hint = "" if header_length is not None else f"; bytes behind it need {HEADER_LENGTH}"
-        raise _bad(f"the body is not JSON: {one_line(error)}{hint}") from None
+        raise _bad(f"the body is not JSON: {one_line(error)}{_hint(view[:split], error)}") from None
     if request.id is not None and len(request.id) > _MAX_ID:
         raise _bad(f"id has {len(request.id)} characters, at most {_MAX_ID} are allowed")
     return request, view[split:]
+
+
+def _hint(text: memoryview, problem: Exception) -> str:
+    """Say what to do about a text that is not JSON, where clients commonly write such a one."""
+    if not text:
+        return "; it is empty"
+    if "trailing characters" in str(problem):
+        return f"; bytes behind it need {HEADER_LENGTH}"
+    if _NOT_FINITE.search(text):
+        return "; JSON has no NaN and no infinity, binary tensors do"
+    return ""
 
 
 def read_input(

@@ -115,8 +115,14 @@ def verify(model: Model, source: Foreign, x: Array, backend: str = "auto") -> Ve
     """Compare ``model``, as passes and kernels run it, with ``source``.
 
     Shapes:  x (N, ...) of the model's input.
-    Raises:  ConversionError if they are different networks: another input, or no sign in common.
+    Raises:  ConversionError if they are different networks: another input, or no sign in common; or
+             the model takes pixels as they are.
     """
+    if model.graph.input.kind != "float":
+        raise ConversionError(
+            "the model has integer ends, whose numbers are not the source's: verify it before it "
+            "is given them"
+        )
     folded = evaluate.fold_constants(source)
     found = signs.find_signs(folded)
     known = recognise(source)

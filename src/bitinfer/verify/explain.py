@@ -125,7 +125,11 @@ def _of_layer(source: Foreign, node: ForeignNode) -> Iterator[tuple[str, Foreign
             )
     rest = tuple(i for i, letter in enumerate(axes) if letter != "O")
     signs = np.where(weight < 0, -1.0, 1.0)
-    yield "without alpha", _with_weight(source, node, signs)
+    filled = np.where(weight == 0, _sizes(weight, rest), weight)
+    if (filled != weight).any():
+        yield "weights of 0 as +alpha", _with_weight(source, node, filled)
+    if (filled != signs).any():
+        yield "without alpha", _with_weight(source, node, signs)
     alpha = np.abs(weight).mean(axis=rest, keepdims=True)
     yield "weights as signs times their mean size", _with_weight(source, node, signs * alpha)
     yield "weights as they are, of the other sign", _with_weight(source, node, -weight)
@@ -135,6 +139,12 @@ def _of_layer(source: Foreign, node: ForeignNode) -> Iterator[tuple[str, Foreign
     channels = axes.index("I")
     reversed_ = np.flip(weight, channels)
     yield "input channels in the reverse order", _with_weight(source, node, reversed_)
+
+
+def _sizes(weight: Array, rest: tuple[int, ...]) -> Array:
+    """Return the mean size of a filter's weights that are not 0; 0 of a filter of zeros."""
+    count = np.maximum(np.count_nonzero(weight, axis=rest, keepdims=True), 1)
+    return np.asarray(np.abs(weight).sum(axis=rest, keepdims=True) / count)
 
 
 def _with_weight(source: Foreign, node: ForeignNode, weight: Array) -> Foreign:

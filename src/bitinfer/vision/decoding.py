@@ -48,6 +48,7 @@ MAX_SLOW_PIXELS = 1_000_000
 
 Pixels = NDArray[np.uint8]
 
+_PILLOW_WITHOUT_SIZE = "not identified by this driver"
 _SLOW_CODECS = ("ppm", "bmp_rle")
 _SIZE_KEY = "size in the file"
 _LOST_KEY = "nothing is left to see"
@@ -92,6 +93,7 @@ def decode(
                 error=_NamedError,
                 what="pictures",
                 name=one_line(name, None),
+                or_else="an array uint8 of (H, W[, C]), a Pillow image, ",
             )
             loaded = _load(data, preprocessing)
             return _turn_upright(_flatten(loaded, ground), loaded)
@@ -104,6 +106,8 @@ def decode(
         raise ImageError(f"{name}: not enough memory to decode the picture") from error
     except Exception as error:  # Pillow raises whatever its decoders run into
         reason = one_line(" ".join(str(error).split())) or type(error).__name__
+        if reason == _PILLOW_WITHOUT_SIZE:
+            reason = "its header speaks of no pixels"
         from_bytes = image is None
         what = "truncated or damaged picture" if from_bytes else "a Pillow image that is of no use"
         raise ImageError(f"{name}: {what} ({reason})") from error

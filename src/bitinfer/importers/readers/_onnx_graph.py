@@ -95,6 +95,8 @@ class OnnxGraph(GraphDraft):
         """Return a constant input that must be there."""
         name = node.inputs[index] if index < len(node.inputs) else ""
         if name not in self.constants:
+            if name and name not in self.shapes:
+                raise CheckpointError(f"reads {one_line(name)!r}, which nothing before it makes")
             raise ConversionError(f"{what} is missing or depends on the input, wanted a constant")
         return self.constants[name]
 
