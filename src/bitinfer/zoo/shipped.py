@@ -56,6 +56,7 @@ SHIPPED: Mapping[str, Shipped] = {
     for model in (
         Shipped("lenet5-mnist", "xnor-lenet5", "mnist", 9941, 10000),
         Shipped("bitres8-cifar10", "bitres8", "cifar10", 810, 1000),
+        Shipped("bitres11-cifar10", "bitres11", "cifar10", 839, 1000),
     )
 }
 
