@@ -308,8 +308,8 @@ MUTANTS = (
     Mutant(
         "pixels of few outputs take the threshold of an even count of odd entries",
         "kernels/bconv2d/planes_avx2.h",
-        "_mm256_add_epi32(load_pixels(constants + eight), more)",
-        "_mm256_add_epi32(load_pixels(constants + eight), _mm256_sub_epi32(more, more))",
+        "_mm256_add_epi32(load_pixels(constants + here), more)",
+        "_mm256_add_epi32(load_pixels(constants + here), _mm256_sub_epi32(more, more))",
         "avx2",
     ),
     Mutant(

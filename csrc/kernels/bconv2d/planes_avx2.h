@@ -180,8 +180,8 @@ static inline void pixels4_stage(const bi_step *s, const bi_pointers *at)
     }
 }
 
-/* Note where the constants of `count` outputs begin, the first of which is number `first`; up to seven numbers
- * are written beyond them. */
+/* Note where the constants of `count` outputs begin, the first of which is number `first`; as many
+ * as a vector holds are written beyond them, those of the first class. */
 BI_TARGET_avx2 static inline void find_constants(const bi_step *s, const bi_pixels *shape, int32_t first,
                                                  int32_t count, int32_t *constants)
 {
@@ -201,6 +201,7 @@ BI_TARGET_avx2 static inline void find_constants(const bi_step *s, const bi_pixe
         }
         lane += left;
     }
+    store_pixels(constants + count, _mm256_setzero_si256());
 }
 
 /* Count the odd entries of the windows of `lanes` outputs from number `first` on.  Thresholds for an odd PA
@@ -209,28 +210,34 @@ PIXELS_INLINE void count_odd_entries(const bi_step *s, const bi_pixels *shape, c
                                      int32_t lanes, int32_t *constants, int16_t *odd)
 {
     const size_t plane = shape->plane;
-    const uint8_t *odd_planes = planes + (size_t)(shape->row_phases * s->kernel_w * shape->entries) * plane + first;
+    const uint8_t *odd_planes =
+        planes + (size_t)(shape->row_phases * s->kernel_w * shape->entries) * plane + first;
     const __m256i outputs = _mm256_set1_epi32(shape->outputs);
+    const int32_t taps = s->kernel_h, stride = s->stride_h, dilation = s->dilation_h, width = s->out_w;
+    const int is_floats = s->threshold == NULL;
     for (int32_t lane = 0; lane < lanes; lane += PIXELS_LAID) {
-        __m256i sum = _mm256_setzero_si256();
-        int32_t phase = 0, row = 0;
-        for (int32_t ky = 0; ky < s->kernel_h; ky++, phase += s->dilation_h) {
-            for (; phase >= s->stride_h; phase -= s->stride_h)
+        __m256i sum = load_pixels(odd_planes + lane);
+        for (int32_t ky = 1, phase = dilation, row = 0; ky < taps; ky++, phase += dilation) {
+            for (; phase >= stride; phase -= stride)
                 row++;
-            sum = _mm256_add_epi8(sum, load_pixels(odd_planes + (size_t)phase * plane + row * s->out_w + lane));
+            sum = _mm256_add_epi8(
+                sum, load_pixels(odd_planes + (size_t)phase * plane + row * width + lane));
         }
-        BI_UNROLL for (int i = 0; i < 4; i++) {
-            __m128i bytes = i < 2 ? _mm256_castsi256_si128(sum) : _mm256_extracti128_si256(sum, 1);
-            __m128i words = _mm_cvtepu8_epi16(i % 2 == 0 ? bytes : _mm_srli_si128(bytes, 8));
-            int32_t eight = lane + 8 * i;
-            if (s->threshold == NULL) {
-                _mm_storeu_si128((__m128i *)(void *)(odd + eight), _mm_add_epi16(words, words));
+        BI_UNROLL for (int i = 0; i < 2; i++) {
+            __m128i bytes = i == 0 ? _mm256_castsi256_si128(sum) : _mm256_extracti128_si256(sum, 1);
+            __m256i words = _mm256_cvtepu8_epi16(bytes);
+            int32_t here = lane + 16 * i;
+            if (is_floats) {
+                store_pixels(odd + here, _mm256_add_epi16(words, words));
                 continue;
             }
-            _mm_storeu_si128((__m128i *)(void *)(odd + eight), _mm_srli_epi16(words, 1));
-            __m256i is_odd = _mm256_cvtepi16_epi32(_mm_srai_epi16(_mm_slli_epi16(words, 15), 15));
-            __m256i more = _mm256_and_si256(is_odd, outputs);
-            store_pixels(constants + eight, _mm256_add_epi32(load_pixels(constants + eight), more));
+            store_pixels(odd + here, _mm256_srli_epi16(words, 1));
+            BI_UNROLL for (int j = 0; j < 2; j++, here += 8, bytes = _mm_srli_si128(bytes, 8)) {
+                __m256i is_odd = _mm256_slli_epi32(_mm256_cvtepu8_epi32(bytes), 31);
+                __m256i more = _mm256_and_si256(_mm256_srai_epi32(is_odd, 31), outputs);
+                store_pixels(constants + here,
+                             _mm256_add_epi32(load_pixels(constants + here), more));
+            }
         }
     }
 }
