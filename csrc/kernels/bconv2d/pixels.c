@@ -71,7 +71,7 @@ typedef struct {
 static const pixels_costs PIXELS_AVX2 = {32, 90, 414, 700, {200, 270}, {1500, 1900}};
 static const pixels_costs PIXELS_AVX512BW = {64, 123, 911, 760, {186, 527}, {999, 1412}};
 static const lookup_costs LOOKUP_AVX2 = {32, 207, 1410, 4210};
-static const lookup_costs LOOKUP_AVX512BW = {64, 157, 2205, 7428};
+static const lookup_costs LOOKUP_AVX512BW = {64, 157, 2100, 7428};
 
 static int64_t pixels_cost(const bi_step *s, const bi_pixels *shape, const pixels_costs *cost)
 {
