@@ -30,26 +30,33 @@ def test_a_kernel_is_exact_at_the_sizes_of_its_own_block(kernel: Kernel) -> None
     assert kernel_suites.run(kernel) > 0
 
 
-@pytest.mark.skipif(not cpu_features().get("avx2", False), reason="this CPU has no avx2")
 @pytest.mark.parametrize(
-    ("channels", "size", "outputs", "method"),
+    ("isa", "channels", "size", "outputs", "kernel"),
     [
-        (16, 32, 16, "pixels4"),
-        (48, 16, 48, "pixels4"),
-        (8, 8, 8, "pixels4"),
-        (32, 4, 32, "lookup4"),  # 16 pixels, which leave half of a vector empty
-        (64, 8, 64, "lookup4"),  # vectors of outputs are full
-        (64, 32, 65, "lookup4"),
-        (128, 16, 16, "lookup4"),  # a window is more than two parts
+        ("avx2", 16, 32, 16, "pixels4 avx2"),
+        ("avx2", 48, 16, 48, "pixels4 avx2"),
+        ("avx2", 8, 8, 8, "pixels4 avx2"),
+        ("avx2", 32, 4, 32, "lookup4 avx2"),  # 16 pixels, which leave half of a vector empty
+        ("avx2", 64, 8, 64, "lookup4 avx2"),  # vectors of outputs are full
+        ("avx2", 64, 32, 65, "lookup4 avx2"),
+        ("avx2", 128, 16, 16, "lookup4 avx2"),  # a window is more than two parts
+        ("avx512bw", 16, 32, 16, "pixels4 avx512bw"),
+        ("avx512bw", 48, 16, 48, "pixels4 avx512bw"),
+        ("avx512bw", 64, 32, 64, "pixels4 avx512bw"),
+        ("avx512bw", 64, 8, 64, "lookup4 avx512bw"),  # vectors of outputs are full
+        ("avx512bw", 64, 32, 65, "lookup4 avx512bw"),
+        ("avx512bw", 32, 4, 32, "lookup4 avx2"),  # neither vectors of 64 are
     ],
 )
-def test_avx2_gives_layers_of_few_outputs_to_the_kernel_that_costs_less(
-    channels: int, size: int, outputs: int, method: str
+def test_layers_of_few_outputs_get_the_kernel_that_costs_less(
+    isa: str, channels: int, size: int, outputs: int, kernel: str
 ) -> None:
+    if not cpu_features().get(isa, False):
+        pytest.skip(f"this CPU has no {isa}")
     b = GraphBuilder("narrow", (size, size, channels))
     y = b.bconv2d(b.sign(b.input), np.ones((outputs, 3, 3, channels)), padding=1)
-    executor = select("native:avx2").bind(lower(check(*b.build(y))))
-    assert executor.kernels[-1] == f"{method} avx2"
+    executor = select(f"native:{isa}").bind(lower(check(*b.build(y))))
+    assert executor.kernels[-1] == kernel
 
 
 @pytest.mark.skipif(not LIST.exists(), reason="there are no C sources beside the tests")

@@ -1,7 +1,7 @@
 /* pixels.c -- lays out weights, border constants and scales for pixels.h, and says what they cost. */
 #include "pixels.h"
 
-enum { MOST_PIXEL_CONSTANTS = 1 << 22, PIXEL_SLACK = 64 };
+enum { MOST_PIXEL_CONSTANTS = 1 << 22 };
 
 int bi_pixels_describe(const bi_step *s, bi_pixels *shape)
 {
@@ -50,26 +50,64 @@ int bi_pixels_describe(const bi_step *s, bi_pixels *shape)
 }
 
 /* Hundredths of cycles, measured on an Emerald Rapids (layers of 8 to 64 outputs, 3 to 512 inputs, on 4x4 to
- * 56x56, ending in signs of sums, or in floats with shortcut, RPReLU and signs):
- *
- *                an entry of a window                     the end of an output
- *     pixels4    90 for two channels of 32 outputs,       200 for 16 channels of signs, 270 if K has two
- *                414 to gather 32 outputs                 parts; 1500 and 1900 of floats
- *     lookup4    207 for two outputs                      1410 for 32 channels of signs; 4210 of floats
- *
- * and pixels4 takes 700 for an entry of each row of the padded map at a column of windows.  Sums of these
- * are right to a tenth, so pixels4 must be quicker by a twentieth. */
-int bi_pixels_are_dearer(const bi_step *s, const bi_pixels *shape)
+ * 56x56, ending in signs of sums, or in floats with shortcut, RPReLU and signs), those of AVX-512 BW by interleaved
+ * minima as multiples of what the two of AVX2 took in the same run.  Sums of these are right to a tenth, so pixels4
+ * must be quicker by a twentieth. */
+typedef struct {
+    int32_t lanes;
+    int32_t pair; /* two outputs of a vector of pixels, for an entry of the window; */
+    int32_t gather; /* and to gather such an entry */
+    int32_t lay; /* an entry of a row of the padded map, at a column of windows */
+    int32_t signs[PIXEL_PARTS]; /* the end of sixteen outputs of a pixel, by the parts of K */
+    int32_t floats[PIXEL_PARTS];
+} pixels_costs;
+
+typedef struct {
+    int32_t lanes;
+    int32_t entry; /* a vector of outputs of two pixels */
+    int32_t signs, floats; /* the end of such a vector of a pixel */
+} lookup_costs;
+
+static const pixels_costs PIXELS_AVX2 = {32, 90, 414, 700, {200, 270}, {1500, 1900}};
+static const pixels_costs PIXELS_AVX512BW = {64, 123, 911, 760, {186, 527}, {999, 1412}};
+static const lookup_costs LOOKUP_AVX2 = {32, 207, 1410, 4210};
+static const lookup_costs LOOKUP_AVX512BW = {64, 157, 2100, 7428};
+
+static int64_t pixels_cost(const bi_step *s, const bi_pixels *shape, const pixels_costs *cost)
 {
     int64_t outputs = (int64_t)s->out_h * s->out_w, window = shape->window;
-    int64_t vectors = (outputs + PIXEL_LANES - 1) / PIXEL_LANES, sixteens = shape->outputs / 16;
-    int is_floats = s->threshold == NULL;
-    int64_t end = shape->parts == 1 ? (is_floats ? 1500 : 200) : (is_floats ? 1900 : 270);
-    int64_t ours = vectors * window * (90 * shape->pairs + 414) + outputs * sixteens * end +
-                   700 * (int64_t)shape->row_phases * shape->rows * s->kernel_w * shape->entries;
-    int64_t theirs = (outputs + 1) / 2 * window * 207 +
-                     outputs * ((s->out_c + 31) / 32) * (is_floats ? 4210 : 1410);
-    return 20 * ours > 19 * theirs;
+    int64_t vectors = (outputs + cost->lanes - 1) / cost->lanes,
+            sixteens = shape->outputs / SIXTEEN_OUTPUTS;
+    const int32_t *end = s->threshold != NULL ? cost->signs : cost->floats;
+    return vectors * window * (cost->pair * shape->pairs + cost->gather) +
+           outputs * sixteens * end[shape->parts - 1] +
+           cost->lay * (int64_t)shape->row_phases * shape->rows * s->kernel_w * shape->entries;
+}
+
+static int64_t lookup_cost(const bi_step *s, const bi_pixels *shape, const lookup_costs *cost)
+{
+    int64_t outputs = (int64_t)s->out_h * s->out_w;
+    int64_t vectors = (s->out_c + cost->lanes - 1) / cost->lanes;
+    int64_t end = s->threshold != NULL ? cost->signs : cost->floats;
+    return (outputs + 1) / 2 * shape->window * cost->entry + outputs * vectors * end;
+}
+
+int bi_pixels_are_dearer_avx2(const bi_step *s, const bi_pixels *shape)
+{
+    return 20 * pixels_cost(s, shape, &PIXELS_AVX2) > 19 * lookup_cost(s, shape, &LOOKUP_AVX2);
+}
+
+/* What it leaves goes to tables of activations with AVX-512 if half of their vectors are full, else to a kernel for
+ * AVX2. */
+int bi_pixels_are_dearer_avx512bw(const bi_step *s, const bi_pixels *shape)
+{
+    int64_t theirs = lookup_cost(s, shape, &LOOKUP_AVX2),
+            narrow = pixels_cost(s, shape, &PIXELS_AVX2);
+    if (s->out_c > LOOKUP_AVX512BW.lanes / 2 && s->dilation_w == 1)
+        theirs = lookup_cost(s, shape, &LOOKUP_AVX512BW);
+    else if (narrow < theirs)
+        theirs = narrow;
+    return 20 * pixels_cost(s, shape, &PIXELS_AVX512BW) > 19 * theirs;
 }
 
 /* Write what a class of output o needs, whose constant, but for entries, is c. */

@@ -1,7 +1,7 @@
 /* pixels.h -- binary convolution with pixels in the lanes: the arithmetic and the layouts.
  *
  * Tables as in lookup.h, with the roles exchanged: a table belongs to four signs of the weights of two
- * outputs, and 32 pixels at a time are looked up in it.  So a vector is full of pixels, however few
+ * outputs, and a vector of pixels is looked up in it.  So a vector is full of pixels, however few
  * outputs there are.  For an entry of four signs, d of them differing, par the parity,
  *
  *     f = (4 - d + par(a) - par(w)) / 2              0, 1 or 2, of which two share a byte
@@ -37,12 +37,14 @@
 #include "bconv2d.h"
 
 enum {
-    PIXEL_LANES = 32,
-    PIXEL_VECTORS = 4, /* at once */
-    PIXEL_TILE = PIXEL_LANES * PIXEL_VECTORS,
     PIXEL_OUTPUTS = 64, /* at most: a word of signs */
     LONGEST_PART = 126,
     PIXEL_PARTS = 2,
+    PIXEL_ROWS = PIXEL_PARTS * PIXEL_OUTPUTS, /* of sums */
+    PIXEL_SLACK = 64, /* bytes, or constants, that a vector may reach beyond */
+    ROWS_TURNED = 16, /* at once */
+    PIXELS_AHEAD = 8, /* whose floats are fetched from the second-level cache */
+    SIXTEEN_OUTPUTS = 16, /* of scales, too */
 };
 
 typedef struct {
@@ -62,13 +64,21 @@ typedef struct {
     size_t total_bytes;
 } bi_pixels;
 
+/* Sixteen outputs of a pixel. */
+typedef struct {
+    const uint8_t *sums; /* a byte for each part of each output */
+    const int16_t *constants;
+    int16_t odd; /* what of PA is not in the constants */
+} bi_pixels_sixteen;
+
 /* Describe the layout; 0 if the shape is not one for it. */
 int bi_pixels_describe(const bi_step *s, bi_pixels *shape);
 
 /* Fill the packed weight of a shape that bi_pixels_describe() accepted. */
 void bi_pixels_pack(const bi_step *s, const void *canonical, void *packed);
 
-/* Whether another kernel for AVX2 computes this step in less time, by what all of them cost. */
-int bi_pixels_are_dearer(const bi_step *s, const bi_pixels *shape);
+/* Whether other kernels for the same CPU compute this step in less time, by what all of them cost. */
+int bi_pixels_are_dearer_avx2(const bi_step *s, const bi_pixels *shape);
+int bi_pixels_are_dearer_avx512bw(const bi_step *s, const bi_pixels *shape);
 
 #endif

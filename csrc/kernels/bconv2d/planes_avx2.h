@@ -1,4 +1,5 @@
-/* planes_avx2.h -- lays out the planes of pixels.h, with AVX2: staging of bconv2d_pixels4_avx2.c.
+/* planes_avx2.h -- lays out the planes of pixels.h, with AVX2: staging of the kernels of pixels_body.inc, and
+ * what they ask of a tile of outputs beside its entries.
  *
  * 32 pixels of a word each are turned to lie byte by byte, and their bytes cut into nibbles: a row of the
  * padded map, which is then copied into the planes of all columns of windows.
@@ -11,6 +12,8 @@
 #include "../isa.h"
 #include "../unroll.h"
 #include "pixels.h"
+
+enum { PIXELS_LAID = 32 }; /* at once */
 
 #define PIXELS_INLINE BI_TARGET_avx2 static inline __attribute__((always_inline))
 
@@ -78,16 +81,16 @@ BI_TARGET_avx2 static inline void lay_pixels(const bi_step *s, const bi_pixels *
     int32_t left = strides_below(s, s->in_w - x);
     uint8_t *counts = to + (size_t)shape->entries * shape->row;
     __m256i odd = _mm256_setzero_si256();
-    left = left < PIXEL_LANES ? left : (int32_t)PIXEL_LANES;
+    left = left < PIXELS_LAID ? left : (int32_t)PIXELS_LAID;
     for (size_t k = 0; k < words; k++, to += 16 * shape->row) {
-        uint64_t copies[PIXEL_LANES];
+        uint64_t copies[PIXELS_LAID];
         const uint64_t *pixels = row + x;
-        if (words != 1 || s->stride_w != 1 || left < PIXEL_LANES) {
+        if (words != 1 || s->stride_w != 1 || left < PIXELS_LAID) {
             size_t step = (size_t)s->stride_w * words;
             const uint64_t *from = row + (size_t)x * words + k;
             for (int32_t i = 0; i < left; i++, from += step)
                 copies[i] = *from;
-            memset(copies + left, 0, (size_t)(PIXEL_LANES - left) * sizeof *copies);
+            memset(copies + left, 0, (size_t)(PIXELS_LAID - left) * sizeof *copies);
             pixels = copies;
         }
         lay_word(pixels, shape->entries - 16 * (int32_t)k, shape->row, to, &odd);
@@ -100,7 +103,7 @@ PIXELS_INLINE void lay_padding(const bi_pixels *shape, int32_t begin, int32_t en
 {
     int32_t planes = begin < end ? shape->entries + 1 : 0;
     for (int32_t e = 0; e < planes; e++, to += shape->row)
-        for (int32_t i = begin; i < end; i += PIXEL_LANES)
+        for (int32_t i = begin; i < end; i += PIXELS_LAID)
             store_pixels(to + i, _mm256_setzero_si256());
 }
 
@@ -115,7 +118,7 @@ BI_TARGET_avx2 static inline void lay_row(const bi_step *s, const bi_pixels *sha
     first = first < shape->columns ? first : shape->columns;
     count = count < shape->columns - first ? count : shape->columns - first;
     lay_padding(shape, 0, first, to);
-    for (int32_t i = 0; i < count; i += PIXEL_LANES)
+    for (int32_t i = 0; i < count; i += PIXELS_LAID)
         lay_pixels(s, shape, row, x + i * s->stride_w, to + first + i);
     lay_padding(shape, first + count, shape->columns, to);
 }
@@ -128,9 +131,9 @@ PIXELS_INLINE void spread_row(const bi_step *s, const bi_pixels *shape, const ui
     const int32_t width = s->out_w, entries = shape->entries;
     const size_t plane = shape->plane, step = shape->row;
     for (int32_t e = 0; e < entries; e++, row += step, planes += plane)
-        for (int32_t x = 0; x < width; x += PIXEL_LANES)
+        for (int32_t x = 0; x < width; x += PIXELS_LAID)
             store_pixels(planes + x, load_pixels(row + x));
-    for (int32_t x = 0; x < width; x += PIXEL_LANES) {
+    for (int32_t x = 0; x < width; x += PIXELS_LAID) {
         __m256i before = kx == 0 ? _mm256_setzero_si256() : load_pixels(odd + x);
         store_pixels(odd + x, _mm256_add_epi8(before, load_pixels(row + x)));
     }
@@ -175,6 +178,82 @@ static inline void pixels4_stage(const bi_step *s, const bi_pointers *at)
             spread_columns(s, shape, laid + one * laid_bytes(shape), base + in_plane, odd + in_plane);
         }
     }
+}
+
+/* Note where the constants of `count` outputs begin, the first of which is number `first`; as many
+ * as a vector holds are written beyond them, those of the first class. */
+BI_TARGET_avx2 static inline void find_constants(const bi_step *s, const bi_pixels *shape, int32_t first,
+                                                 int32_t count, int32_t *constants)
+{
+    const char *base = s->weight;
+    const uint16_t *row_class = (const uint16_t *)(base + shape->row_class);
+    const uint16_t *column_class = (const uint16_t *)(base + shape->column_class);
+    const int32_t class_size = (int32_t)shape->class_size;
+    int32_t y = first / s->out_w, x = first % s->out_w;
+    for (int32_t lane = 0; lane < count; y++, x = 0) {
+        int32_t left = s->out_w - x < count - lane ? s->out_w - x : count - lane;
+        __m256i of_row = _mm256_set1_epi32(row_class[y] * shape->h_classes * class_size);
+        for (int32_t i = 0; i < left; i += 8) {
+            __m256i column =
+                _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(column_class + x + i)));
+            column = _mm256_mullo_epi32(column, _mm256_set1_epi32(class_size));
+            store_pixels(constants + lane + i, _mm256_add_epi32(column, of_row));
+        }
+        lane += left;
+    }
+    store_pixels(constants + count, _mm256_setzero_si256());
+}
+
+/* Count the odd entries of the windows of `lanes` outputs from number `first` on.  Thresholds for an odd PA
+ * follow those for an even one, PA / 2 is left; for floats, 2 PA. */
+PIXELS_INLINE void count_odd_entries(const bi_step *s, const bi_pixels *shape, const uint8_t *planes, int32_t first,
+                                     int32_t lanes, int32_t *constants, int16_t *odd)
+{
+    const size_t plane = shape->plane;
+    const uint8_t *odd_planes =
+        planes + (size_t)(shape->row_phases * s->kernel_w * shape->entries) * plane + first;
+    const __m256i outputs = _mm256_set1_epi32(shape->outputs);
+    const int32_t taps = s->kernel_h, stride = s->stride_h, dilation = s->dilation_h, width = s->out_w;
+    const int is_floats = s->threshold == NULL;
+    for (int32_t lane = 0; lane < lanes; lane += PIXELS_LAID) {
+        __m256i sum = load_pixels(odd_planes + lane);
+        for (int32_t ky = 1, phase = dilation, row = 0; ky < taps; ky++, phase += dilation) {
+            for (; phase >= stride; phase -= stride)
+                row++;
+            sum = _mm256_add_epi8(
+                sum, load_pixels(odd_planes + (size_t)phase * plane + row * width + lane));
+        }
+        BI_UNROLL for (int i = 0; i < 2; i++) {
+            __m128i bytes = i == 0 ? _mm256_castsi256_si128(sum) : _mm256_extracti128_si256(sum, 1);
+            __m256i words = _mm256_cvtepu8_epi16(bytes);
+            int32_t here = lane + 16 * i;
+            if (is_floats) {
+                store_pixels(odd + here, _mm256_add_epi16(words, words));
+                continue;
+            }
+            store_pixels(odd + here, _mm256_srli_epi16(words, 1));
+            BI_UNROLL for (int j = 0; j < 2; j++, here += 8, bytes = _mm_srli_si128(bytes, 8)) {
+                __m256i is_odd = _mm256_slli_epi32(_mm256_cvtepu8_epi32(bytes), 31);
+                __m256i more = _mm256_and_si256(_mm256_srai_epi32(is_odd, 31), outputs);
+                store_pixels(constants + here,
+                             _mm256_add_epi32(load_pixels(constants + here), more));
+            }
+        }
+    }
+}
+
+/* Some times (a constant, 1 or 4) the sums of sixteen outputs of a pixel, in words, but for what their constants do
+ * not have. */
+PIXELS_INLINE __m256i sums_but_odd(const bi_pixels_sixteen *of, int parts, int times)
+{
+    __m256i sums;
+    if (parts == 2) {
+        sums = _mm256_maddubs_epi16(load_pixels(of->sums), _mm256_set1_epi8((char)times));
+    } else {
+        sums = _mm256_cvtepu8_epi16(_mm_load_si128((const __m128i *)(const void *)of->sums));
+        sums = times == 4 ? _mm256_slli_epi16(sums, 2) : sums;
+    }
+    return _mm256_sub_epi16(sums, _mm256_set1_epi16(of->odd));
 }
 
 #endif
