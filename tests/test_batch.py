@@ -62,6 +62,14 @@ def call(model: Path, output: Path, *rest: object) -> int:
 # --- what is written -----------------------------------------------------------------------------
 
 
+def test_more_threads_than_there_can_be_are_refused(
+    model: Path, pictures: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert call(model, tmp_path / "out.parquet", "--threads=257", pictures) == 2
+    assert "threads is 257, wanted an integer within 0 to 256" in capsys.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_rows_are_in_the_order_of_the_inputs_and_bad_files_are_rows(
     model: Path, session: Session, pictures: Path, capsys: Any, threads: int

@@ -206,6 +206,17 @@ def test_empty_text_as_input_is_named(model: Model, call: Call) -> None:
     assert "an empty text as INPUT" in call("run", REFERENCE, model, "").err
 
 
+@pytest.mark.parametrize("other", ["model", "picture"])
+def test_a_list_that_is_another_file_is_refused(
+    other: str, model: Path, pictures: Path, call: Call
+) -> None:
+    # Its bytes may be names of folders to them that look: "." and "/", between two NULs.
+    path = model if other == "model" else pictures / "red.png"
+    result = call("run", REFERENCE, model, "--files-from", path)
+    assert (result.code, result.out) == (4, "")
+    assert f"--files-from {path}: holds no list of names; wanted one per line" in result.err
+
+
 def test_folder_without_a_picture_says_what_it_holds(
     model: Model, tmp_path: Path, call: Call
 ) -> None:

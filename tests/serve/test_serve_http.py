@@ -92,6 +92,7 @@ def test_several_models_and_versions(tmp_path: Path, serving: Serving) -> None:
         ([], "no model"),
         (["{}", "{}"], "given twice"),
         (["a b={}"], "no name"),
+        (["={}"], "no name"),
         (["a:x={}"], "no version"),
         (["a:0={}"], "no version"),
         (["a:01={}"], "no version"),

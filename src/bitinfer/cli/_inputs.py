@@ -15,6 +15,9 @@ STDIN = "-"
 MAX_LIST_BYTES = 1 << 28
 """Longest list of inputs: some million names."""
 
+_LONGEST_NAME = 4096
+"""Linux's PATH_MAX."""
+
 Found = tuple[str, BitInferError | None]
 """The name of a picture, or of an input and what is wrong with it."""
 
@@ -50,6 +53,9 @@ def read_list(source: str) -> list[str]:
     Raises:
         InputError: the list cannot be read, is too long, or has no name.
     """
+    from bitinfer.importers.detect import is_model_file
+    from bitinfer.vision.containers import HEAD_BYTES, kind_of
+
     where = "standard input" if source == STDIN else source
     try:
         if source == STDIN:
@@ -65,6 +71,10 @@ def read_list(source: str) -> list[str]:
     data = data.removeprefix(b"\xef\xbb\xbf")
     parts = data.split(b"\0") if b"\0" in data else data.replace(b"\r\n", b"\n").split(b"\n")
     names = [os.fsdecode(part) for part in parts if part.strip()]
+    # A name may begin as a PNM does: 'P5 12.png'.
+    is_picture = kind_of(data[:HEAD_BYTES]) not in (None, "PNM")
+    if is_picture or is_model_file(data) or any(len(part) > _LONGEST_NAME for part in parts):
+        raise InputError(f"--files-from {where}: holds no list of names; wanted one per line")
     if not names:
         raise InputError(f"--files-from {where}: holds no name; wanted one per line")
     return names

@@ -50,9 +50,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=_common.positive,
+        type=_common.count,
+        default=0,
         metavar="N",
-        help="threads (default: as many as this process may use CPUs)",
+        help="threads (default: 0, as many as this process may use CPUs)",
     )
     parser.add_argument(
         "--restart", action="store_true", help="forget what an interrupted batch has done"
@@ -76,12 +77,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify all inputs, write the file and return the exit code."""
-    from bitinfer import batch, files
+    from bitinfer import backends, batch, files
     from bitinfer.errors import UsageError
     from bitinfer.session import Session
 
     if args.ray and args.threads:
         raise UsageError("--threads and --ray do not go together; --replicas are the cluster's")
+    args.threads = backends.resolve_threads(args.threads)
     session = Session(_common.picture_model(args.model), args.backend)
     passed_over: list[str] = []
     inputs = _listed(args.inputs, passed_over)
@@ -116,11 +118,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _compute(args: argparse.Namespace, session: Session, stack: contextlib.ExitStack) -> Compute:
     """Return what computes parts: threads here, or a cluster until ``stack`` is left."""
-    from bitinfer import backends, batch
+    from bitinfer import batch
 
     if not args.ray:
         session.bind(pixels=True)
-        return batch.threaded(session, args.threads or backends.usable_cpus(), args.top_k)
+        return batch.threaded(session, args.threads, args.top_k)
     from bitinfer import ray
 
     stack.enter_context(ray.connected())

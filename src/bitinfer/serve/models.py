@@ -182,9 +182,9 @@ def from_sessions(sessions: Mapping[str, Session]) -> Models:
 
 def _load(spec: str, backend: str) -> ServedModel:
     head, equals, path = spec.partition("=")
-    if not equals or "/" in head:
-        head, path = "", spec
-    name, colon, version = (head or Path(path).stem).partition(":")
+    if "/" in head or not equals:
+        equals, path = "", spec
+    name, colon, version = (head if equals else Path(path).stem).partition(":")
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"'{one_line(name)}' is no name for a model: letters, digits, '.', '_' and '-'; "
