@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitinfer import files
 from bitinfer.errors import (
@@ -43,8 +43,7 @@ _PARTS_AHEAD = 2
 _MAX_JOB_BYTES = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """What came of one input: ``error`` is empty, or the classes are."""
 
     input: str
@@ -87,11 +86,12 @@ def classify_row(session: Session, one: Input, top_k: int) -> Row:
         require_finite(found, one.path)
     except BitInferError as error:
         return Row(one.path, error=one_line(error, None))
+    # Lists, because a generator for each column of each picture takes as long as the rest of this.
     return Row(
         one.path,
-        tuple(p.index for p in found),
-        tuple(p.label for p in found),
-        tuple(p.probability for p in found),
+        tuple([p.index for p in found]),
+        tuple([p.label for p in found]),
+        tuple([p.probability for p in found]),
     )
 
 

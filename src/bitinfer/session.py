@@ -69,8 +69,9 @@ class Classification:
 
 def require_finite(predictions: Sequence[Prediction], name: str) -> None:
     """Raise InputError unless every score and probability of a picture is finite."""
-    if not all(math.isfinite(p.probability + p.score) for p in predictions):
-        raise InputError(f"{name}: the network's output is not finite; its values overflow")
+    for p in predictions:
+        if not math.isfinite(p.probability + p.score):
+            raise InputError(f"{name}: the network's output is not finite; its values overflow")
 
 
 def load(
