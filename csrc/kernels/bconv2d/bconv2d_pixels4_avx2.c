@@ -89,20 +89,5 @@ PIXELS_INLINE void floats_of(const bi_pixels_sixteen *of, int parts, __m256 *y)
 }
 
 #include "pixels_body.inc"
-#undef load_lanes
-#undef store_lanes
-#undef interleave_lanes
-#undef store_sixteen
-#undef add_pairs
 #undef bits_of
-#undef bits_below
-#undef floats_of
-#undef BI_TARGET
-#undef BI_NAME
-#undef BI_OWN
-#undef V
-#undef ARE_DEARER
-#undef LANES
-#undef MOST_VECTORS
-#undef LANES_TYPE
 #endif

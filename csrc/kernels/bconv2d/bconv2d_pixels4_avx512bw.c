@@ -119,22 +119,7 @@ PIXELS_BW_INLINE void floats_of(const bi_pixels_sixteen *of, int parts, __m512 *
 }
 
 #include "pixels_body.inc"
-#undef load_lanes
-#undef store_lanes
-#undef interleave_lanes
-#undef store_sixteen
 #undef add_together
-#undef add_pairs
-#undef bits_below
-#undef floats_of
 #undef PIXELS_BW_INLINE
-#undef BI_TARGET
-#undef BI_NAME
-#undef BI_OWN
-#undef V
-#undef ARE_DEARER
-#undef LANES
-#undef MOST_VECTORS
-#undef LANES_TYPE
 #undef BI_ENTRY_BITS
 #endif

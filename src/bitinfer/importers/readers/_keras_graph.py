@@ -26,6 +26,12 @@ class KerasGraph(GraphDraft):
         self._weights = weights
         self._is_by_class = is_by_class
 
+    def join(self, name: str, inputs: tuple[str, ...]) -> str:
+        """Write the concatenation of values along their channels; returns its name."""
+        shapes = [self.shapes[x] for x in inputs]
+        shape = (*shapes[0][:-1], sum(s[-1] for s in shapes))
+        return self.add(name, "concat", inputs, shape, axis=-1)
+
     def weight(self, layer: Layer, name: str, position: int, shape: Shape | None = None) -> Floats:
         """Return a weight of a layer, by its name or by its position among the layer's weights."""
         stored = self._weights.get(layer.key if self._is_by_class else layer.name, {})

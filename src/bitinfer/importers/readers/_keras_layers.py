@@ -308,12 +308,10 @@ def _zero_padding(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str,
 
 
 def _concatenate(graph: KerasGraph, layer: Layer, name: str, inputs: tuple[str, ...]) -> str:
-    shapes = [graph.shapes[x] for x in inputs]
     axis = layer.number("axis", -1)
-    if axis not in (-1, len(shapes[0])):
+    if axis not in (-1, len(graph.shapes[inputs[0]])):
         raise ConversionError(f"along the axis {axis}, wanted the channels, which are last")
-    shape = (*shapes[0][:-1], sum(s[-1] for s in shapes))
-    return graph.add(name, "concat", inputs, shape, axis=-1)
+    return graph.join(name, inputs)
 
 
 # --- Element by element --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def write(
         case ([int(parts)], {"axis": -1}, "split") if len(inputs) == 1:
             return _split(graph, name, inputs[0], parts)
         case ([], {"axis": -1}, "concat"):
-            return (_concat(graph, name, inputs),)
+            return (graph.join(name, inputs),)
     match captured(layer.config, "larq_zoo.literature.meliusnet"):
         case (int(channels),) if len(inputs) == 2:
             return (_add_to_last(graph, name, *inputs, channels),)
@@ -45,15 +45,9 @@ def _add_to_last(graph: KerasGraph, name: str, x: str, y: str, channels: int) ->
     kept = _slice(graph, f"{name}/kept", x, 0, channels - added)
     changed = _slice(graph, f"{name}/last", x, channels - added, channels)
     total = graph.add(f"{name}/sum", "add", (changed, y), graph.shapes[y])
-    return _concat(graph, name, (kept, total))
+    return graph.join(name, (kept, total))
 
 
 def _slice(graph: KerasGraph, name: str, x: str, begin: int, end: int) -> str:
     shape = (*graph.shapes[x][:-1], end - begin)
     return graph.add(name, "slice", (x,), shape, axis=-1, begin=begin, end=end)
-
-
-def _concat(graph: KerasGraph, name: str, inputs: tuple[str, ...]) -> str:
-    shapes = [graph.shapes[x] for x in inputs]
-    shape = (*shapes[0][:-1], sum(s[-1] for s in shapes))
-    return graph.add(name, "concat", inputs, shape, axis=-1)
