@@ -251,6 +251,20 @@ MUTANTS = (
         "avx2",
     ),
     Mutant(
+        "pairs of signs are finished as if their floats were all of a joined map",
+        "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
+        "const size_t floats_step = (size_t)s->out_c + (size_t)s->target_gap;",
+        "const size_t floats_step = (size_t)s->out_c;",
+        "avx512vbmi",
+    ),
+    Mutant(
+        "pairs of signs are finished with a residual as if it were no part of a joined map",
+        "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
+        "const size_t residual_step = (size_t)s->out_c + (size_t)s->residual_gap;",
+        "const size_t residual_step = (size_t)s->out_c;",
+        "avx512vbmi",
+    ),
+    Mutant(
         "rows begin at the top whatever part is asked for",
         "kernels/pack_signs/pack_signs.h",
         "size_t first = (size_t)begin * (size_t)s->in_w,",

@@ -8,7 +8,7 @@ import pytest
 import kernel_suites
 from bitinfer.backends import cpu_features, select
 from bitinfer.graph import GraphBuilder, check
-from bitinfer.plan import lower
+from bitinfer.plan import lower, share_joins
 from kernel_list import LIST, Kernel, lines_of, listed_kernels
 
 
@@ -57,6 +57,28 @@ def test_layers_of_few_outputs_get_the_kernel_that_costs_less(
     y = b.bconv2d(b.sign(b.input), np.ones((outputs, 3, 3, channels)), padding=1)
     executor = select(f"native:{isa}").bind(lower(check(*b.build(y))))
     assert executor.kernels[-1] == kernel
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512bw", "avx512vbmi"])
+def test_layers_whose_maps_are_joined_get_the_kernel_they_have_alone(isa: str) -> None:
+    if not cpu_features().get(isa, False):
+        pytest.skip(f"this CPU has no {isa}")
+    kernels = {}
+    for is_joined in (False, True):
+        b = GraphBuilder("joined", (16, 16, 64))
+        y = b.bconv2d(b.sign(b.input), np.ones((64, 3, 3, 64)), padding=1)
+        if is_joined:
+            y = b.relu(b.concat(b.input, y))
+        plan = share_joins(lower(check(*b.build(y))))
+        executor = select(f"native:{isa}").bind(plan)
+        kernels[is_joined] = [
+            kernel
+            for step, kernel in zip(plan.steps, executor.kernels, strict=True)
+            if step.operation == "bconv2d"
+        ]
+        target = next(s for s in plan.steps if s.operation == "bconv2d").target
+        assert plan.buffers[target].shape[-1] == (128 if is_joined else 64)
+    assert kernels[True] == kernels[False]
 
 
 @pytest.mark.skipif(not LIST.exists(), reason="there are no C sources beside the tests")

@@ -289,7 +289,9 @@ BITPAIRS_INLINE void finish_channels(const bitpairs_outputs *o, int32_t count, b
 {
     const bi_step *s = o->step;
     const bitpairs_piece *piece = o->piece;
-    size_t channels = (size_t)s->out_c, words = bi_words(s->out_c);
+    const size_t words = bi_words(s->out_c);
+    const size_t floats_step = (size_t)s->out_c + (size_t)s->target_gap;
+    const size_t residual_step = (size_t)s->out_c + (size_t)s->residual_gap;
     const int has_signs = output == BI_SIGNS || output == BI_SHORTCUT || o->signs != NULL;
     const uint64_t inside = o->channels < 64 ? (UINT64_C(1) << o->channels) - 1 : ~UINT64_C(0);
     for (int32_t x = 0; x < count; x++) {
@@ -304,13 +306,13 @@ BITPAIRS_INLINE void finish_channels(const bitpairs_outputs *o, int32_t count, b
             }
             __m512 base = _mm512_sub_ps(_mm512_loadu_ps(constants + c), _mm512_set1_ps(piece->twice_odd[x]));
             __m512 dot = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(4), base);    /* exact */
-            size_t at = (size_t)x * channels + (size_t)c;
+            size_t floats = (size_t)x * floats_step + (size_t)c, residual = (size_t)x * residual_step + (size_t)c;
             const float *scales = o->scales + c * BI_SCALES;
             bi_vector_outputs sixteen = {
                 .scale = BI_SCALES_FROM(scales, SIXTEEN),
                 .beta = o->beta != NULL ? o->beta + x : NULL,
-                .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + at : NULL,
-                .floats = output != BI_ANY_OUTPUT || o->floats != NULL ? o->floats + at : NULL,
+                .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + residual : NULL,
+                .floats = output != BI_ANY_OUTPUT || o->floats != NULL ? o->floats + floats : NULL,
                 .left = is_whole ? (int32_t)SIXTEEN : o->channels - c,
             };
             below |= finish(s, &sixteen, &dot, 1, output, kind, 1) << c;
@@ -389,6 +391,7 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
 
 const bi_kernel bi_bconv2d_bitpairs_avx512vbmi = {
     .takes = bitpairs_takes,
+    .leaves_gaps = 1,
     .block = SIXTEEN,
     .weight_bytes = bitpairs_weight_bytes,
     .pack_weight = bi_bitpairs_pack,

@@ -52,7 +52,7 @@ static scales new_scales(bi_step *s, int epilogue, int32_t bound)
         .shift_in = new_floats(count),
         .shift_out = new_floats(count),
         .beta = new_floats(pixels * (size_t)s->groups),
-        .residual = new_floats(pixels * count),
+        .residual = new_floats(pixels * count + (pixels - 1) * (size_t)s->residual_gap),
         .threshold = new_buffer(count * sizeof(int32_t), sizeof(int32_t)),
         .sign_threshold = new_floats(count),
         .flip = new_buffer(count, 1),
@@ -130,8 +130,24 @@ static float scaled(const bi_step *s, const scales *e, int32_t dot, int32_t pixe
     if (s->bias != NULL)
         y = y + s->bias[o];
     if (s->has_residual)
-        y = y + ((const float *)e->residual.data)[pixel * s->out_c + o];
+        y = y + ((const float *)e->residual.data)[pixel * (s->out_c + s->residual_gap) + o];
     return activated(s, y, o);
+}
+
+/* Take floats that lie `gap` others apart, pixel by pixel, to where there is no gap.  What lies between must be as
+ * it was. */
+static const char *close_gaps(buffer floats, const unsigned char *before, size_t pixels,
+                              size_t channels, size_t gap, float *to)
+{
+    const size_t step = channels + gap, size = sizeof(float);
+    const char *wrong = NULL;
+    for (size_t i = 0; i < pixels; i++) {
+        memcpy(to + i * channels, floats.data + i * step * size, channels * size);
+        size_t behind = (i * step + channels) * size;
+        if (i + 1 < pixels && memcmp(floats.data + behind, before + behind, gap * size) != 0)
+            wrong = "another channel of the joined map was written to";
+    }
+    return wrong;
 }
 
 /* Compare a binary layer with its integer results, [pixel][output]; a row has row_pixels pixels, or
@@ -152,11 +168,17 @@ static void check_results(subject *k, const bi_step *s, const scales *e, const v
                                          : has_signs && wanted[i] < s->sign_threshold[o];
         wanted_signs[i] = below != (has_signs && s->flip[o] != 0) ? -1 : 1;
     }
-    buffer floats = new_buffer(has_floats ? count * sizeof(float) : 0, sizeof(float));
+    const size_t gap = (size_t)s->target_gap, stored = (count + (pixels - 1) * gap) * sizeof(float);
+    float *got = must(malloc(count * sizeof(float)));
+    buffer floats = new_buffer(has_floats ? stored : 0, sizeof(float));
+    unsigned char *before = must(malloc(stored));
+    if (has_floats)
+        memcpy(before, floats.data, stored);
     buffer signs = new_buffer(has_signs ? pixels * words * 8 : 0, 8);
     output_rows none = {0};
-    output_rows float_rows = {floats.data, count * sizeof(float),
-                              (row_pixels != 0 ? row_pixels * channels : 64) * sizeof(float)};
+    output_rows float_rows = {floats.data, stored,
+                              (row_pixels != 0 ? row_pixels * (channels + gap) : 64) *
+                                  sizeof(float)};
     output_rows sign_rows = {signs.data, pixels * words * 8,
                              (row_pixels != 0 ? row_pixels * words : 1) * 8};
     inputs in = {
@@ -167,10 +189,14 @@ static void check_results(subject *k, const bi_step *s, const scales *e, const v
     const char *wrong = run_in_parts(s, &in, has_floats ? float_rows : sign_rows,
                                      has_floats && has_signs ? sign_rows : none);
     if (wrong == NULL && has_floats)
-        wrong = compare_floats((const float *)floats.data, wanted, count, 0);
+        wrong = close_gaps(floats, before, pixels, channels, gap, got);
+    if (wrong == NULL && has_floats)
+        wrong = compare_floats(got, wanted, count, 0);
     if (wrong == NULL && has_signs)
         wrong = compare_signs((const uint64_t *)signs.data, wanted_signs, pixels, s->out_c);
     count_case(k, s, wrong);
+    free(got);
+    free(before);
     free(wanted);
     free(wanted_signs);
     free_buffer(floats);
@@ -192,6 +218,18 @@ static int32_t plain_dot(const bi_step *s, const signed char *source, const sign
     return dot;
 }
 
+/* Let floats, and the residual, be some of the channels of joined maps now and then, where the kernel can. */
+static void join_maps(const subject *k, bi_step *s, int epilogue)
+{
+    int target = epilogue / TARGET;
+    if (!bi_kernel_at(k->kernel)->leaves_gaps)
+        return;
+    if (target == FLOATS || target == FLOATS_AND_SIGNS)
+        s->target_gap = random_int(0, 1) * random_int(0, 70);
+    if (epilogue & RESIDUAL)
+        s->residual_gap = random_int(0, 1) * random_int(0, 70);
+}
+
 static void check_bconv2d_case(subject *k, bi_step s, fill source_fill, fill weight_fill,
                                int epilogue)
 {
@@ -202,6 +240,7 @@ static void check_bconv2d_case(subject *k, bi_step s, fill source_fill, fill wei
     signed char *weight_signs = new_signs(weight_rows * (size_t)channels, weight_fill);
     buffer source = pack(source_signs, pixels, s.in_c);
     buffer canonical = pack(weight_signs, weight_rows, channels);
+    join_maps(k, &s, epilogue);
     scales e = new_scales(&s, epilogue, s.kernel_h * s.kernel_w * channels);
     buffer packed = {0};
     if (is_taken(&s)) {
