@@ -107,6 +107,7 @@ def full(path: Path) -> Path:
         for engine, ms in {
             "bitinfer": 0.5,
             "bitinfer-integer": 0.4,
+            "bitinfer-integer8": 0.35,
             "mnn-fp32": 3.0,
             "openvino-int8": 1.0,
         }.items()

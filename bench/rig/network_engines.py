@@ -22,6 +22,7 @@ from rig.networks import Case, network, normalised, pixels
 NAMES = (
     "bitinfer",
     "bitinfer-integer",
+    "bitinfer-integer8",
     "bitinfer-numba",
     "onnxruntime-fp32",
     "onnxruntime-int8",
@@ -37,6 +38,9 @@ INT8_TOLERANCE = 2.0
 """Of int8 results, in standard deviations: random weights let errors of many layers add up."""
 
 CALIBRATION_PICTURES = 4
+
+_FIRST_BITS = {"bitinfer-integer": 16, "bitinfer-integer8": 8}
+"""Of the weights that the first convolution of integer ends has."""
 
 
 class _Problem:
@@ -94,9 +98,10 @@ def _bitinfer(name: str, problem: _Problem) -> Engine:
     answer is the reference backend's for the same model, with the passes left out.
     """
     model, x = problem.model, problem.x
-    if name == "bitinfer-integer":
+    if name in _FIRST_BITS:
         try:
-            model, x = integer_ends.integer_ends(model).model, problem.pixels
+            model = integer_ends.integer_ends(model, _FIRST_BITS[name]).model
+            x = problem.pixels
         except BitInferError as error:
             raise UnavailableError(str(error)) from error
     try:

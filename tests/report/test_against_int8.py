@@ -52,14 +52,15 @@ def test_the_faster_of_ours_is_compared_with_the_fastest_int8(tmp_path: Path) ->
         network_row(engine, [ms] * 20, network="a")
         for engine, ms in {
             "bitinfer": 2.0,
-            "bitinfer-integer": 1.0,
+            "bitinfer-integer": 1.5,
+            "bitinfer-integer8": 1.0,
             "x-int8": 9.0,
             "y-int8": 4.0,
             "z-fp32": 0.1,
         }.items()
     ]
     (table,) = tables_of(page_of(tmp_path, *rows))
-    assert table.rows[0][1:4] == ("1.00 (bitinfer-integer)", "4.00 (y-int8)", "4.00x")
+    assert table.rows[0][1:4] == ("1.00 (bitinfer-integer8)", "4.00 (y-int8)", "4.00x")
 
 
 def test_layers_and_narrow_layers(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_networks_are_compared_with_the_fastest_of_each_kind(tmp_path: Path) -> 
     blocks = blocks_of(full(tmp_path / "x.json"))
     times = table_after(blocks, "Whole networks")
     assert times.header == ("engine", "nin: nin, 32x32x3", "bireal18: bireal18, 32x32x3")
-    wanted = ["bitinfer", "bitinfer-integer", "openvino-int8", "mnn-fp32"]
+    wanted = ["bitinfer", "bitinfer-integer", "bitinfer-integer8", "openvino-int8", "mnn-fp32"]
     assert [row[0] for row in times.rows] == wanted
     assert times.rows[0][1] == "0.500 / 0.505"
     first = "bitinfer against the fastest fp32"
@@ -57,6 +57,8 @@ def test_networks_are_compared_with_the_fastest_of_each_kind(tmp_path: Path) -> 
         "2.00x, medians 2.00x (openvino-int8)",
         "7.50x, medians 7.50x (mnn-fp32)",
         "2.50x, medians 2.50x (openvino-int8)",
+        "8.57x, medians 8.57x (mnn-fp32)",
+        "2.86x, medians 2.86x (openvino-int8)",
     )
     text, html = texts(tmp_path / "x.json")
     assert "Samples: networks" in text

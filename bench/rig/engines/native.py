@@ -68,9 +68,17 @@ def build(name: str, problem: Problem) -> Engine:
 
 
 def native_kernels() -> str:
-    """Return ``native``, or ``native:...`` where BITINFER_KERNELS says so."""
-    forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "").strip()
-    return forced if forced.startswith("native") else "native"
+    """Return ``native``, or ``native:...`` where BITINFER_KERNELS says so.
+
+    Raises: BackendError: it names another backend, or none.
+    """
+    forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "").strip() or "native"
+    if forced.partition(":")[0] != "native":
+        raise BackendError(
+            f"{backends.ENVIRONMENT_VARIABLE}={forced}: wanted native or native:..., whose kernels "
+            "are measured"
+        )
+    return forced
 
 
 _SHORTCUT = 2

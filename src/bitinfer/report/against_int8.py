@@ -14,7 +14,7 @@ WORTH = 1.05
 """Binary layers cost accuracy: they are the better choice only if they are that much faster."""
 
 _OURS = {
-    analysis.NETWORKS: (analysis.OURS, analysis.OURS_INTEGER),
+    analysis.NETWORKS: analysis.OURS_NETWORKS,
     analysis.LAYERS: (analysis.OURS,),
     analysis.NARROW: (analysis.OURS_SHORTCUT,),
 }
@@ -23,8 +23,8 @@ _OURS = {
 _ABOUT = (
     "int8 costs a network hardly any accuracy and binary layers cost it some, so int8 is the "
     f"better choice wherever bitinfer is not at least {WORTH - 1:.0%} faster. Networks in int8 "
-    "have the float topology, as one would use it. The faster of bitinfer and bitinfer-integer is "
-    "compared with the fastest int8 engine, by minima of one file."
+    "have the float topology, as one would use it. The fastest of bitinfer, bitinfer-integer and "
+    "bitinfer-integer8 is compared with the fastest int8 engine, by minima of one file."
 )
 
 _AMX_BOUND = (

@@ -129,20 +129,21 @@ def _networks(networks: Mapping[str, Mapping[str, Row]]) -> list[Block]:
     for network, engines in networks.items():
         cells = [
             _named(analysis.speedup(engines, analysis.fastest(engines, kind), ours))
-            for ours in (analysis.OURS, analysis.OURS_INTEGER)
+            for ours in analysis.OURS_NETWORKS
             for kind in ("fp32", "int8")
         ]
         rows.append((network, *cells))
     header = tuple(
         f"{ours} against the fastest {kind}"
-        for ours in (analysis.OURS, analysis.OURS_INTEGER)
+        for ours in analysis.OURS_NETWORKS
         for kind in ("fp32", "int8")
     )
     return [
         Heading(3, "Whole networks"),
         Paragraph(
             "Milliseconds, minimum and median. The float and int8 engines run the same topology in "
-            "float and int8; bitinfer-integer is bitinfer with integer first and last layers."
+            "float and int8; bitinfer-integer is bitinfer with integer first and last layers, the "
+            "first of 16-bit weights, bitinfer-integer8 with 8-bit weights in both."
         ),
         _matrix(networks, _time),
         Paragraph("Ratio of the minima, with the ratio of the medians."),
