@@ -49,6 +49,23 @@ def test_convolution_is_what_its_mode_says(mode: str, bias: bool) -> None:
         torch.testing.assert_close(layer(x), wanted)
 
 
+def test_sums_in_bfloat16_are_rounded_while_training_alone() -> None:
+    exact = layers.BinaryConv2d(301, 4, 3, bias=False, mode="bnn")
+    rounded = layers.BinaryConv2d(301, 4, 3, bias=False, mode="bnn", bfloat16=True)
+    rounded.load_state_dict(exact.state_dict())
+    x = torch.randn(2, 301, 6, 5)  # odd sums, which bfloat16 has up to 256
+    x[0] = exact.weight[0, :, :1, :1]
+    wanted = exact(x)
+    got = rounded(x)
+    assert got.dtype == torch.float32
+    assert wanted.abs().max() > 256
+    assert not torch.equal(got, wanted)
+    torch.testing.assert_close(got, wanted, rtol=2**-8, atol=0)
+    got.sum().backward()
+    assert rounded.weight.grad.abs().sum() > 0
+    assert torch.equal(rounded.eval()(x), wanted)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense_layer_is_what_its_mode_says(mode: str, bias: bool) -> None:

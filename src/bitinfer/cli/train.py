@@ -79,7 +79,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-compile",
         action="store_true",
-        help="do not compile the steps of bitres networks (which takes a C++ compiler): slower, "
+        help="do not compile the steps for CIFAR-10 (which takes a C++ compiler): slower, "
         "and another network",
     )
     parser.add_argument(

@@ -70,7 +70,9 @@ class _Binary(nn.Module):
 class BinaryConv2d(_Binary, nn.Conv2d):
     """Convolution of x (n, in, h, w) in one of the four modes; borders contribute 0.
 
-    Takes what nn.Conv2d takes, and ``sign``, the sign of activations with its gradient.
+    Takes what nn.Conv2d takes, and ``sign``, the sign of activations with its gradient.  With
+    ``bfloat16`` products are summed in float32 and rounded to 8 bits while training, in which signs
+    are exact and sums beyond 256 are off by up to 0.4 %; in evaluation nothing is rounded.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         stochastic: bool = False,
         sign: Signs = sign,
         gradient: xnor.AlphaGradient = "full",
+        bfloat16: bool = False,
         **options: Any,
     ) -> None:
         nn.Conv2d.__init__(self, *arguments, **options)
@@ -88,18 +91,16 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         if beta and mode != "xnor":
             raise ValueError(f"the beta map is xnor's, not that of {mode}")
         self.beta = beta
+        self.bfloat16 = bfloat16
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - as in the class above
         signs, alpha = self.binary_weight()
+        x = self.binary_input(input)
+        if self.bfloat16 and self.training:
+            x, signs = x.bfloat16(), signs.bfloat16()
         y = functional.conv2d(
-            self.binary_input(input),
-            signs,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        )
+            x, signs, None, self.stride, self.padding, self.dilation, self.groups
+        ).to(input.dtype)
         if self.beta:
             y = y * self._beta_map(input)
         y = y * alpha[:, None, None]
@@ -186,11 +187,14 @@ class XnorBlock(nn.Module):
         epsilon: float,
         padding: int = 0,
         dropout: float = 0.0,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(cin, eps=epsilon)
         self.dropout = dropout
-        self.conv = BinaryConv2d(cin, cout, kernel, padding=padding, sign=self._sign)
+        self.conv = BinaryConv2d(
+            cin, cout, kernel, padding=padding, sign=self._sign, bfloat16=bfloat16
+        )
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102 - described by the class
         return functional.relu(self.conv(self.bn(x)))

@@ -83,7 +83,9 @@ class Nin(_XnorNet):
         def block(
             cin: int, cout: int, kernel: int, padding: int = 0, dropout: float = 0
         ) -> nn.Module:
-            return XnorBlock(cin, cout, kernel, epsilon=EPSILON, padding=padding, dropout=dropout)
+            return XnorBlock(
+                cin, cout, kernel, epsilon=EPSILON, padding=padding, dropout=dropout, bfloat16=True
+            )
 
         self.xnor = nn.Sequential(
             nn.Conv2d(3, 192, 5, padding=2),
@@ -121,7 +123,10 @@ class VggSmall(nn.Module):
         cin = 3
         for number, (position, cout) in enumerate(binary_net.CONVOLUTIONS):
             mode: Mode = "bnn" if number else "binaryconnect"
-            features[str(position)] = BinaryConv2d(cin, cout, 3, padding=1, mode=mode)
+            # The first one takes the picture, of which bfloat16 would lose something.
+            features[str(position)] = BinaryConv2d(
+                cin, cout, 3, padding=1, mode=mode, bfloat16=number > 0
+            )
             if number % 2:
                 position += 1
                 features[str(position)] = nn.MaxPool2d(2)

@@ -68,9 +68,12 @@ SPECS: Mapping[str, Spec] = {
     spec.name: spec
     for spec in (
         Spec("lenet5-mnist", "xnor-lenet5", LeNet5, Recipe(epochs=60, learning_rate=3e-3)),
-        Spec("nin-cifar10", "xnor-nin", Nin, Recipe(epochs=100, learning_rate=3e-3)),
+        Spec("nin-cifar10", "xnor-nin", Nin, Recipe(epochs=100, learning_rate=3e-3, compiled=True)),
         Spec(
-            "vgg-small-cifar10", "bnn-vgg-small", VggSmall, Recipe(epochs=100, learning_rate=3e-3)
+            "vgg-small-cifar10",
+            "bnn-vgg-small",
+            VggSmall,
+            Recipe(epochs=100, learning_rate=3e-3, compiled=True),
         ),
         *(
             Spec(
