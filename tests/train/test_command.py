@@ -11,6 +11,7 @@ import pytest
 from bitinfer.cli import main
 from bitinfer.cli import train as command
 from bitinfer.errors import DataError, MissingExtraError, OutputError
+from bitinfer.zoo.shipped import SHIPPED
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -84,7 +85,7 @@ def test_result_is_on_stdout_and_progress_on_stderr(
     from bitinfer.train.loop import Step
     from bitinfer.train.recipes import networks
 
-    def run(name, data, output, recipe, *, threads, teacher, report):
+    def run(name, data, output, recipe, *, threads, teacher, start, report):
         assert (name, recipe.seed, recipe.epochs) == ("lenet5-mnist", 3, 1)
         report(Step(1, recipe.epochs, 1, 2, 0.5))
         end = Epoch(1, 0.1, 0.25, 0.9, 0.3, 4, 5, 1.0)
@@ -248,6 +249,7 @@ def test_teacher_is_written_by_a_recipe_of_its_own(
         (("--epochs", "30"), (30, 20)),
         (("--epochs", "30", "--real-epochs", "6"), (30, 6)),
         (("--epochs", "3", "--real-epochs", "6"), (3, 6)),
+        (("--epochs", "30", "--from", str(SHIPPED["bitres8-cifar10"].path)), (30, 0)),
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
@@ -260,8 +262,9 @@ def test_epochs_of_both_steps(
     pytest.importorskip("torch")
     from bitinfer.train.recipes import networks
 
-    def run(name, data, path, recipe, *, threads, teacher, report):
+    def run(name, data, path, recipe, *, threads, teacher, start, report):
         assert (recipe.epochs, recipe.real_epochs) == wanted
+        assert (start is None) == ("--from" not in options)
         path.write_bytes(b"model")
         return networks.Outcome((4, 5), (3, 4))
 
@@ -270,10 +273,22 @@ def test_epochs_of_both_steps(
     assert main(["train", "bitres8-cifar10", "--data", "d", "-o", output, *options]) == 0
 
 
-def test_real_epochs_are_refused_for_other_networks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", [("--real-epochs", "2"), ("--from", "m.bin")], ids=str)
+def test_real_epochs_and_a_beginning_are_refused_for_other_networks(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("lenet5-mnist", "teacher-cifar10"):
-        arguments = ["train", name, "--data", "d", "-o", str(tmp_path / "m"), "--real-epochs", "2"]
-        assert main(arguments) == 2
-        assert f"--real-epochs is of bitres networks, not of {name}" in capsys.readouterr().err
+        assert main(["train", name, "--data", "d", "-o", str(tmp_path / "m"), *option]) == 2
+        assert f"{option[0]} is of bitres networks, not of {name}" in capsys.readouterr().err
+
+
+def test_a_beginning_is_not_asked_for_beside_real_epochs_nor_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "m.bin")
+    arguments = ["train", "bitres8-cifar10", "--data", str(tmp_path), "--from", path]
+    assert main([*arguments, "-o", str(tmp_path / "n.bin"), "--real-epochs", "1"]) == 2
+    assert "--from takes the place of --real-epochs" in capsys.readouterr().err
+    (tmp_path / "m.bin").write_bytes(b"model")
+    assert main([*arguments, "-o", path]) == 2
+    assert (tmp_path / "m.bin").read_bytes() == b"model"

@@ -16,11 +16,14 @@ from torch.nn import functional  # noqa: E402 - torch decides whether there is a
 
 from bitinfer import modelfile  # noqa: E402
 from bitinfer.errors import CheckpointError  # noqa: E402
+from bitinfer.integer_ends import integer_ends  # noqa: E402
 from bitinfer.train import loop, pictures  # noqa: E402
 from bitinfer.train.bitres import SignConv2d  # noqa: E402
 from bitinfer.train.loop import Recipe, Step  # noqa: E402
 from bitinfer.train.recipes import networks, teacher  # noqa: E402
 from bitinfer.train.signs import sign  # noqa: E402
+from bitinfer.train.start import LATENT, begin_with  # noqa: E402
+from bitinfer.zoo.shipped import SHIPPED  # noqa: E402
 
 NAME = "bitres8-cifar10"
 SMALL = Recipe(epochs=2, real_epochs=1, batch_size=20, learning_rate=3e-3, distillation=0.9)
@@ -135,6 +138,51 @@ def test_stopped_in_either_step_the_same_call_ends_in_the_same_file(
     provenance = modelfile.load(output).provenance
     assert provenance is not None
     assert "behind 2 with real weights, with a teacher" in provenance.notes[0]
+
+
+def test_a_network_begins_with_the_weights_of_a_model_and_is_the_same_until_it_is_trained() -> None:
+    spec = networks.SPECS[NAME]
+    trained = networks.build(spec, 1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for value in trained.state_dict().values():
+            if value.dtype.is_floating_point:
+                value.copy_(torch.rand(value.shape, generator=generator) - 0.4)
+        for module in trained.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_var.abs_()
+    model = networks.export(spec, trained)
+    network = networks.build(spec, 0)
+    begin_with(network, model)
+    again = networks.export(spec, network)
+    assert again.graph == model.graph
+    for name, tensor in model.tensors.items():
+        assert np.array_equal(again.tensors[name], tensor), name
+    latent = network.blocks[0].conv.weight.abs()
+    assert torch.equal(latent, torch.full_like(latent, LATENT))
+
+
+def test_training_goes_on_from_a_model(data: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(SMALL, epochs=1, real_epochs=0)
+    networks.run(NAME, data, tmp_path / "first.bin", recipe)
+    first = modelfile.load(tmp_path / "first.bin")
+    still = dataclasses.replace(recipe, learning_rate=0.0)
+    networks.run(NAME, data, tmp_path / "further.bin", still, start=first)
+    further = modelfile.load(tmp_path / "further.bin")
+    assert further.provenance is not None
+    assert "from weights of bitres8" in further.provenance.notes[0]
+    for name, tensor in first.tensors.items():
+        if tensor.dtype == np.uint64:
+            assert np.array_equal(further.tensors[name], tensor)
+
+
+@pytest.mark.parametrize("is_other", [True, False])
+def test_a_model_of_another_layout_or_with_integer_ends_is_no_beginning(is_other: bool) -> None:
+    name = "bitres11" if is_other else "bitres8"
+    model = modelfile.load(SHIPPED[f"{name}-cifar10"].path)
+    model = model if is_other else integer_ends(model).model
+    with pytest.raises(CheckpointError, match="begin with a model that the same recipe wrote"):
+        begin_with(networks.build(networks.SPECS[NAME], 0), model)
 
 
 def test_a_teacher_changes_what_is_learned(data: Path, tmp_path: Path, taught: Path) -> None:

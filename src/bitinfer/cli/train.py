@@ -89,6 +89,14 @@ def add_parser(subparsers: Any) -> None:
         help="of bitres networks: what teacher-cifar10 wrote; its opinion of every altered picture "
         "is learned beside the label",
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="MODEL",
+        help="of bitres networks: begin with the weights of a model file that the same recipe "
+        "wrote, as the zoo's, in place of the epochs with real weights",
+    )
     parser.add_argument("--activation", metavar="NAME", help="of half-moon (default: relu)")
     parser.add_argument("--loss", metavar="NAME", help="of half-moon (default: cross-entropy)")
     parser.add_argument("--optimiser", metavar="NAME", help="of half-moon (default: adam)")
@@ -102,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     from bitinfer.errors import UsageError
 
     inputs = [] if args.data is None else sorted(args.data.glob("*"))
+    inputs += [] if args.start is None else [args.start]
     files.check_outputs({"--output": args.output}, inputs)
     of_half_moon = {n: getattr(args, n) for n in ("activation", "loss", "optimiser", "rate")}
     if args.recipe == "half-moon":
@@ -109,8 +118,11 @@ def run(args: argparse.Namespace) -> int:
     given = next((name for name, value in of_half_moon.items() if value is not None), None)
     if given is not None:
         raise UsageError(f"--{given} is of half-moon alone, not of {args.recipe}; leave it out")
-    if args.real_epochs is not None and not args.recipe.startswith("bitres"):
-        raise UsageError(f"--real-epochs is of bitres networks, not of {args.recipe}; leave it out")
+    for option, value in (("--real-epochs", args.real_epochs), ("--from", args.start)):
+        if value is not None and not args.recipe.startswith("bitres"):
+            raise UsageError(f"{option} is of bitres networks, not of {args.recipe}; leave it out")
+    if args.real_epochs is not None and args.start is not None:
+        raise UsageError("--from takes the place of --real-epochs; leave one of them out")
     if args.data is None:
         raise UsageError(
             f"{args.recipe} needs --data, the directory of "
@@ -120,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _network(args: argparse.Namespace) -> int:
+    from bitinfer import modelfile
     from bitinfer.errors import MissingExtraError, UsageError
 
     try:
@@ -137,6 +150,10 @@ def _network(args: argparse.Namespace) -> int:
         recipe = dataclasses.replace(recipe, epochs=args.epochs, real_epochs=real)
     if args.real_epochs is not None:
         recipe = dataclasses.replace(recipe, real_epochs=args.real_epochs)
+    start_from = None
+    if args.start is not None:
+        start_from = modelfile.load(args.start)
+        recipe = dataclasses.replace(recipe, real_epochs=0)
     if args.no_compile:
         recipe = dataclasses.replace(recipe, compiled=False)
     if args.teacher is not None and not recipe.distillation:
@@ -144,7 +161,7 @@ def _network(args: argparse.Namespace) -> int:
     train: Callable[..., networks.Outcome] = teacher.run
     if not is_teacher:
         asked = args.teacher and teacher.load(args.teacher, compiled=recipe.compiled)
-        train = functools.partial(networks.run, args.recipe, teacher=asked)
+        train = functools.partial(networks.run, args.recipe, teacher=asked, start=start_from)
     start = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:

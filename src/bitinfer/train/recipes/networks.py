@@ -29,6 +29,7 @@ from bitinfer.train.loop import Recipe, Run, Step, Task, evaluate
 from bitinfer.train.networks import LeNet5, Nin, VggSmall
 from bitinfer.train.pictures import Pictures, read_cifar10
 from bitinfer.train.source import torch_source
+from bitinfer.train.start import begin_with
 from bitinfer.zoo.data import LABELS
 
 DISTORTION = Distortion()
@@ -174,6 +175,7 @@ def run(
     *,
     threads: int = 1,
     teacher: Callable[[Tensor], Tensor] | None = None,
+    start: Model | None = None,
     report: Callable[[Step], None] = lambda step: None,
 ) -> Outcome:
     """Train the recipe ``name`` on the files under ``data`` and write the model file ``output``.
@@ -182,9 +184,10 @@ def run(
              and .state behind every epoch, from which the same call goes on, removed at the end
              (.real-state for the epochs with real weights, which begin a recipe that has them).
              The best epoch on the validation pictures is exported, and only then the test pictures
-             are looked at, once.  ``teacher`` gives its logits of the network's input.
+             are looked at, once.  ``teacher`` gives its logits of the network's input.  A bitres
+             network begins with the weights of ``start``.
     Raises:  OutputError, before training, if a file cannot be written; DataError; CheckpointError
-             if .state is that of another run; Stopped on SIGINT.
+             if .state is that of another run, or ``start`` another network; Stopped on SIGINT.
     """
     state = beside(output, ".state")
     for path in (output, state, beside(output, ".csv"), beside(output, ".png")):
@@ -195,6 +198,8 @@ def run(
     torch.set_num_threads(threads)
     keep_freed_memory()
     network = build(spec, recipe.seed)
+    if start is not None:
+        begin_with(network, start)
     job = dataclasses.replace(task(spec, network, training, validation), teacher=teacher)
     if recipe.real_epochs:
         _train_real_weights(job, recipe, beside(output, ".real-state"), report)
@@ -204,6 +209,8 @@ def run(
         settings += f", behind {recipe.real_epochs} with real weights"
     if teacher is not None:
         settings += ", with a teacher"
+    if start is not None:
+        settings += f", from weights of {start.graph.name}"
     try:
         training_run.train(report)
     except KeyboardInterrupt:
