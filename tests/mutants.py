@@ -397,6 +397,13 @@ MUTANTS = (
         "avx512vbmi",
     ),
     Mutant(
+        "signs of the channels before are cleared by every sixteen",
+        "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
+        "((bitpairs_u16 *)word)[o->quarter] = (uint16_t)below;",
+        "*word = (uint64_t)below << SIXTEEN * o->quarter;",
+        "avx512vbmi",
+    ),
+    Mutant(
         "sums of the first steps of a long window are forgotten",
         "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
         "for (c.is_first = 1; left > 0; c.is_first = 0, chunks--) {",
@@ -434,8 +441,8 @@ MUTANTS = (
     Mutant(
         "signs of channels that there are not are set",
         "kernels/bconv2d/bconv2d_bitpairs_avx512vbmi.c",
-        "o->signs[(size_t)x * words] = (below ^ o->flips) & inside;",
-        "o->signs[(size_t)x * words] = (below ^ o->flips) & (inside | inside << 1);",
+        "below = (below ^ o->flips) & inside;",
+        "below = (below ^ o->flips) & (inside | inside << 1);",
         "avx512vbmi",
     ),
     Mutant(

@@ -105,6 +105,29 @@ def test_result_is_on_stdout_and_progress_on_stderr(
     assert err == "bitinfer: over-fitting since\n" + ("" if options else last)
 
 
+def test_epochs_with_real_weights_are_counted_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    from bitinfer.train.loop import Step
+    from bitinfer.train.recipes import networks
+
+    def run(name, data, output, recipe, *, threads, teacher, start, report):
+        for epochs in (recipe.real_epochs, recipe.epochs):
+            report(Step(epochs, epochs, 4, 4, 0.5))
+        output.write_bytes(b"model")
+        return networks.Outcome(validation=(4, 5), test=(9, 10))
+
+    monkeypatch.setattr(networks, "run", run)
+    arguments = ("--data", "d", "-o", str(tmp_path / "m.bin"), "--epochs", "7")
+    assert command.run(parse("bitres8-cifar10", *arguments, "--real-epochs", "2")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "bitinfer: 8 of 8, epoch 2 of 2, loss 0.500",
+        "bitinfer: 28 of 28, epoch 7 of 7, loss 0.500",
+    ]
+
+
 def test_exit_codes_and_one_line_on_stderr(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

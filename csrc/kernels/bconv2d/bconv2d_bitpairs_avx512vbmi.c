@@ -3,7 +3,8 @@
  *
  * A step of a window is broadcast: one XOR and one vpternlogd make a bit of two signs, vpopcntd counts
  * them.  What the last step has beyond the window is masked.  Sixteen channels are added up over the
- * whole piece, a chunk of steps at a time, whose weights stay in registers; 64 are finished together.
+ * whole piece, a chunk of steps at a time, whose weights stay in registers, and then finished, so that
+ * their scales do.
  *
  * It leaves to lookup6 what that does in less time.
  */
@@ -31,7 +32,7 @@
 enum {
     BITPAIRS_SLACK = 128, /* bytes read or written beyond columns by whole words and vectors */
     LONGEST_CHUNK = 9, /* steps whose weights stay in registers */
-    VECTORS_TOGETHER = 4, /* of channels that are finished together: a word of signs */
+    VECTORS_OF_WORD = 4, /* of channels whose signs share a word */
 };
 
 typedef uint16_t bitpairs_u16 __attribute__((may_alias));
@@ -43,11 +44,11 @@ typedef struct {
     uint8_t first[COLUMN_BYTES + BITPAIRS_SLACK], odd[COLUMN_BYTES + BITPAIRS_SLACK];
     int32_t odd_pairs[COLUMNS_LIMIT + COLUMNS_AT_ONCE]; /* of a column */
     /* Of an output: what of its odd pairs is not in its constants (PA / 2, or 2 PA as a float), where
-     * those begin, and its sums of g for the channels that are finished together. */
+     * those begin, and its sums of g for the channels at hand. */
     int32_t half_odd[PIECE_OUTPUTS];
     float twice_odd[PIECE_OUTPUTS];
     uint32_t constants[PIECE_OUTPUTS];
-    int32_t sums[PIECE_OUTPUTS][VECTORS_TOGETHER][SIXTEEN] __attribute__((aligned(64)));
+    int32_t sums[PIECE_OUTPUTS][SIXTEEN] __attribute__((aligned(64)));
 } bitpairs_piece;
 
 static int bitpairs_takes(const bi_step *s)
@@ -184,12 +185,11 @@ typedef struct {
     int32_t width, rows;
     uint32_t last;    /* which bits of the last step count */
     int is_first;     /* of the chunks */
-    int32_t vector;   /* of those that are finished together */
 } bitpairs_chunk;
 
 /* Add up `steps` steps of `outputs` neighbouring outputs, whose columns begin at `at`. */
 BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, const __m512i *odd, int steps,
-                                 const uint8_t *at, int32_t (*sums)[VECTORS_TOGETHER][SIXTEEN], int outputs)
+                                 const uint8_t *at, int32_t (*sums)[SIXTEEN], int outputs)
 {
     /* vpternlogd: the first where the parities (second and third) are equal, else the second. */
     enum { CHOOSE = 0xd4, MASKED_XOR = 0x60 };
@@ -211,9 +211,9 @@ BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, 
         }
     if (!c->is_first)
         BI_UNROLL for (int i = 0; i < outputs; i++)
-            total[i] = _mm512_add_epi32(total[i], _mm512_load_si512(sums[i][c->vector]));
+            total[i] = _mm512_add_epi32(total[i], _mm512_load_si512(sums[i]));
     BI_UNROLL for (int i = 0; i < outputs; i++)
-        _mm512_store_si512(sums[i][c->vector], total[i]);
+        _mm512_store_si512(sums[i], total[i]);
 }
 
 BITPAIRS_INLINE void add_steps(const bitpairs_chunk *c, int steps, bitpairs_piece *piece)
@@ -269,21 +269,22 @@ static void add_vector(const bi_bitpairs *shape, bitpairs_chunk c, bitpairs_piec
     }
 }
 
-/* What finishing needs. */
+/* What finishing sixteen channels needs. */
 typedef struct {
     const bi_step *step;
     const bitpairs_piece *piece;
-    const uint32_t *constants;    /* of the first class, for the first of these channels */
-    const float *scales;          /* of the first of these channels */
+    const uint32_t *constants;    /* of the first class */
+    const float *scales;
     const float *beta;            /* or NULL; as below, of the first output of the piece */
     const float *residual;        /* or NULL */
     float *floats;                /* or NULL */
-    uint64_t *signs;              /* or NULL */
-    int32_t channels;             /* at most 64 */
-    uint64_t flips;
+    uint64_t *signs;              /* or NULL: their word, */
+    int32_t quarter;              /* of which these channels have the quarter of that number */
+    int32_t channels;             /* at most sixteen */
+    uint16_t flips;
 } bitpairs_outputs;
 
-/* Finish up to 64 channels of `count` outputs. */
+/* Finish up to sixteen channels of `count` outputs. */
 BITPAIRS_INLINE void finish_channels(const bitpairs_outputs *o, int32_t count, bi_output output,
                                      bi_activation kind, int is_whole)
 {
@@ -293,32 +294,39 @@ BITPAIRS_INLINE void finish_channels(const bitpairs_outputs *o, int32_t count, b
     const size_t floats_step = (size_t)s->out_c + (size_t)s->target_gap;
     const size_t residual_step = (size_t)s->out_c + (size_t)s->residual_gap;
     const int has_signs = output == BI_SIGNS || output == BI_SHORTCUT || o->signs != NULL;
-    const uint64_t inside = o->channels < 64 ? (UINT64_C(1) << o->channels) - 1 : ~UINT64_C(0);
+    const uint32_t inside = o->channels < SIXTEEN ? (1u << o->channels) - 1 : 0xffff;
+    float scales[BI_SCALES * SIXTEEN];    /* which no store can change: they stay in registers */
+    if (output != BI_SIGNS)
+        memcpy(scales, o->scales, sizeof scales);
     for (int32_t x = 0; x < count; x++) {
         const uint32_t *constants = o->constants + piece->constants[x];
-        uint64_t below = 0;
-        for (int32_t c = 0; c < o->channels; c += SIXTEEN) {
-            __m512i sum = _mm512_load_si512(piece->sums[x][c / SIXTEEN]);
-            if (output == BI_SIGNS) {
-                sum = _mm512_add_epi32(sum, _mm512_set1_epi32(piece->half_odd[x]));
-                below |= (uint64_t)_mm512_cmpgt_epi32_mask(sum, _mm512_loadu_si512(constants + c)) << c;
-                continue;
-            }
-            __m512 base = _mm512_sub_ps(_mm512_loadu_ps(constants + c), _mm512_set1_ps(piece->twice_odd[x]));
+        __m512i sum = _mm512_load_si512(piece->sums[x]);
+        uint32_t below;
+        if (output == BI_SIGNS) {
+            sum = _mm512_add_epi32(sum, _mm512_set1_epi32(piece->half_odd[x]));
+            below = _mm512_cmpgt_epi32_mask(sum, _mm512_loadu_si512(constants));
+        } else {
+            __m512 base = _mm512_sub_ps(_mm512_loadu_ps(constants), _mm512_set1_ps(piece->twice_odd[x]));
             __m512 dot = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(4), base);    /* exact */
-            size_t floats = (size_t)x * floats_step + (size_t)c, residual = (size_t)x * residual_step + (size_t)c;
-            const float *scales = o->scales + c * BI_SCALES;
+            size_t floats = (size_t)x * floats_step, residual = (size_t)x * residual_step;
             bi_vector_outputs sixteen = {
                 .scale = BI_SCALES_FROM(scales, SIXTEEN),
                 .beta = o->beta != NULL ? o->beta + x : NULL,
                 .residual = output == BI_SHORTCUT || o->residual != NULL ? o->residual + residual : NULL,
                 .floats = output != BI_ANY_OUTPUT || o->floats != NULL ? o->floats + floats : NULL,
-                .left = is_whole ? (int32_t)SIXTEEN : o->channels - c,
+                .left = is_whole ? (int32_t)SIXTEEN : o->channels,
             };
-            below |= finish(s, &sixteen, &dot, 1, output, kind, 1) << c;
+            below = (uint32_t)finish(s, &sixteen, &dot, 1, output, kind, 1);
         }
-        if (output != BI_PLAIN_FLOATS && has_signs)
-            o->signs[(size_t)x * words] = (below ^ o->flips) & inside;
+        if (output == BI_PLAIN_FLOATS || !has_signs)
+            continue;
+        /* The first quarter clears the others, not all of which there may be channels for. */
+        uint64_t *word = o->signs + (size_t)x * words;
+        below = (below ^ o->flips) & inside;
+        if (o->quarter == 0)
+            *word = below;
+        else
+            ((bitpairs_u16 *)word)[o->quarter] = (uint16_t)below;
     }
 }
 
@@ -365,12 +373,11 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
             };
             size_t pixel = (size_t)y * (size_t)s->out_w + (size_t)x;
             bi_output_pixel first = bi_output_at(s, at, pixel, pixel);
-            for (int32_t channel = 0; channel < s->out_c; channel += 64) {
-                int32_t channels = s->out_c - channel < 64 ? s->out_c - channel : 64;
-                size_t step = (size_t)shape->steps * 2 * SIXTEEN;
-                chunk.weights = (const uint32_t *)(base + shape->weights) + (size_t)(channel / SIXTEEN) * step;
-                for (chunk.vector = 0; chunk.vector * SIXTEEN < channels; chunk.vector++, chunk.weights += step)
-                    add_vector(shape, chunk, &piece);
+            for (int32_t v = 0; v < shape->vectors; v++) {
+                int32_t channel = v * SIXTEEN, word = v / VECTORS_OF_WORD, quarter = v % VECTORS_OF_WORD;
+                chunk.weights =
+                    (const uint32_t *)(base + shape->weights) + (size_t)v * (size_t)shape->steps * 2 * SIXTEEN;
+                add_vector(shape, chunk, &piece);
                 bitpairs_outputs o = {
                     .step = s,
                     .piece = &piece,
@@ -379,9 +386,10 @@ static void bitpairs_run(const bi_step *s, const bi_pointers *at, int32_t begin,
                     .beta = first.beta,
                     .residual = first.residual != NULL ? first.residual + channel : NULL,
                     .floats = first.floats != NULL ? first.floats + channel : NULL,
-                    .signs = first.signs != NULL ? first.signs + channel / 64 : NULL,
-                    .channels = channels,
-                    .flips = flips[channel / 64],
+                    .signs = first.signs != NULL ? first.signs + word : NULL,
+                    .quarter = quarter,
+                    .channels = s->out_c - channel < SIXTEEN ? s->out_c - channel : (int32_t)SIXTEEN,
+                    .flips = (uint16_t)(flips[word] >> SIXTEEN * quarter),
                 };
                 finish_piece(&o, rows * width);
             }

@@ -248,14 +248,17 @@ def _sweep_size(sweep: dict[str, tuple[Any, ...]]) -> int:
 def _reporter(stack: contextlib.ExitStack, *, quiet: bool) -> Callable[[Step], None]:
     """Return what shows a step; the display lives until ``stack`` is closed."""
     show: Callable[[int, str], None] | None = None
+    shown = 0
     validation = ""
     warned: set[str] = set()
 
     def report(step: Step) -> None:
-        nonlocal show, validation
-        if show is None:
-            # The number of steps is known only once the data has been read.
-            show = stack.enter_context(progress(step.epochs * step.steps, quiet=quiet))
+        nonlocal show, shown, validation
+        if show is None or shown != step.epochs * step.steps:
+            # Known only once the data has been read; epochs with real weights are counted alone.
+            stack.close()
+            shown = step.epochs * step.steps
+            show = stack.enter_context(progress(shown, quiet=quiet))
         if step.end is not None:
             validation = f", validation {_accuracy((step.end.correct, step.end.total))}"
         if step.warning is not None:
