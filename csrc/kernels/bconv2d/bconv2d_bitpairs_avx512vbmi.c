@@ -196,11 +196,16 @@ BITPAIRS_INLINE void add_outputs(const bitpairs_chunk *c, const __m512i *first, 
     const __m512i last = _mm512_set1_epi32((int32_t)c->last);
     const size_t behind = offsetof(bitpairs_piece, odd) - offsetof(bitpairs_piece, first);
     __m512i total[4];
+    const uint8_t *from[4];
+    BI_UNROLL for (int i = 0; i < outputs; i++) {
+        from[i] = at + (size_t)i * c->step;
+        __asm__("" : "+r"(from[i]));    /* else compilers keep an offset of every step and output, in memory */
+    }
     BI_UNROLL16 for (int k = 0; k < steps; k++)
         BI_UNROLL for (int i = 0; i < outputs; i++) {
-            const uint8_t *from = at + (size_t)i * c->step + 4 * k;
-            __m512i a = _mm512_set1_epi32((int32_t) * (const bitpairs_u32 *)from);
-            __m512i a_odd = _mm512_set1_epi32((int32_t) * (const bitpairs_u32 *)(from + behind));
+            const uint8_t *here = from[i] + 4 * k;
+            __m512i a = _mm512_set1_epi32((int32_t) * (const bitpairs_u32 *)here);
+            __m512i a_odd = _mm512_set1_epi32((int32_t) * (const bitpairs_u32 *)(here + behind));
             /* Masked bits have even weights, too: they give 0. */
             __m512i differ = k + 1 < steps ? _mm512_xor_si512(first[k], a)
                                            : _mm512_ternarylogic_epi32(last, first[k], a, MASKED_XOR);
