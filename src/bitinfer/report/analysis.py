@@ -36,20 +36,25 @@ class Bound:
     mac_per_cycle: float
     text: str
 
+    @classmethod
+    def of(cls, what: str, instructions: int, macs: int, rate: int) -> Bound:
+        """Return the bound of so many instructions for so many MAC, ``rate`` of them a cycle."""
+        text = f"{what}: {instructions} instructions for {macs} MAC, {rate} a cycle"
+        return cls(rate * macs / instructions, text)
 
-BOUNDS = (
-    Bound(448, "tables of 4-bit groups, AVX2: 16 instructions for 1792 MAC, 4 a cycle"),
-    Bound(341, "XOR and popcount, AVX-512 VPOPCNTDQ: 3 instructions for 512 MAC, 2 a cycle"),
+
+_EVERYWHERE = (
+    ("tables of 4-bit groups, AVX2", 16, 1792),
+    ("XOR and popcount, AVX-512 VPOPCNTDQ", 3, 512),
 )
-VBMI_BOUNDS = {
-    "lookup6": Bound(
-        640, "tables of 6-bit groups, AVX-512 VBMI: 12 instructions for 3840 MAC, 2 a cycle"
-    ),
-    "bitpairs": Bound(
-        512, "a bit of two signs, AVX-512 VPOPCNTDQ: 4 instructions for 1024 MAC, 2 a cycle"
-    ),
+_OF_METHODS = {
+    "lookup6": ("tables of 6-bit groups, AVX-512 VBMI", 12, 3840),
+    "bitpairs": ("a bit of two signs, AVX-512 VPOPCNTDQ", 4, 1024),
 }
-"""Of methods of the binary convolution."""
+"""Of methods of the binary convolution: what they do, instructions, and MAC."""
+
+_FOUR_WIDE = "AMD EPYC (family 26, "
+"""Zen 5's server cores issue four instructions of 512 bits a cycle; all others known here, two."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +138,16 @@ def paper_formula(channels: float, kernel: float) -> float:
 
 def bounds(run: Run) -> list[Bound]:
     """Return the bounds that concern the kernels of this run, the highest first."""
-    ours = [row.info.kernel for row in run.all_rows() if row.engine in _OURS]
-    used = [
-        bound
-        for method, bound in VBMI_BOUNDS.items()
-        if any(method in kernel.split() for kernel in ours)
+    ours = [row.info for row in run.all_rows() if row.engine in _OURS]
+    wide = 4 if any(info.cpu.startswith(_FOUR_WIDE) for info in ours) else 2
+    counts = [
+        count
+        for method, count in _OF_METHODS.items()
+        if any(method in info.kernel.split() for info in ours)
     ]
-    return [*used, *BOUNDS]
+    counts += _EVERYWHERE
+    found = [Bound.of(*count, wide if "AVX-512" in count[0] else 4) for count in counts]
+    return sorted(found, key=lambda bound: bound.mac_per_cycle, reverse=True)
 
 
 _OURS = (OURS, OURS_BITS, OURS_SHORTCUT)
