@@ -40,8 +40,8 @@ PIXELS_INLINE void store_sixteen(uint8_t *to, uint8x16_t x, int number)
 }
 
 /* Add up one pair of outputs, or two, for which entries are loaded once. */
-PIXELS_INLINE void add_together(const uint16_t *tables, size_t count, const uint8_t *entries, uint8_t *to,
-                                int32_t apart, int vectors, int together)
+PIXELS_INLINE void add_together(const uint16_t *tables, size_t count, const uint8_t *entries,
+                                uint8_t *to, int32_t apart, int vectors, int together)
 {
     bi_sums_neon sums;
     BI_UNROLL for (int i = 0; i < vectors * together; i++)
