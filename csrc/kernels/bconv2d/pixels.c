@@ -76,9 +76,10 @@ static const lookup_costs LOOKUP_AVX2 = {32, 207, 0, 0, 1410, 4210};
 static const lookup_costs LOOKUP_AVX512BW = {64, 157, 0, 0, 2100, 7428};
 
 /* Hundredths of instructions, not of cycles: nothing was timed on a CPU.  Those that ran under emulation (gcc 12 -O3,
- * bench/neon_instructions.py) of 77 layers of 8 to 64 outputs, 3 to 128 inputs, windows of 1x1 to 5x5, on maps of 7x7 to
- * 32x32, ending as above.  `pair` and `gather` were counted alone, the others are fitted.  With the same layers ending
- * in plain floats, 218 of 231 get the kernel of fewer instructions by them, the others one of up to a quarter more. */
+ * bench/neon_instructions.py) of 77 layers of 8 to 64 outputs, 3 to 128 inputs, windows of 1x1 to 5x5, on maps of 7x7
+ * to 32x32, ending as above.  `pair` and `gather` were counted alone, the others are fitted.  With the same layers
+ * ending in plain floats, 218 of 231 get the kernel of fewer instructions by them, the others one of up to a quarter
+ * more. */
 static const pixels_costs PIXELS_NEON = {16, 307, 395, 4760, {4000, 4700}, {14500, 15400}};
 static const lookup_costs LOOKUP_NEON = {16, 367, 250, 15680, 4760, 18640};
 
