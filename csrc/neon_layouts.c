@@ -4,6 +4,7 @@
 
 #include "bitinfer.h"
 #include "kernels/bconv2d/lookup.h"
+#include "kernels/bconv2d/pixels.h"
 #include "kernels/isa.h"
 
 #if defined(__aarch64__)
@@ -36,6 +37,15 @@ static int BI_OWN(suits)(const bi_step *s)
 #undef run_block
 #endif
 
+/* Laid out without vectors, so the same on every CPU. */
+static const bi_kernel pixels4_layout = {
+    .takes = bi_pixels_take_neon,
+    .leaves_gaps = 1,
+    .block = SIXTEEN_OUTPUTS,
+    .weight_bytes = bi_pixels_weight_bytes,
+    .scratch_bytes = bi_pixels_scratch_bytes,
+};
+
 /* A kernel that takes every step, its weight as it is and no scratch. */
 static const bi_kernel needs_nothing = {.block = 1};
 
@@ -43,6 +53,7 @@ static const struct {
     const char *operation, *method;
     const bi_kernel *layout;
 } neon_kernels[] = {
+    {"bconv2d", "pixels4", &pixels4_layout},
     {"bconv2d", "lookup4", &bi_bconv2d_lookup4_neon},
     {"bdense", "words", &needs_nothing},
     {"pack_signs", "compare", &needs_nothing},

@@ -322,8 +322,8 @@ MUTANTS = (
     Mutant(
         "pixels of few outputs take the threshold of an even count of odd entries",
         "kernels/bconv2d/planes_avx2.h",
-        "_mm256_add_epi32(load_pixels(constants + here), more)",
-        "_mm256_add_epi32(load_pixels(constants + here), _mm256_sub_epi32(more, more))",
+        "_mm256_add_epi32(load_pixels(here), more)",
+        "_mm256_add_epi32(load_pixels(here), _mm256_sub_epi32(more, more))",
         "avx2",
     ),
     Mutant(
@@ -335,16 +335,16 @@ MUTANTS = (
     ),
     Mutant(
         "columns before the map are not laid out",
-        "kernels/bconv2d/planes_avx2.h",
+        "kernels/bconv2d/planes_body.inc",
         "lay_padding(shape, 0, first, to);",
         "(void)lay_padding;",
         "avx2",
     ),
     Mutant(
         "odd entries of the first column of a window are forgotten",
-        "kernels/bconv2d/planes_avx2.h",
-        "kx == 0 ? _mm256_setzero_si256()",
-        "kx <= 1 ? _mm256_setzero_si256()",
+        "kernels/bconv2d/planes_body.inc",
+        "kx == 0 ? no_pixels()",
+        "kx <= 1 ? no_pixels()",
         "avx2",
     ),
     Mutant(
@@ -363,7 +363,7 @@ MUTANTS = (
     ),
     Mutant(
         "outputs of the next row have the classes of the row before",
-        "kernels/bconv2d/planes_avx2.h",
+        "kernels/bconv2d/planes_body.inc",
         "row_class[y] * shape->h_classes",
         "row_class[y > 0 ? y - 1 : y] * shape->h_classes",
         "avx2",
@@ -381,6 +381,48 @@ MUTANTS = (
         "_mm512_extracti32x4_epi32(x, 2)",
         "_mm512_extracti32x4_epi32(x, 1)",
         "avx512bw",
+    ),
+    Mutant(
+        "pairs of outputs that are added up together have one pair's tables",
+        "kernels/bconv2d/bconv2d_pixels4_neon.c",
+        "tables + (together - 1) * count",
+        "tables + 0 * together * count",
+        "neon",
+    ),
+    Mutant(
+        "eight outputs of one part have the sums of the eight before",
+        "kernels/bconv2d/bconv2d_pixels4_neon.c",
+        "of->sums + 8 * second",
+        "of->sums + 0 * second",
+        "neon",
+    ),
+    Mutant(
+        "three sixteens of outputs are compared, the last as the one before",
+        "kernels/bconv2d/bconv2d_pixels4_neon.c",
+        "bytes[i] = vuzp1q_u8(",
+        "bytes[i < 2 ? i : 1] = vuzp1q_u8(",
+        "neon",
+    ),
+    Mutant(
+        "every count of odd entries takes the threshold of an even one",
+        "kernels/bconv2d/planes_neon.h",
+        "vmlal_n_u16(here, four, (uint16_t)outputs)",
+        "vmlal_n_u16(here, four, (uint16_t)(0 * outputs))",
+        "neon",
+    ),
+    Mutant(
+        "twice the odd entries of the last eight pixels are those of the first",
+        "kernels/bconv2d/planes_neon.h",
+        "vshll_n_u8(vget_high_u8(counts), 1)",
+        "vshll_n_u8(vget_low_u8(counts), 1)",
+        "neon",
+    ),
+    Mutant(
+        "a digit takes one look-up too many",
+        "kernels/bconv2d/lookup_neon.h",
+        "BI_CHAIN_NEON = 7",
+        "BI_CHAIN_NEON = 8",
+        "neon",
     ),
     Mutant(
         "padding of pixels in the lanes counts as if it were -1",
@@ -555,11 +597,17 @@ def compiler() -> str | None:
     return shutil.which("gcc") or shutil.which("cc")
 
 
+EMULATED = "aarch64-linux-gnu-gcc"
+"""The compiler of programs that EMULATOR runs."""
+
+EMULATOR = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+
+
 FLAGS = ("-std=c11", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-pthread")
 
 
 @functools.cache
-def _unchanged() -> tuple[Path, dict[str, set[str]]]:
+def _unchanged(cc: str) -> tuple[Path, dict[str, set[str]]]:
     """Compile the sources once; return the folder of objects, and what each file is made from."""
     keep = tempfile.TemporaryDirectory(prefix="bitinfer-mutants-")
     atexit.register(keep.cleanup)
@@ -567,14 +615,14 @@ def _unchanged() -> tuple[Path, dict[str, set[str]]]:
     made_from = {}
     for path in sorted(CSRC.rglob("*.c")):
         name = str(path.relative_to(CSRC))
-        made_from[name] = _compile(CSRC, name, folder)
+        made_from[name] = _compile(cc, CSRC, name, folder)
     return folder, made_from
 
 
-def _compile(sources: Path, name: str, objects: Path) -> set[str]:
+def _compile(cc: str, sources: Path, name: str, objects: Path) -> set[str]:
     """Compile one file; return the names of the files that it is made from."""
     target = objects / name.replace("/", "-")
-    command = [str(compiler()), *FLAGS, f"-I{sources}", "-MMD", "-MF", f"{target}.d"]
+    command = [cc, *FLAGS, f"-I{sources}", "-MMD", "-MF", f"{target}.d"]
     subprocess.run([*command, "-c", str(sources / name), "-o", f"{target}.o"], check=True)
     words = Path(f"{target}.d").read_text().replace("\\\n", " ").split()[1:]
     paths = (Path(word).resolve() for word in words)
@@ -582,13 +630,16 @@ def _compile(sources: Path, name: str, objects: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in paths if path.is_relative_to(root)}
 
 
-def build(folder: Path, mutant: Mutant | None, test: str = "kernels/*.c") -> tuple[Path, Path]:
+def build(
+    folder: Path, mutant: Mutant | None, test: str = "kernels/*.c", *, cc: str | None = None
+) -> tuple[Path, Path]:
     """Compile the sources, changed if there is a mutant; return the library and the C test.
 
     Only what the change concerns is compiled anew.  ``test`` says which files in tests/c are the
-    test.
+    test, ``cc`` by which compiler.
     """
-    objects, made_from = _unchanged()
+    cc = cc or str(compiler())
+    objects, made_from = _unchanged(cc)
     files = [objects / f"{name.replace('/', '-')}.o" for name in made_from]
     if mutant is not None:
         sources = folder / "csrc"
@@ -599,13 +650,13 @@ def build(folder: Path, mutant: Mutant | None, test: str = "kernels/*.c") -> tup
         path.write_text(text.replace(mutant.old, mutant.new))
         changed = [name for name, parts in made_from.items() if mutant.file in parts]
         for name in changed:
-            _compile(sources, name, folder)
+            _compile(cc, sources, name, folder)
         files = [
             (folder if name in changed else objects) / f"{name.replace('/', '-')}.o"
             for name in made_from
         ]
     library, program = folder / "library.so", folder / "program"
-    flags = [str(compiler()), *FLAGS]
+    flags = [cc, *FLAGS]
     subprocess.run([*flags, "-shared", *map(str, files), "-lm", "-o", str(library)], check=True)
     tests = CSRC.parent / "tests" / "c"
     parts = [str(path) for path in sorted(tests.glob(test))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,25 @@ def test_a_mistake_in_a_kernel_is_found(mutant: Mutant, tmp_path: Path) -> None:
     found_by_pytest = tested.returncode not in (0, 5) and "usage:" not in tested.stderr
     # Python always asks for all rows at once.
     assert found_by_pytest or mutant.what.startswith("rows begin")
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [None, *(mutant for mutant in MUTANTS if mutant.isa == "neon")],
+    ids=lambda m: m.what.replace(" ", "-") if m else "none",
+)
+def test_a_mistake_in_a_kernel_for_neon_is_found_by_emulation(
+    mutant: Mutant | None, tmp_path: Path
+) -> None:
+    for program in (mutants.EMULATED, mutants.EMULATOR[0]):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}")
+    _, test = mutants.build(tmp_path, mutant, cc=mutants.EMULATED)
+    found = any(
+        finds_something([*mutants.EMULATOR, str(test), "100", "bconv2d", method, "neon"])
+        for method in ("pixels4", "lookup4")
+    )
+    assert found == (mutant is not None)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@
 #define BI_NAME(operation) bi_##operation##_pixels4_avx2
 #define BI_OWN(name) name##_pixels4_avx2
 #define V(operation) bi_v_##operation##_avx2
-#define ARE_DEARER bi_pixels_are_dearer_avx2
+#define TAKES bi_pixels_take_avx2
 #define LANES 32
 #define MOST_VECTORS 4
 #define LANES_TYPE __m256i

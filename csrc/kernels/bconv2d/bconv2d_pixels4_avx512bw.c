@@ -15,7 +15,7 @@
 #define BI_NAME(operation) bi_##operation##_pixels4_avx512bw
 #define BI_OWN(name) name##_pixels4_avx512bw
 #define V(operation) bi_v_##operation##_avx512
-#define ARE_DEARER bi_pixels_are_dearer_avx512bw
+#define TAKES bi_pixels_take_avx512bw
 #define LANES 64
 #define MOST_VECTORS 2
 #define LANES_TYPE __m512i

@@ -10,7 +10,8 @@
  * instructions of arithmetic for seven look-ups.
  *
  * Four vectors of two pairs need 24 of the 32 registers for t, F and H; the weights are loaded once
- * for both pairs.  The instructions' order is the compiler's.
+ * for both pairs.  The instructions' order is the compiler's, but for entries: empty assembly keeps it
+ * from looking up several at once, for which it would put sums on the stack.
  */
 #ifndef BITINFER_LOOKUP_NEON_H
 #define BITINFER_LOOKUP_NEON_H
@@ -42,6 +43,8 @@ bi_look_up_neon(const uint16_t *index, const uint16_t *other, const uint8_t *wei
             t[v * pairs + p] = add ? vaddq_u8(t[v * pairs + p], look) : look;
         }
     }
+    BI_UNROLL for (int v = 0; v < vectors * pairs; v++)
+        __asm__ volatile("" : "+w"(t[v]));
 }
 
 BI_TARGET_neon static inline __attribute__((always_inline)) void

@@ -77,8 +77,20 @@ int bi_pixels_describe(const bi_step *s, bi_pixels *shape);
 /* Fill the packed weight of a shape that bi_pixels_describe() accepted. */
 void bi_pixels_pack(const bi_step *s, const void *canonical, void *packed);
 
-/* Whether other kernels for the same CPU compute this step in less time, by what all of them cost. */
-int bi_pixels_are_dearer_avx2(const bi_step *s, const bi_pixels *shape);
-int bi_pixels_are_dearer_avx512bw(const bi_step *s, const bi_pixels *shape);
+/* Bytes of a row of the map that is laid out, all phases of its columns. */
+static inline size_t bi_pixels_laid_bytes(const bi_pixels *shape)
+{
+    return (size_t)(shape->column_phases * (shape->entries + 1)) * shape->row;
+}
+
+/* Sizes of weight and scratch of a step that a kernel takes. */
+size_t bi_pixels_weight_bytes(const bi_step *s);
+size_t bi_pixels_scratch_bytes(const bi_step *s);
+
+/* Whether a kernel takes a step: the shape is one for it, and other kernels for the same CPU do not compute it in
+ * less time, by what all of them cost. */
+int bi_pixels_take_avx2(const bi_step *s);
+int bi_pixels_take_avx512bw(const bi_step *s);
+int bi_pixels_take_neon(const bi_step *s);
 
 #endif
