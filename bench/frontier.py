@@ -191,6 +191,7 @@ def draw(arguments: argparse.Namespace) -> None:
         quickest = [
             min((p for p in of_isa if p.name == n), key=lambda p: p.milliseconds) for n in names
         ]
+        ours = [p.name for p in quickest if p.engine == "bitinfer" and "integer" not in p.name]
         for point in quickest:
             share = point.correct / point.total
             error = 1.96 * (share * (1 - share) / point.total) ** 0.5
@@ -198,10 +199,14 @@ def draw(arguments: argparse.Namespace) -> None:
             axis.errorbar(
                 point.milliseconds, 100 * share, yerr=100 * error, fmt="o", color=colour, capsize=3
             )
+            # Ours with either end lie beside each other, and have one name; neighbours' go apart.
+            if point.engine == "bitinfer" and point.name not in ours:
+                continue
             label = f" {point.name} \n {point.engine}, {point.milliseconds:.3f} ms "
-            # Ours with either end lie beside each other: their names go apart.
-            side = "right" if "integer" in point.name else "left"
-            axis.annotate(label, (point.milliseconds, 100 * share), fontsize=8, va="top", ha=side)
+            is_ours = point.name in ours
+            side = "right" if is_ours and ours.index(point.name) % 2 else "left"
+            up = "bottom" if is_ours else "top"
+            axis.annotate(label, (point.milliseconds, 100 * share), fontsize=8, va=up, ha=side)
         axis.set_xscale("log")
         times = [p.milliseconds for p in quickest]
         axis.set_xlim(0.1 * min(times), 6 * max(times))
